@@ -1,0 +1,70 @@
+"""The pages that a person sees: consent, and what is wrong with the request for it."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from hashlib import sha256
+from html import escape
+from urllib.parse import urlsplit
+
+from sandbox.messages import Answer
+
+STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:34rem;margin:4rem auto;padding:0 1rem;color:#1d2b36}"
+    "button{font:inherit;padding:.6rem 1.4rem;border:0;border-radius:.4rem;background:#0a6b52;color:#fff}"
+    "form{margin:1.5rem 0}code{overflow-wrap:anywhere}"
+)
+STYLE_HASH = b64encode(sha256(STYLE.encode()).digest()).decode()
+
+
+def consent(
+    *, account: str, account_name: str, form: Mapping[str, str], refuse_url: str, redirect_uri: str
+) -> Answer:
+    """The consent page: one form with the button Autorizar, and a link to refuse."""
+    fields = "".join(
+        f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">' for name, value in form.items()
+    )
+    return _page(
+        200,
+        "Autorizar aplicativo",
+        f"<p>Um aplicativo pede acesso aos contatos da conta <strong>{escape(account_name)}</strong>"
+        f" (<code>{escape(account)}</code>).</p>"
+        f'<form method="post" action="/auth/dialog">{fields}<button type="submit">Autorizar</button></form>'
+        f'<p><a href="{escape(refuse_url)}">Recusar</a></p>'
+        "<p>Esta é uma imitação local do RD Station: nenhum dado é real.</p>",
+        form_target=_source(redirect_uri),
+    )
+
+
+def refusal(status: int, *sentences: str) -> Answer:
+    """A page that says why there is no consent page. The sentences are plain text."""
+    paragraphs = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
+    return _page(status, "Não foi possível autorizar", paragraphs)
+
+
+def _source(url: str) -> str:
+    """The CSP source of a URL. Browsers apply `form-action` to the redirect that follows the form, too."""
+    parts = urlsplit(url)
+    # The grammar of CSP has no place for an IPv6 address.
+    return f"{parts.scheme}:" if "[" in parts.netloc else f"{parts.scheme}://{parts.netloc}"
+
+
+def _page(status: int, title: str, content: str, form_target: str = "") -> Answer:
+    html = (
+        f'<!doctype html><html lang="pt-BR"><head><meta charset="utf-8"><title>{title}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{STYLE}</style></head><body><h1>{title}</h1>{content}</body></html>"
+    )
+    policy = (
+        f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; base-uri 'none'; frame-ancestors 'none'; "
+        f"form-action 'self' {form_target}".rstrip()
+    )
+    headers = {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Security-Policy": policy,
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "no-store",
+    }
+    return Answer(status=status, headers=headers, body=html.encode())

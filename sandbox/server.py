@@ -1,0 +1,156 @@
+"""The sandbox over HTTP: latency, faults on the connection, and the sending of webhooks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+from collections.abc import Iterable
+from email.utils import formatdate
+from typing import Any
+
+from aiohttp import ClientError, ClientSession, ClientTimeout, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from sandbox.core import Sandbox
+from sandbox.errors import ApiError
+from sandbox.messages import Answer, Delivery, Request, json_answer
+
+LONGEST_SILENCE_S = 120
+SLOW_DRIP_S = 180
+# Below the read time-outs of common clients: the answer must drip, not stall.
+LONGEST_DRIP_PAUSE_S = 5.0
+TOO_LARGE = ApiError(413, "PAYLOAD_TOO_LARGE")
+WEBHOOK_TIMEOUT = ClientTimeout(total=10)
+
+
+class Server:
+    """Serves one sandbox. `verbose` writes method, path without query, and status to standard error."""
+
+    def __init__(self, sandbox: Sandbox, *, verbose: bool = False) -> None:
+        self._sandbox = sandbox
+        self._verbose = verbose
+        self._webhooks: set[asyncio.Task[None]] = set()
+        self._session: ClientSession | None = None
+
+    async def run(self, host: str, port: int) -> None:
+        """Serve until SIGTERM or SIGINT; when listening, say where in one line on standard output."""
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        # A client that has gone ends its call: it is no longer under way, whatever latency is left.
+        server = web.Server(
+            self._respond, handler_cancellation=True, access_log=None, logger=_own_faults_logger()
+        )
+        # Calls under way are cut; aiohttp takes 0 for no limit.
+        runner = web.ServerRunner(server, shutdown_timeout=0.01)
+        await runner.setup()
+        await web.TCPSite(runner, host, port).start()
+        address = runner.addresses[0]
+        shown = f"[{address[0]}]" if ":" in address[0] else address[0]
+        print(f"sandbox ready http://{shown}:{address[1]}", flush=True)
+        await stop.wait()
+        for task in self._webhooks:
+            task.cancel()
+        if self._session is not None:
+            await self._session.close()
+        await runner.cleanup()
+
+    async def _respond(self, raw: web.BaseRequest) -> web.StreamResponse:
+        try:
+            body = await raw.read()
+        except web.HTTPRequestEntityTooLarge:
+            answer = TOO_LARGE.answer("object")
+            return web.Response(status=answer.status, headers=self._headers(answer), body=answer.body)
+        request = Request(
+            method=raw.method,
+            target=_readable(raw.raw_path),
+            headers={name.lower(): _readable(value) for name, value in raw.headers.items()},
+            body=body,
+            peer=raw.remote or "",
+        )
+        answer = self._sandbox.begin(request)
+        try:
+            if answer.latency_s:
+                await asyncio.sleep(answer.latency_s)
+            if answer.report_deliveries:
+                answer = await self._deliver_and_report(answer)
+            else:
+                self._deliver_in_background(answer.deliveries)
+            if answer.enact == "slow_drip":
+                return await self._drip(raw, answer)
+            if answer.enact == "timeout":
+                await asyncio.sleep(LONGEST_SILENCE_S)
+            if answer.enact is not None:
+                return _cut_off(raw)
+            return web.Response(status=answer.status, headers=self._headers(answer), body=answer.body)
+        finally:
+            self._sandbox.end(answer)
+            if self._verbose:
+                path = raw.raw_path.partition("?")[0]
+                print(f"{raw.method} {path} {answer.enact or answer.status}", file=sys.stderr, flush=True)
+
+    def _headers(self, answer: Answer) -> dict[str, str]:
+        return {**answer.headers, "Date": formatdate(self._sandbox.now(), usegmt=True), "Server": "sandbox"}
+
+    async def _drip(self, raw: web.BaseRequest, answer: Answer) -> web.StreamResponse:
+        response = web.StreamResponse(status=answer.status, headers=self._headers(answer))
+        response.content_length = len(answer.body)
+        await response.prepare(raw)
+        pause = min(SLOW_DRIP_S / max(len(answer.body), 1), LONGEST_DRIP_PAUSE_S)
+        for position in range(len(answer.body)):
+            await response.write(answer.body[position : position + 1])
+            await asyncio.sleep(pause)
+        await response.write_eof()
+        return response
+
+    def _deliver_in_background(self, deliveries: Iterable[Delivery]) -> None:
+        for delivery in deliveries:
+            task = asyncio.create_task(self._deliver_quietly(delivery))
+            self._webhooks.add(task)
+            task.add_done_callback(self._webhooks.discard)
+
+    async def _deliver_quietly(self, delivery: Delivery) -> None:
+        await self._deliver(delivery)
+
+    async def _deliver_and_report(self, answer: Answer) -> Answer:
+        reports = [await self._deliver(delivery) for delivery in answer.deliveries]
+        return json_answer({"deliveries": reports})
+
+    async def _deliver(self, delivery: Delivery) -> dict[str, Any]:
+        """Send one webhook. The report has `status`, or None and the kind of `error`."""
+        if self._session is None:
+            self._session = ClientSession(timeout=WEBHOOK_TIMEOUT)
+        headers = {"Content-Type": "application/json"}
+        body = json.dumps(delivery.body, ensure_ascii=False).encode()
+        try:
+            async with self._session.post(
+                delivery.url, data=body, headers=headers, allow_redirects=False
+            ) as response:
+                return {"url": delivery.url, "status": response.status}
+        except (ClientError, TimeoutError) as error:
+            return {"url": delivery.url, "status": None, "error": type(error).__name__}
+
+
+def _own_faults_logger() -> logging.Logger:
+    """For errors of the sandbox itself. aiohttp would also quote requests that are no HTTP, tokens included."""
+    logger = logging.getLogger("sandbox.server")
+    logger.addFilter(
+        lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+    )
+    return logger
+
+
+def _readable(text: str) -> str:
+    """Text of the request without the marks that aiohttp leaves for bytes that are no UTF-8."""
+    return text.encode("utf-8", "replace").decode() if not text.isascii() else text
+
+
+def _cut_off(raw: web.BaseRequest) -> web.StreamResponse:
+    """Reset the connection."""
+    if raw.transport is not None:
+        raw.transport.abort()
+    # Never sent: there is no connection any more.
+    return web.Response()
