@@ -1,0 +1,1 @@
+"""What the web processes and the worker share, and the web application itself."""

@@ -1,0 +1,235 @@
+"""Access tokens for callers: a live one at once where there is one, else after the one refresh that everyone shares."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import NoReturn
+from urllib.parse import urlencode
+
+from rdservice import database, errors
+from rdservice.encryption import KeyMissing, ValueDamaged
+from rdservice.refresh import Refresher, Result
+from rdservice.settings import Settings
+from rdservice.tokens import claims, credentials
+from rdservice.tokens.claims import Claim
+from rdservice.tokens.memory import TokenMemory
+from rdservice.tokens.store import StoredToken
+
+WAIT_S = 10.0
+"""How long a caller waits for a refresh."""
+POLL_S = 0.1
+EARLY_S = 60.0
+EARLY_SHARE = 0.1
+"""Requests claim a refresh early only below the smaller of these: the worker should have renewed long before."""
+DYING_SHARE = 0.1
+"""Share of that threshold below which a token would die on the way to RD Station: it is not given out any more."""
+REFRESH_THREADS = 8
+
+
+class AccessTokens:
+    """Gives out access tokens and refreshes them on demand. Safe to use from many threads."""
+
+    def __init__(self, settings: Settings, memory: TokenMemory, refresher: Refresher) -> None:
+        self._settings = settings
+        self._memory = memory
+        self._refresher = refresher
+        # Refreshes run here and not in the caller's thread: the caller may give up, the refresh may not.
+        self._executor = ThreadPoolExecutor(REFRESH_THREADS, thread_name_prefix="refresh")
+        self._lock = threading.Lock()
+        self._under_way: dict[str, Future[None]] = {}
+
+    def close(self) -> None:
+        """Wait for the refreshes under way; they end by themselves, or with `Refresher.must_end`."""
+        self._executor.shutdown(wait=True)
+
+    def usable(self, account_id: str, *, min_ttl_s: float | None = None) -> StoredToken:
+        """Return an access token that lives, for at least `min_ttl_s` seconds where that is given.
+
+        A token that lives never waits for RD Station. Raises NotConnected, ReauthorizationRequired, InvalidField
+        (`min_ttl_s` above half the lifetime), RdStationUnavailable, CredentialsRefused or TokenUnreadable.
+        """
+        give_up_at = time.monotonic() + WAIT_S
+        token = self._get(account_id)
+        while token.life_left_s < self._needed_s(token, min_ttl_s):
+            refresh = self._join_refresh(token)
+            try:
+                refresh.result(timeout=max(0.0, give_up_at - time.monotonic()))
+            except FutureTimeout:
+                raise errors.RdStationUnavailable(
+                    "The access token is being renewed and RD Station is slow. Try again.", retry_after_s=2
+                ) from None
+            except KeyMissing as error:
+                raise _unreadable(error) from error
+            seen, token = token, self._read(account_id)
+            if _same_answer(seen, token):
+                self._raise_why_not(token)
+        if token.life_left_s < _early_s(token) and _may_be_renewed(token):
+            self._join_refresh(token)
+        return token
+
+    def refresh_now(self, account_id: str) -> Result:
+        """Refresh because a person or program asked; wait for one that is under way instead of starting a second.
+
+        Raises NotConnected, TooManyRequests while a back-off runs, CredentialsRefused, RdStationUnavailable or
+        TokenUnreadable.
+        """
+        token = self._read(account_id)
+        with database.transaction(self._refresher.pool) as conn:
+            claim = claims.claim_for_operator(
+                conn,
+                account_id,
+                fingerprint=self._refresher.fingerprint,
+                claimed_by=self._refresher.claimed_by,
+            )
+        if claim is None:
+            return self._wait_for_other(token)
+        refresh = self._executor.submit(self._refresher.renew, claim)
+        try:
+            return refresh.result(timeout=WAIT_S)
+        except FutureTimeout:
+            raise errors.RdStationUnavailable(
+                "RD Station is slow; the renewal goes on in the background.", retry_after_s=5
+            ) from None
+        except KeyMissing as error:
+            raise _unreadable(error) from error
+        finally:
+            self._memory.forget(account_id)
+
+    def reauthorize_url(self, account_id: str) -> str:
+        """Return the URL that an operator opens to authorize the account (again)."""
+        return f"{self._settings.public_origin}/rd/login?{urlencode({'account_id': account_id})}"
+
+    def raise_refused(self, account_id: str) -> NoReturn:
+        """Raise ReauthorizationRequired for the account."""
+        raise errors.ReauthorizationRequired(
+            f"RD Station no longer accepts the authorization of account {account_id!r}. "
+            "An operator opens reauthorize_url.",
+            extra={"reauthorize_url": self.reauthorize_url(account_id)},
+        )
+
+    def _get(self, account_id: str) -> StoredToken:
+        return self._found(account_id, self._memory.get)
+
+    def _read(self, account_id: str) -> StoredToken:
+        return self._found(account_id, self._memory.read)
+
+    def _found(self, account_id: str, read: Callable[[str], StoredToken | None]) -> StoredToken:
+        try:
+            token = read(account_id)
+        except (KeyMissing, ValueDamaged) as error:
+            raise _unreadable(error) from error
+        if token is None:
+            raise errors.NotConnected(
+                f"No RD Station account is connected as {account_id!r}. An operator opens reauthorize_url.",
+                extra={"reauthorize_url": self.reauthorize_url(account_id)},
+            )
+        return token
+
+    def _needed_s(self, token: StoredToken, min_ttl_s: float | None) -> float:
+        """Return the seconds of life that a token must have left to be given out."""
+        if min_ttl_s is not None and min_ttl_s > token.lifetime_s / 2:
+            raise errors.InvalidField(
+                f"min_ttl may be at most half the lifetime of the token: {int(token.lifetime_s / 2)} seconds.",
+                extra={"field": "min_ttl"},
+            )
+        return max(min_ttl_s or 0.0, _early_s(token) * DYING_SHARE)
+
+    def _join_refresh(self, seen: StoredToken) -> Future[None]:
+        """Return the refresh of this account that runs in this process; start it when there is none."""
+        with self._lock:
+            refresh = self._under_way.get(seen.account_id)
+            if refresh is None:
+                refresh = self._executor.submit(self._refresh_seen, seen)
+                self._under_way[seen.account_id] = refresh
+            return refresh
+
+    def _refresh_seen(self, seen: StoredToken) -> None:
+        """Refresh what was seen, or wait until another process has, or until it is known that nobody will."""
+        try:
+            give_up_at = time.monotonic() + WAIT_S
+            while time.monotonic() < give_up_at:
+                claim = self._claim_seen(seen)
+                if claim is not None:
+                    self._refresher.renew(claim)
+                    return
+                now = self._memory.read(seen.account_id)
+                if now is None or not _same_answer(seen, now) or not now.leased:
+                    return
+                if self._refresher.must_end.wait(POLL_S):
+                    return
+        finally:
+            self._memory.forget(seen.account_id)
+            with self._lock:
+                self._under_way.pop(seen.account_id, None)
+
+    def _claim_seen(self, seen: StoredToken) -> Claim | None:
+        with database.transaction(self._refresher.pool) as conn:
+            return claims.claim_seen(
+                conn,
+                seen.account_id,
+                authorization_id=seen.authorization_id,
+                stored_claim=seen.stored_claim,
+                fingerprint=self._refresher.fingerprint,
+                claimed_by=self._refresher.claimed_by,
+                reason="early",
+            )
+
+    def _wait_for_other(self, seen: StoredToken) -> Result:
+        """Wait for the refresh that another holds; return what it did to the row."""
+        give_up_at = time.monotonic() + WAIT_S
+        while True:
+            token = self._read(seen.account_id)
+            if not _same_answer(seen, token):
+                return Result.STORED
+            if not token.leased:
+                _raise_if_backing_off(token)
+                self._raise_why_not(token)
+                return Result.TRANSIENT
+            if time.monotonic() > give_up_at or self._refresher.must_end.wait(POLL_S):
+                raise errors.RdStationUnavailable(
+                    "The access token is being renewed and RD Station is slow. Try again.", retry_after_s=2
+                )
+
+    def _raise_why_not(self, token: StoredToken) -> None:
+        """Raise the reason for which a refresh brought no new token; return when another try is worth it."""
+        if token.status == "reauthorization_required":
+            self.raise_refused(token.account_id)
+        with database.transaction(self._refresher.pool) as conn:
+            closed_for_s = credentials.closed_for(conn, self._refresher.fingerprint)
+        if closed_for_s is not None:
+            raise errors.CredentialsRefused(
+                "RD Station refuses the client id and secret. Mend RDSTATION_CLIENT_ID and RDSTATION_CLIENT_SECRET; "
+                "the stored tokens are kept.",
+                retry_after_s=max(closed_for_s, 1.0),
+            )
+        if token.retry_in_s:
+            raise errors.RdStationUnavailable(
+                f"The last renewal failed ({token.last_error}); it is tried again by itself after the wait.",
+                retry_after_s=token.retry_in_s,
+            )
+
+
+def _raise_if_backing_off(token: StoredToken) -> None:
+    if token.retry_in_s and token.status != "reauthorization_required":
+        raise errors.TooManyRequests(
+            f"The last attempt failed ({token.last_error}); the next one is possible after the wait.",
+            retry_after_s=token.retry_in_s,
+        )
+
+
+def _early_s(token: StoredToken) -> float:
+    return min(EARLY_S, EARLY_SHARE * token.lifetime_s)
+
+
+def _same_answer(seen: StoredToken, now: StoredToken) -> bool:
+    return (seen.authorization_id, seen.stored_claim) == (now.authorization_id, now.stored_claim)
+
+
+def _may_be_renewed(token: StoredToken) -> bool:
+    return token.status != "reauthorization_required" and not token.retry_in_s and not token.leased
+
+
+def _unreadable(error: Exception) -> errors.TokenUnreadable:
+    return errors.TokenUnreadable(f"The stored token cannot be decrypted: {error}.")

@@ -1,0 +1,154 @@
+"""Connections to PostgreSQL, transactions with time-outs, and migrations.
+
+Everything here works behind PgBouncer in transaction mode: no prepared statements, no start-up options, no session
+state.
+"""
+
+import logging
+import math
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import resources
+from typing import Any, NamedTuple, TypeVar
+
+import psycopg
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT_S = 5
+POOL_TIMEOUT_S = 5.0
+FIRST_WRITE_PAUSE_S = 0.1
+LONGEST_WRITE_PAUSE_S = 1.0
+UNAVAILABLE = (psycopg.OperationalError, PoolTimeout)
+"""What a database that is down, restarting or overloaded raises."""
+
+# One round trip: the time-outs ride on the BEGIN. SET LOCAL, because a session's setting would stay on PgBouncer's
+# server connection.
+BEGIN = """
+BEGIN;
+SET LOCAL statement_timeout = '10s';
+SET LOCAL lock_timeout = '5s';
+SET LOCAL idle_in_transaction_session_timeout = '15s'
+"""
+
+MIGRATION_LOCK = 0x5244_5354
+"""Key of the advisory lock under which releases run one after the other ("RDST")."""
+
+
+def create_pool(url: str, *, max_size: int, name: str) -> ConnectionPool[psycopg.Connection[Any]]:
+    """Return an open pool; it connects in the background, so a database that is down does not prevent the start."""
+    return ConnectionPool(
+        url,
+        min_size=1,
+        max_size=max_size,
+        timeout=POOL_TIMEOUT_S,
+        # A failed attempt ends soon: the next caller starts a new one at once, instead of waiting for the pool's
+        # exponential back-off to notice that the database is back.
+        reconnect_timeout=1.0,
+        max_idle=120,
+        check=ConnectionPool.check_connection,
+        kwargs={
+            "autocommit": True,
+            "prepare_threshold": None,
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "keepalives_idle": 20,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 20_000,
+        },
+        name=name,
+        open=True,
+    )
+
+
+@contextmanager
+def transaction(pool: ConnectionPool[psycopg.Connection[Any]]) -> Iterator[psycopg.Connection[Any]]:
+    """Yield a connection inside a transaction that commits at the end, and rolls back on an exception.
+
+    Raises psycopg.OperationalError or PoolTimeout (`UNAVAILABLE`) when the database cannot be reached.
+    """
+    with pool.connection() as conn:
+        conn.execute(BEGIN)
+        yield conn
+
+
+def write_for_sure(
+    pool: ConnectionPool[psycopg.Connection[Any]],
+    change: Callable[[psycopg.Connection[Any]], T],
+    *,
+    give_up: threading.Event,
+    patience_s: float = math.inf,
+) -> T:
+    """Run `change` in a transaction, again and again until it succeeds, and return its result.
+
+    For what cannot be had a second time, such as an answer that holds the only valid refresh token. `change` may run
+    although an earlier commit of it went through unseen. Raises the database's last error when `give_up` is set or
+    `patience_s` seconds are over.
+    """
+    started, pause_s = time.monotonic(), FIRST_WRITE_PAUSE_S
+    while True:
+        try:
+            with transaction(pool) as conn:
+                return change(conn)
+        except (psycopg.Error, PoolTimeout) as error:
+            if time.monotonic() - started > patience_s or give_up.wait(pause_s):
+                raise
+            log.warning("the database did not take a write (%s): trying again", type(error).__name__)
+            pause_s = min(pause_s * 2, LONGEST_WRITE_PAUSE_S)
+
+
+class Migration(NamedTuple):
+    version: int
+    name: str
+    sql: str
+
+
+def migrations() -> list[Migration]:
+    """Return the numbered `.sql` files of `rdservice/migrations`, in order."""
+    found = []
+    for file in resources.files("rdservice").joinpath("migrations").iterdir():
+        match = re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name)
+        if match:
+            found.append(Migration(int(match[1]), match[2], file.read_text(encoding="utf-8")))
+    return sorted(found)
+
+
+def migrate(conn: psycopg.Connection[Any]) -> list[Migration]:
+    """Apply what is missing, all of it or nothing, and return it.
+
+    `conn` must be in autocommit mode. Safe twice, at once in two places (the second waits and finds nothing to do)
+    and after a kill in the middle (PostgreSQL rolls back).
+    """
+    with conn.transaction():
+        conn.execute("SELECT pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
+        conn.execute(
+            "CREATE TABLE IF NOT EXISTS schema_migrations ("
+            " version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+        applied = _applied(conn)
+        missing = [migration for migration in migrations() if migration.version not in applied]
+        for migration in missing:
+            log.info("applying migration %04d %s", migration.version, migration.name)
+            conn.execute(migration.sql.encode())
+            conn.execute(
+                "INSERT INTO schema_migrations (version, name) VALUES (%s, %s)",
+                [migration.version, migration.name],
+            )
+    return missing
+
+
+def pending_migrations(conn: psycopg.Connection[Any]) -> list[str]:
+    """Return the names of migrations that this code needs and the database lacks."""
+    exists = conn.execute("SELECT to_regclass('schema_migrations') IS NOT NULL").fetchone()
+    applied = _applied(conn) if exists == (True,) else set()
+    return [f"{m.version:04d}_{m.name}" for m in migrations() if m.version not in applied]
+
+
+def _applied(conn: psycopg.Connection[Any]) -> set[int]:
+    return {version for (version,) in conn.execute("SELECT version FROM schema_migrations")}

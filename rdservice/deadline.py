@@ -1,0 +1,157 @@
+"""A bound on the whole of an outgoing call, enforced from outside the HTTP library.
+
+The time-outs of `requests` bound single waits for the socket, so a peer that sends a byte now and then can hold a call
+for hours. Here the call runs in a thread; when its time is over its socket is shut down, which ends every wait on it,
+and a connection that was still being made is refused before anything is sent on it.
+"""
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, cast
+
+import certifi
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+T = TypeVar("T")
+
+
+class DeadlineExceeded(Exception):
+    """The call took longer than it may."""
+
+
+class CallFailed(Exception):
+    """A bounded call did not return; `__cause__` tells why (DeadlineExceeded, or what the call raised).
+
+    `sent` is whether a connection stood, so that the request may have left.
+    """
+
+    def __init__(self, *, sent: bool) -> None:
+        super().__init__("the call failed")
+        self.sent = sent
+
+
+class _Watch:
+    """Holds the socket of one call and ends it at the deadline."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._expired = False
+
+    @property
+    def connected(self) -> bool:
+        return self._socket is not None
+
+    def hold(self, connected: socket.socket) -> None:
+        with self._lock:
+            if self._expired:
+                connected.close()
+                raise TimeoutError("the deadline passed before anything was sent")
+            self._socket = connected
+
+    def expire(self) -> None:
+        with self._lock:
+            self._expired = True
+            if self._socket is None:
+                return
+            try:
+                # Not SSLSocket.shutdown(), which changes the TLS object under the reading thread.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+            except OSError:
+                # The peer or the reading thread closed it first, which is what was wanted.
+                return
+
+
+class _Outcome(Generic[T]):
+    """Where the thread of a call leaves its result."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.value: T | None = None
+        self.error: BaseException | None = None
+
+
+_current = threading.local()
+
+
+def bounded(seconds: float, call: Callable[[], T]) -> T:
+    """Run `call`, which sends through a `WatchedAdapter`, and return its result within `seconds`.
+
+    Raises CallFailed when the time is over or the call raises.
+    """
+    watch, outcome = _Watch(), _Outcome[T]()
+    # A daemon: a name server that never answers must not keep the process from ending.
+    threading.Thread(target=_run, args=(call, watch, outcome), name="rdstation-call", daemon=True).start()
+    if not outcome.done.wait(seconds):
+        watch.expire()
+        # An answer that was complete by now is used all the same.
+        if not outcome.done.is_set():
+            raise CallFailed(sent=watch.connected) from DeadlineExceeded(f"no answer within {seconds:.0f} s")
+    if outcome.error is not None:
+        raise CallFailed(sent=watch.connected) from outcome.error
+    return cast(T, outcome.value)
+
+
+def _run(call: Callable[[], T], watch: _Watch, outcome: _Outcome[T]) -> None:
+    _current.watch = watch
+    try:
+        outcome.value = call()
+    except BaseException as error:  # noqa: BLE001 - it is raised again where the result is awaited
+        outcome.error = error
+    finally:
+        outcome.done.set()
+
+
+def _hold(connection: HTTPConnection) -> None:
+    watch: _Watch | None = getattr(_current, "watch", None)
+    if watch is not None and connection.sock is not None:
+        watch.hold(connection.sock)
+
+
+class _WatchedHTTPConnection(HTTPConnection):
+    def connect(self) -> None:
+        super().connect()
+        _hold(self)
+
+    def putrequest(self, *args: Any, **kwargs: Any) -> None:
+        # A connection that was kept alive by an earlier call.
+        _hold(self)
+        super().putrequest(*args, **kwargs)
+
+
+class _WatchedHTTPSConnection(HTTPSConnection):
+    def connect(self) -> None:
+        super().connect()
+        _hold(self)
+
+    def putrequest(self, *args: Any, **kwargs: Any) -> None:
+        _hold(self)
+        super().putrequest(*args, **kwargs)
+
+
+class _WatchedHTTPPool(HTTPConnectionPool):
+    ConnectionCls = _WatchedHTTPConnection
+
+
+class _WatchedHTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _WatchedHTTPSConnection
+
+
+class WatchedAdapter(HTTPAdapter):
+    """A transport for `requests` whose connections end at the deadline of `bounded`. It never retries."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        # One context for all connections: reading the certificates again for each costs more than its handshake.
+        super().init_poolmanager(
+            *args, ssl_context=ssl.create_default_context(cafile=certifi.where()), **kwargs
+        )
+        self.poolmanager.pool_classes_by_scheme = {"http": _WatchedHTTPPool, "https": _WatchedHTTPSPool}
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        # True is what the context above does anyway; a path comes from REQUESTS_CA_BUNDLE.
+        if verify is not True:
+            super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]

@@ -1,0 +1,143 @@
+"""The errors that callers see: one tree, mapped to HTTP once (`rdservice.web.problems`).
+
+`code` comes from the closed list that the README documents; `detail` says what to do and never holds a secret.
+"""
+
+from collections.abc import Mapping
+
+
+class RdServiceError(Exception):
+    """Base of everything this service reports to a caller.
+
+    `retry_after_s` becomes a `Retry-After` header; `extra` holds further members of the problem document (RFC 9457).
+    """
+
+    status = 500
+    code = "internal_error"
+    title = "Internal error"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        retry_after_s: float | None = None,
+        extra: Mapping[str, str | int | float] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+        self.extra = dict(extra or {})
+
+
+class BadRequest(RdServiceError):
+    """The request is malformed: not JSON, or a parameter that cannot be read."""
+
+    status, code, title = 400, "bad_request", "Bad request"
+
+
+class Unauthorized(RdServiceError):
+    """No valid API key and no session."""
+
+    status, code, title = 401, "unauthorized", "Unauthorized"
+
+
+class Forbidden(RdServiceError):
+    """The key is valid but lacks the scope."""
+
+    status, code, title = 403, "insufficient_scope", "Forbidden"
+
+
+class CsrfFailed(RdServiceError):
+    """A session without its CSRF token."""
+
+    status, code, title = 403, "csrf_failed", "CSRF token missing or wrong"
+
+
+class NotFound(RdServiceError):
+    status, code, title = 404, "not_found", "Not found"
+
+
+class NotConnected(RdServiceError):
+    """No row for the account: `extra` has `reauthorize_url`."""
+
+    status, code, title = 409, "not_connected", "Account not connected"
+
+
+class ReauthorizationRequired(RdServiceError):
+    """RD Station refused the refresh token: an operator must authorize again. `extra` has `reauthorize_url`."""
+
+    status, code, title = 409, "reauthorization_required", "Authorization must be renewed"
+
+
+class UnsupportedMediaType(RdServiceError):
+    status, code, title = 415, "unsupported_media_type", "Unsupported media type"
+
+
+class InvalidState(RdServiceError):
+    """The callback's `state` is missing, unknown, used, older than ten minutes, or another operator's."""
+
+    status, code, title = 400, "invalid_state", "Authorization not recognized"
+
+
+class ConsentRefused(RdServiceError):
+    """The dialog ended without consent."""
+
+    status, code, title = 403, "consent_refused", "Consent refused"
+
+
+class CodeExpired(RdServiceError):
+    """RD Station: the authorization code was used or is over an hour old."""
+
+    status, code, title = 400, "code_expired", "Authorization code expired"
+
+
+class CodeRefused(RdServiceError):
+    """RD Station answers the same to a wrong code and to a wrong client secret."""
+
+    status, code, title = 502, "code_refused", "Authorization code or client credentials refused"
+
+
+class InvalidField(RdServiceError):
+    """A field is missing, empty, too large or of the wrong type; `extra` has `field`."""
+
+    status, code, title = 422, "invalid_field", "Invalid field"
+
+
+class TokenRefused(RdServiceError):
+    """RD Station answered 401 to the uploaded access token."""
+
+    status, code, title = 422, "token_refused", "Token refused by RD Station"
+
+
+class TooManyRequests(RdServiceError):
+    """Throttled, or a back-off that binds everyone is still running."""
+
+    status, code, title = 429, "too_many_requests", "Too many requests"
+
+
+class RdStationFailed(RdServiceError):
+    """RD Station answered something that cannot be used."""
+
+    status, code, title = 502, "rdstation_failed", "RD Station failed"
+
+
+class RdStationUnavailable(RdServiceError):
+    """RD Station did not answer, or a refresh is under way and takes too long: try again later."""
+
+    status, code, title = 503, "rdstation_unavailable", "RD Station unavailable"
+
+
+class CredentialsRefused(RdServiceError):
+    """RD Station refuses the client id and secrets: the settings are wrong, the tokens are not."""
+
+    status, code, title = 503, "credentials_refused", "Client credentials refused by RD Station"
+
+
+class DatabaseUnavailable(RdServiceError):
+    status, code, title = 503, "database_unavailable", "Database unavailable"
+
+
+class TokenUnreadable(RdServiceError):
+    """The stored value cannot be decrypted with the configured keys."""
+
+    status, code, title = 503, "token_unreadable", "Stored token cannot be decrypted"

@@ -1,0 +1,229 @@
+"""The one place where RD Station is called.
+
+Facts of the API: https://developers.rdstation.com/reference (authentication, contacts, account info).
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlencode
+
+import requests
+from requests.auth import AuthBase
+
+from rdservice.deadline import CallFailed, DeadlineExceeded, WatchedAdapter, bounded
+from rdservice.settings import Settings
+
+EXCHANGE_DEADLINE_S = 20.0
+CALL_DEADLINE_S = 15.0
+CONNECT_TIMEOUT_S = 5.0
+MAX_ANSWER_BYTES = 2 * 1024 * 1024
+
+TOKEN_LIFETIME_S = 86_400
+"""Documented life of an access token, used where an answer does not tell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """An HTTP answer of RD Station. `body` may hold tokens or personal data and stays out of `repr`."""
+
+    operation: str
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    oversized: bool = False
+
+    def json(self) -> Any:
+        """Return the decoded JSON body, or None when it is no complete JSON."""
+        if self.oversized:
+            return None
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return None
+
+    @property
+    def error_type(self) -> str | None:
+        """The `error_type` (or RFC 6749 `error`) of an error body, in any of the shapes that RD Station uses."""
+        body = self.json()
+        if isinstance(body, dict) and "errors" in body:
+            body = body["errors"]
+        if isinstance(body, list) and body:
+            body = body[0]
+        if not isinstance(body, dict):
+            return None
+        kind = body.get("error_type") or body.get("error")
+        return kind if isinstance(kind, str) else None
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """The `Retry-After` header in seconds; RFC 9110 allows a number or a date."""
+        value = self.headers.get("Retry-After", "").strip()
+        if value.isdecimal() and len(value) < 10:
+            return float(value)
+        try:
+            at = parsedate_to_datetime(value)
+            sent = parsedate_to_datetime(self.headers["Date"]) if "Date" in self.headers else None
+        except ValueError:
+            return None
+        if at.tzinfo is None:
+            return None
+        return max(0.0, (at - (sent or datetime.now(UTC))).total_seconds())
+
+
+class NoAnswer(Exception):
+    """RD Station did not answer: `kind` is `timeout` or `connection`.
+
+    `sent` is whether the request may have reached it, so that it may have taken effect.
+    """
+
+    def __init__(self, operation: str, kind: str, *, sent: bool) -> None:
+        super().__init__(f"{operation}: no answer from RD Station ({kind})")
+        self.operation = operation
+        self.kind = kind
+        self.sent = sent
+
+
+class _Bearer(AuthBase):
+    """Sets the Authorization header, or none. Without an `auth`, requests would take one from a .netrc file."""
+
+    def __init__(self, token: str | None) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._token is not None:
+            request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+class RDStation:
+    """Client of the RD Station Marketing API for one app (client id). Safe to use from many threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._session = _session()
+        # Token requests are never repeated, so they never meet a kept connection that the peer may have dropped.
+        self._token_session = _session()
+        self._token_session.headers["Connection"] = "close"
+
+    def close(self) -> None:
+        self._session.close()
+        self._token_session.close()
+
+    def dialog_url(self, state: str) -> str:
+        """Return the URL of the consent dialog; RD Station sends `state` back to the callback."""
+        query = urlencode(
+            {
+                "client_id": self._settings.client_id,
+                "redirect_uri": self._settings.redirect_uri,
+                "scope": self._settings.scope,
+                "state": state,
+            }
+        )
+        return f"{self._settings.api_url}/auth/dialog?{query}"
+
+    def exchange_code(self, code: str) -> Answer:
+        """Exchange an authorization code (RFC 6749 4.1.3). Raises NoAnswer."""
+        return self._token_request(
+            "token_exchange",
+            {"code": code, "grant_type": "authorization_code", "redirect_uri": self._settings.redirect_uri},
+        )
+
+    def refresh(self, refresh_token: str) -> Answer:
+        """Exchange a refresh token (RFC 6749 6). Raises NoAnswer."""
+        return self._token_request(
+            "token_refresh", {"grant_type": "refresh_token", "refresh_token": refresh_token}
+        )
+
+    def account_info(self, access_token: str) -> Answer:
+        """Ask whose token this is; the body of a 200 has `name`. Raises NoAnswer."""
+        return self._call("account_info", "GET", "/marketing/account_info", bearer=access_token)
+
+    def revoke(self, access_token: str) -> Answer:
+        """Revoke the app's access to the account of this token. Raises NoAnswer."""
+        form = {"token": access_token, "token_type_hint": "access_token"}
+        return self._call("revoke", "POST", "/auth/revoke", form=form, bearer=access_token)
+
+    def _token_request(self, operation: str, grant: dict[str, str]) -> Answer:
+        """Send `grant` with each client secret in turn until one is accepted, all within one deadline."""
+        ends = time.monotonic() + EXCHANGE_DEADLINE_S
+        for secret in self._settings.client_secrets:
+            body = {"client_id": self._settings.client_id, "client_secret": secret, **grant}
+            answer = self._call(
+                operation, "POST", "/auth/token", json_body=body, deadline_s=ends - time.monotonic()
+            )
+            if not is_access_denied(answer):
+                break
+        return answer
+
+    def _call(
+        self,
+        operation: str,
+        method: str,
+        path: str,
+        *,
+        json_body: dict[str, str] | None = None,
+        form: dict[str, str] | None = None,
+        bearer: str | None = None,
+        deadline_s: float = CALL_DEADLINE_S,
+    ) -> Answer:
+        def send() -> Answer:
+            with session.request(
+                method,
+                self._settings.api_url + path,
+                json=json_body,
+                data=form,
+                auth=_Bearer(bearer),
+                timeout=(CONNECT_TIMEOUT_S, deadline_s),
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                return _read(operation, response)
+
+        if deadline_s <= 0:
+            raise NoAnswer(operation, "timeout", sent=False)
+        session = self._token_session if path == "/auth/token" else self._session
+        try:
+            return bounded(deadline_s, send)
+        except CallFailed as failure:
+            cause = failure.__cause__
+            if isinstance(cause, DeadlineExceeded | requests.Timeout):
+                sent = failure.sent or isinstance(cause, requests.ReadTimeout)
+                raise NoAnswer(operation, "timeout", sent=sent) from cause
+            if isinstance(cause, requests.RequestException | OSError):
+                raise NoAnswer(operation, "connection", sent=failure.sent) from cause
+            raise
+
+
+def _session() -> requests.Session:
+    session = requests.Session()
+    session.headers.update({"Accept": "application/json", "User-Agent": "rdservice"})
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, WatchedAdapter(pool_maxsize=32))
+    return session
+
+
+def is_access_denied(answer: Answer) -> bool:
+    """Return whether RD Station refused the client id or secret (or, for a code exchange, the code)."""
+    return answer.status == 401 and answer.error_type == "ACCESS_DENIED"
+
+
+def _read(operation: str, response: requests.Response) -> Answer:
+    body = bytearray()
+    oversized = False
+    for chunk in response.iter_content(16_384):
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            oversized = True
+            break
+    return Answer(
+        operation=operation,
+        status=response.status_code,
+        headers=response.headers,
+        body=b"" if oversized else bytes(body),
+        oversized=oversized,
+    )

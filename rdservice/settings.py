@@ -1,0 +1,283 @@
+"""Settings: read once, checked together, immutable.
+
+Sources, the first that names a variable wins: the process environment, the file `.env` beside `wsgi.py`, and, outside
+production, `$RDSERVICE_DATA_DIR/env`, which `scripts/start` writes.
+"""
+
+import base64
+import binascii
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+from urllib.parse import SplitResult, urlsplit
+
+import psycopg.conninfo
+from dotenv import dotenv_values
+
+ROOT = Path(__file__).resolve().parent.parent
+EXIT_CONFIG = 78
+"""Exit status for broken settings: `EX_CONFIG` of sysexits.h."""
+
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+CALLBACK_PATH = "/rd/callback"
+MAX_CACHE_TTL_S = 86_400
+
+KEY_RECIPE = 'python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
+SESSION_KEY_RECIPE = 'python -c "import secrets; print(secrets.token_hex(32))"'
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; `problems` has one sentence for each mistake, none with a secret in it."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+    def report(self) -> str:
+        """Return all problems as a list for a terminal, in English."""
+        lines = "\n".join(f"  - {problem}" for problem in self.problems)
+        return f"The settings cannot be used ({len(self.problems)} to mend):\n{lines}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings of a process. Secrets are left out of `repr`."""
+
+    client_id: str
+    client_secrets: tuple[str, ...] = field(repr=False)
+    redirect_uri: str
+    cache_ttl_s: int
+    api_url: str
+    scope: str
+    rate_limit: int
+    database_url: str = field(repr=False)
+    secret_key: str = field(repr=False)
+    encryption_keys: tuple[bytes, ...] = field(repr=False)
+    metrics_token: str | None = field(repr=False)
+    trusted_proxies: int
+    production: bool
+
+    @property
+    def public_origin(self) -> str:
+        """Scheme, host and port under which operators reach the service, from the redirect URI."""
+        parts = urlsplit(self.redirect_uri)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    @property
+    def served_over_https(self) -> bool:
+        return self.redirect_uri.startswith("https://")
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the settings of this process from all their sources.
+
+        Raises SettingsError with every problem at once.
+        """
+        return cls.from_mapping(collect_sources(os.environ))
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, str]) -> Self:
+        """Check `values` (variable names to texts) and return the settings, or raise SettingsError."""
+        read = _Reader(values)
+        production = is_production(values)
+        redirect_uri = read.required("RDSTATION_REDIRECT_URI", "https://app.example.com/rd/callback")
+        client_secrets = read.client_secrets()
+        read.check_redirect_uri(redirect_uri, client_secrets, production=production)
+        settings = cls(
+            client_id=read.client_id(),
+            client_secrets=client_secrets,
+            redirect_uri=redirect_uri,
+            cache_ttl_s=read.integer("RDSTATION_CACHE_TTL", default=900, low=1, high=MAX_CACHE_TTL_S),
+            api_url=read.api_url(production=production),
+            scope=read.text("RDSTATION_SCOPE") or "contacts",
+            rate_limit=read.integer("RDSTATION_RATE_LIMIT", default=120, low=1, high=100_000),
+            database_url=read.database_url(),
+            secret_key=read.secret_key(),
+            encryption_keys=read.encryption_keys(),
+            metrics_token=read.text("METRICS_TOKEN"),
+            trusted_proxies=read.integer(
+                "TRUSTED_PROXIES", default=1 if values.get("DYNO") else 0, low=0, high=10
+            ),
+            production=production,
+        )
+        if read.problems:
+            raise SettingsError(read.problems)
+        return settings
+
+
+def is_production(values: Mapping[str, str]) -> bool:
+    """Return whether these variables describe a deployment: Heroku sets DYNO, others set RDSERVICE_ENV."""
+    return bool(values.get("DYNO")) or values.get("RDSERVICE_ENV") == "production"
+
+
+def data_dir(environ: Mapping[str, str]) -> Path:
+    """Return the folder in which `scripts/start` keeps its state."""
+    return Path(environ.get("RDSERVICE_DATA_DIR") or ROOT / ".data")
+
+
+def collect_sources(environ: Mapping[str, str]) -> dict[str, str]:
+    """Merge the environment with the settings files; an empty value counts as not set."""
+    merged = _read_file(ROOT / ".env")
+    merged.update((name, value) for name, value in environ.items() if value.strip())
+    if is_production(merged):
+        return merged
+    return _read_file(data_dir(environ) / "env") | merged
+
+
+def _read_file(path: Path) -> dict[str, str]:
+    # Secrets may contain "${": what stands in the file is what is meant.
+    values = dotenv_values(path, interpolate=False)
+    return {name: value for name, value in values.items() if value is not None and value.strip()}
+
+
+class _Reader:
+    """Reads single variables and collects what is wrong with them.
+
+    Values are never quoted back: they may be secrets.
+    """
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+        self.problems: list[str] = []
+
+    def text(self, name: str) -> str | None:
+        return self._values.get(name, "").strip() or None
+
+    def required(self, name: str, example: str) -> str:
+        value = self.text(name)
+        if value is None:
+            self._problem(name, "is not set", example)
+        return value or ""
+
+    def integer(self, name: str, *, default: int, low: int, high: int) -> int:
+        value = self.text(name)
+        if value is None:
+            return default
+        if not re.fullmatch(r"[0-9]{1,9}", value) or not low <= int(value) <= high:
+            self._problem(name, f"must be a whole number from {low} to {high}", str(default))
+            return default
+        return int(value)
+
+    def client_id(self) -> str:
+        example = "a0b1c2d3-0000-0000-0000-000000000000"
+        value = self.required("RDSTATION_CLIENT_ID", example)
+        if "://" in value:
+            self._problem("RDSTATION_CLIENT_ID", "holds a URL; it must be the app's client_id", example)
+        elif re.search(r"\s", value):
+            self._problem("RDSTATION_CLIENT_ID", "contains white space", example)
+        return value
+
+    def client_secrets(self) -> tuple[str, ...]:
+        name, example = "RDSTATION_CLIENT_SECRET", "0123456789abcdef0123456789abcdef"
+        value = self.required(name, example)
+        secrets = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+        if value and not secrets:
+            self._problem(name, "holds only commas", example)
+        for secret in secrets:
+            if "://" in secret:
+                self._problem(
+                    name, "holds a URL: were the secret and RDSTATION_REDIRECT_URI swapped?", example
+                )
+            elif re.search(r"\s", secret):
+                self._problem(name, "contains white space; several secrets are separated by commas", example)
+            elif secret == self.text("RDSTATION_CLIENT_ID"):
+                self._problem(name, "is the same as RDSTATION_CLIENT_ID", example)
+        return secrets
+
+    def check_redirect_uri(self, value: str, secrets: tuple[str, ...], *, production: bool) -> None:
+        if not value:
+            return
+        name, example = "RDSTATION_REDIRECT_URI", "https://app.example.com/rd/callback"
+        url = _split(value)
+        if any(secret and secret in value for secret in secrets):
+            self._problem(name, "holds the client secret; it must be the callback URL", example)
+        elif url is None or not url.scheme or not url.hostname:
+            looks_secret = re.fullmatch(r"[0-9A-Za-z_-]{16,}", value)
+            hint = "looks like a secret or an id; it must be" if looks_secret else "must be"
+            self._problem(name, f"{hint} the absolute URL of {CALLBACK_PATH} on this service", example)
+        elif url.scheme not in {"http", "https"}:
+            self._problem(name, "must begin with https://", example)
+        elif url.path != CALLBACK_PATH or url.query or url.fragment or url.username or url.password:
+            self._problem(name, f"must end in {CALLBACK_PATH}, with nothing after it", example)
+        elif production and url.hostname in LOCAL_HOSTS:
+            self._problem(name, "names a local host, which RD Station cannot send operators back to", example)
+        elif url.scheme == "http" and url.hostname not in LOCAL_HOSTS:
+            self._problem(name, "must use https (http is for local hosts only)", example)
+
+    def api_url(self, *, production: bool) -> str:
+        name, example = "RDSTATION_API_URL", "https://api.rd.services"
+        value = self.text(name) or example
+        url = _split(value)
+        if url is None or url.scheme not in {"http", "https"} or not url.hostname or url.username:
+            self._problem(name, "must be an absolute http(s) URL without credentials", example)
+        elif url.path.strip("/") or url.query or url.fragment:
+            self._problem(name, "must have no path: only scheme, host and port", example)
+        elif production and url.scheme != "https" and url.hostname not in LOCAL_HOSTS:
+            self._problem(name, "must use https: tokens and the client secret travel on it", example)
+        return value.rstrip("/")
+
+    def database_url(self) -> str:
+        name, example = "DATABASE_URL", "postgres://user:password@host:5432/database"
+        value = self.required(name, example)
+        if not value:
+            return value
+        if not re.match(r"postgres(ql)?://", value):
+            self._problem(name, "must begin with postgres:// or postgresql://", example)
+            return value
+        try:
+            psycopg.conninfo.conninfo_to_dict(value)
+        except psycopg.ProgrammingError:
+            # libpq's own sentence may quote the password.
+            self._problem(name, "cannot be parsed (are special characters percent-encoded?)", example)
+        return value
+
+    def secret_key(self) -> str:
+        value = self.required("SECRET_KEY", f"the output of {SESSION_KEY_RECIPE}")
+        if value and len(value) < 32:
+            self._problem(
+                "SECRET_KEY", "is shorter than 32 characters", f"the output of {SESSION_KEY_RECIPE}"
+            )
+        return value
+
+    def encryption_keys(self) -> tuple[bytes, ...]:
+        name, example = "TOKEN_ENCRYPTION_KEYS", f"the output of {KEY_RECIPE}"
+        value = self.required(name, example)
+        keys: list[bytes] = []
+        for number, text in enumerate((part.strip() for part in value.split(",")), start=1):
+            key = _fernet_key(text)
+            if key is not None:
+                keys.append(key)
+            elif value:
+                self._problem(
+                    name, f"entry {number} is neither a Fernet key nor 64 hexadecimal digits", example
+                )
+        return tuple(keys)
+
+    def _problem(self, name: str, what: str, example: str) -> None:
+        self.problems.append(f"{name} {what}. Example: {name}={example}")
+
+
+def _split(value: str) -> SplitResult | None:
+    try:
+        url = urlsplit(value)
+        # Reading the port is what makes urllib check it.
+        return url if url.port is None or url.port > 0 else None
+    except ValueError:
+        return None
+
+
+def _fernet_key(text: str) -> bytes | None:
+    """Return `text` as a Fernet key: urlsafe base64 of 32 bytes, or the same bytes as 64 hexadecimal digits.
+
+    The second form is what the secret generators of hosting platforms make.
+    """
+    if re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        return base64.urlsafe_b64encode(bytes.fromhex(text))
+    try:
+        raw = base64.b64decode(text, altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return base64.urlsafe_b64encode(raw) if len(raw) == 32 else None

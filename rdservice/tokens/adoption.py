@@ -1,0 +1,50 @@
+"""Encrypts plain tokens that an older backend left in `rdstation_tokens`; migration 1 adopted the table itself."""
+
+from typing import Any
+
+import psycopg
+from psycopg_pool import ConnectionPool
+
+from rdservice import database
+from rdservice.encryption import ENCRYPTED, KeyRing
+
+BATCH = 500
+
+PLAIN_ROWS = """
+SELECT account_id, access_token, refresh_token FROM rdstation_tokens
+ WHERE account_id > %(after)s AND (access_token !~ %(encrypted)s OR refresh_token !~ %(encrypted)s)
+ ORDER BY account_id LIMIT %(batch)s
+   FOR UPDATE
+"""
+WRITE = """
+UPDATE rdstation_tokens
+   SET access_token = %(access_token)s, refresh_token = %(refresh_token)s, updated_at = rd_now(),
+       status = CASE WHEN last_error = 'damaged' THEN 'connected' ELSE status END
+ WHERE account_id = %(account_id)s
+"""
+
+
+def encrypt_plain_rows(pool: ConnectionPool[psycopg.Connection[Any]], keys: KeyRing) -> int:
+    """Encrypt what is still plain, in batches of their own transactions; return the number of rows.
+
+    Safe to repeat, to run twice at once and to interrupt: each row is encrypted once, by whoever comes first.
+    """
+    total, after = 0, ""
+    while True:
+        with database.transaction(pool) as conn:
+            rows = conn.execute(
+                PLAIN_ROWS, {"after": after, "encrypted": ENCRYPTED, "batch": BATCH}
+            ).fetchall()
+            for account_id, access_token, refresh_token in rows:
+                conn.execute(
+                    WRITE,
+                    {
+                        "account_id": account_id,
+                        "access_token": keys.encrypt("access_token", account_id, access_token),
+                        "refresh_token": keys.encrypt("refresh_token", account_id, refresh_token),
+                    },
+                )
+        if not rows:
+            return total
+        total += len(rows)
+        after = rows[-1][0]

@@ -1,0 +1,79 @@
+"""The record of refresh attempts: when, who, with what result. It never holds a secret."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import psycopg
+from psycopg.rows import class_row
+
+KEEP_DAYS = 30
+
+Outcome = Literal["stored", "refused", "transient", "superseded", "released"]
+
+FINISH = """
+UPDATE rdstation_refresh_attempts
+   SET finished_at = rd_now(), outcome = %(outcome)s, http_status = %(http_status)s, duration_ms = %(duration_ms)s,
+       error = %(error)s, answer_unknown = %(answer_unknown)s
+ WHERE claim_no = %(claim_no)s AND outcome IS NULL
+"""
+RECENT = """
+SELECT claim_no, account_id, reason, claimed_by, started_at, finished_at, outcome, http_status, duration_ms, error
+  FROM rdstation_refresh_attempts WHERE account_id = %(account_id)s ORDER BY claim_no DESC LIMIT %(limit)s
+"""
+PRUNE = """
+DELETE FROM rdstation_refresh_attempts WHERE claim_no IN (
+    SELECT claim_no FROM rdstation_refresh_attempts
+     WHERE started_at < rd_now() - make_interval(days => %(days)s) ORDER BY started_at LIMIT %(batch)s)
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One attempt; `outcome` is None while it runs, and for ever when its process died."""
+
+    claim_no: int
+    account_id: str
+    reason: str
+    claimed_by: str
+    started_at: datetime
+    finished_at: datetime | None
+    outcome: Outcome | None
+    http_status: int | None
+    duration_ms: int | None
+    error: str | None
+
+
+def finish(
+    conn: psycopg.Connection[Any],
+    claim_no: int,
+    outcome: Outcome,
+    *,
+    http_status: int | None = None,
+    duration_s: float | None = None,
+    error: str | None = None,
+    answer_unknown: bool = False,
+) -> None:
+    """Write the result of an attempt. `answer_unknown`: it may have taken effect, but its answer was lost."""
+    conn.execute(
+        FINISH,
+        {
+            "claim_no": claim_no,
+            "outcome": outcome,
+            "http_status": http_status,
+            "duration_ms": None if duration_s is None else round(duration_s * 1000),
+            "error": error,
+            "answer_unknown": answer_unknown,
+        },
+    )
+
+
+def recent(conn: psycopg.Connection[Any], account_id: str, *, limit: int = 20) -> list[Attempt]:
+    """Return the newest attempts of an account, newest first."""
+    with conn.cursor(row_factory=class_row(Attempt)) as cur:
+        return cur.execute(RECENT, {"account_id": account_id, "limit": limit}).fetchall()
+
+
+def prune(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:
+    """Delete up to `batch` attempts older than 30 days; return how many."""
+    return conn.execute(PRUNE, {"days": KEEP_DAYS, "batch": batch}).rowcount

@@ -1,0 +1,265 @@
+"""Rows of `rdstation_tokens`: reading, authorizing, listing, removing."""
+
+import hmac
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg.rows import class_row, dict_row
+
+from rdservice.encryption import KeyMissing, KeyRing, ValueDamaged
+from rdservice.tokens import jwt_claims
+from rdservice.tokens.claims import REFRESH_AT_SHARE, REFRESH_SPREAD
+
+DEFAULT_ACCOUNT = "default"
+
+Status = Literal["connected", "unverified", "credentials_refused", "reauthorization_required", "expired"]
+
+READ = """
+SELECT account_id, access_token, issued_at, expires_at, status, connection_id, authorization_id, stored_claim,
+       last_error,
+       EXTRACT(epoch FROM expires_at - rd_now())::float8 AS life_left_s,
+       GREATEST(EXTRACT(epoch FROM retry_at - rd_now()), 0)::float8 AS retry_in_s,
+       COALESCE(leased_until > rd_now(), false) AS leased
+  FROM rdstation_tokens WHERE account_id = %(account_id)s
+"""
+LOCK_PAIR = """
+SELECT access_token, refresh_token, status, name, connection_id
+  FROM rdstation_tokens WHERE account_id = %(account_id)s
+   FOR UPDATE
+"""
+READ_PAIR = """
+SELECT access_token, refresh_token, status, name, connection_id
+  FROM rdstation_tokens WHERE account_id = %(account_id)s
+"""
+# The uploaded refresh token is unproven until it has worked once: what it replaces is kept until then. A pair that was
+# itself never proven does not displace the kept one.
+KEEP_REPLACED = """
+INSERT INTO rdstation_replaced_tokens (account_id, access_token, refresh_token, issued_at, expires_at, name,
+                                       connection_id, authorization_id, stored_claim, replaced_at)
+SELECT account_id, access_token, refresh_token, issued_at, expires_at, name, connection_id, authorization_id,
+       stored_claim, rd_now()
+  FROM rdstation_tokens
+ WHERE account_id = %(account_id)s AND status <> 'reauthorization_required'
+ON CONFLICT (account_id) DO NOTHING
+"""
+DROP_REPLACED = "DELETE FROM rdstation_replaced_tokens WHERE account_id = %(account_id)s"
+AUTHORIZE = """
+INSERT INTO rdstation_tokens AS t (account_id, access_token, refresh_token, issued_at, expires_at, status, name,
+                                   connection_id, authorization_id, refresh_after, refreshed_at, created_at, updated_at)
+VALUES (%(account_id)s, %(access_token)s, %(refresh_token)s, %(issued_at)s, %(expires_at)s, %(status)s, %(name)s,
+        %(connection_id)s, %(authorization_id)s,
+        CASE WHEN %(proven)s THEN %(issued_at)s
+            + (%(expires_at)s - %(issued_at)s) * (%(share)s - %(spread)s * random()) ELSE rd_now() END,
+        CASE WHEN %(proven)s THEN rd_now() END, rd_now(), rd_now())
+ON CONFLICT (account_id) DO UPDATE
+   SET access_token = EXCLUDED.access_token, refresh_token = EXCLUDED.refresh_token, issued_at = EXCLUDED.issued_at,
+       expires_at = EXCLUDED.expires_at, status = EXCLUDED.status, name = EXCLUDED.name,
+       connection_id = EXCLUDED.connection_id, authorization_id = EXCLUDED.authorization_id,
+       refresh_after = EXCLUDED.refresh_after, refreshed_at = COALESCE(EXCLUDED.refreshed_at, t.refreshed_at),
+       retry_at = NULL, holder = NULL, leased_until = NULL, failures = 0, refusals = 0, refused_since = NULL,
+       last_error = NULL, updated_at = rd_now()
+RETURNING refresh_after
+"""
+NAME = """
+UPDATE rdstation_tokens
+   SET name = %(name)s, connection_id = COALESCE(%(connection_id)s, connection_id), updated_at = rd_now()
+ WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s
+"""
+REMOVE = """
+DELETE FROM rdstation_tokens t WHERE account_id = %(account_id)s
+RETURNING access_token,
+          EXISTS (SELECT FROM rdstation_tokens other
+                   WHERE other.name = t.name AND other.account_id <> t.account_id) AS shared
+"""
+LIST = """
+SELECT t.account_id, t.name, t.expires_at, t.refresh_after, t.due_at, t.retry_at, t.last_error, t.attempted_at,
+       t.refreshed_at, t.failures, rd_now() AS now,
+       CASE WHEN t.status = 'connected' AND t.expires_at <= rd_now() THEN 'expired' ELSE t.status END AS status,
+       EXISTS (SELECT FROM rdstation_replaced_tokens r WHERE r.account_id = t.account_id) AS has_replaced
+  FROM rdstation_tokens t
+"""
+LIST_ALL = LIST + " ORDER BY t.account_id LIMIT %(limit)s"
+LIST_ONE = LIST + " WHERE t.account_id = %(account_id)s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredToken:
+    """An account's access token as read from its row, with the database's view of the time."""
+
+    account_id: str
+    access_token: str = field(repr=False)
+    issued_at: datetime
+    expires_at: datetime
+    status: Status
+    connection_id: UUID
+    authorization_id: UUID
+    stored_claim: int
+    last_error: str | None
+    life_left_s: float
+    """Seconds of validity left when the row was read; negative when expired."""
+    retry_in_s: float
+    """Seconds of back-off left when the row was read; 0 without."""
+    leased: bool
+
+    @property
+    def lifetime_s(self) -> float:
+        return (self.expires_at - self.issued_at).total_seconds()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountState:
+    """What operators and programs may know of an account: no token."""
+
+    account_id: str
+    name: str | None
+    status: Status
+    expires_at: datetime
+    refresh_after: datetime
+    due_at: datetime
+    """When the next renewal may begin: `refresh_after`, a back-off or a running attempt's lease."""
+    retry_at: datetime | None
+    last_error: str | None
+    attempted_at: datetime | None
+    refreshed_at: datetime | None
+    failures: int
+    now: datetime
+    """The database's clock."""
+    has_replaced: bool
+    """Whether the pair that an upload replaced is still kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authorized:
+    """A pair that was just stored, and what stood there before."""
+
+    authorization_id: UUID
+    expires_at: datetime
+    previous_name: str | None
+    previous_connection_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """A deleted row's encrypted access token, and whether another row is connected to the same RD Station account."""
+
+    access_token: str = field(repr=False)
+    shared: bool
+
+
+def read_token(conn: psycopg.Connection[Any], keys: KeyRing, account_id: str) -> StoredToken | None:
+    """Return the account's access token, or None without a row. Raises KeyMissing or ValueDamaged."""
+    with conn.cursor(row_factory=dict_row) as cur:
+        row = cur.execute(READ, {"account_id": account_id}).fetchone()
+    if row is None:
+        return None
+    row["access_token"] = keys.decrypt("access_token", account_id, row["access_token"])
+    return StoredToken(**row)
+
+
+def list_accounts(conn: psycopg.Connection[Any], *, limit: int = 500) -> list[AccountState]:
+    """Return the states of up to `limit` accounts by name."""
+    with conn.cursor(row_factory=class_row(AccountState)) as cur:
+        return cur.execute(LIST_ALL, {"limit": limit}).fetchall()
+
+
+def account_state(conn: psycopg.Connection[Any], account_id: str) -> AccountState | None:
+    """Return the state of one account, or None without a row."""
+    with conn.cursor(row_factory=class_row(AccountState)) as cur:
+        return cur.execute(LIST_ONE, {"account_id": account_id}).fetchone()
+
+
+def holds_pair(
+    conn: psycopg.Connection[Any], keys: KeyRing, account_id: str, access_token: str, refresh_token: str
+) -> bool:
+    """Return whether exactly this pair is stored."""
+    row = conn.execute(READ_PAIR, {"account_id": account_id}).fetchone()
+    if row is None:
+        return False
+    try:
+        stored = (
+            keys.decrypt("access_token", account_id, row[0]),
+            keys.decrypt("refresh_token", account_id, row[1]),
+        )
+    except (KeyMissing, ValueDamaged):
+        return False
+    same_access = hmac.compare_digest(stored[0].encode(), access_token.encode())
+    return hmac.compare_digest(stored[1].encode(), refresh_token.encode()) and same_access
+
+
+def authorize(
+    conn: psycopg.Connection[Any],
+    keys: KeyRing,
+    account_id: str,
+    *,
+    access_token: str,
+    refresh_token: str,
+    expires_in_s: int,
+    age_s: float = 0.0,
+    name: str | None = None,
+    verified: bool,
+    proven: bool,
+) -> Authorized:
+    """Put a new authorization in the account's row, over whatever is there or under way.
+
+    `age_s`: how long ago, at the most, the access token was issued. `name`: of the RD Station account, where known; the
+    connection stays the same only for the same name. `verified`: the access token is known to work, else the status is
+    `unverified`. `proven`: the refresh token comes straight from RD Station; otherwise the row is due at once and the
+    pair that stood there is kept until the refresh token has worked.
+    """
+    values: dict[str, Any] = {"account_id": account_id}
+    with conn.cursor(row_factory=dict_row) as cur:
+        before = cur.execute(LOCK_PAIR, values).fetchone()
+        clock = cur.execute("SELECT rd_now() AS now").fetchone()
+    if clock is None:
+        raise RuntimeError("SELECT without FROM returned no row")
+    issued_at = clock["now"] - timedelta(seconds=age_s)
+    same_account = before is not None and name is not None and before["name"] == name
+    authorization_id = uuid4()
+    conn.execute(DROP_REPLACED if proven else KEEP_REPLACED, values)
+    expires_at = jwt_claims.expiry(access_token, issued_at=issued_at, expires_in_s=expires_in_s)
+    conn.execute(
+        AUTHORIZE,
+        {
+            "account_id": account_id,
+            "access_token": keys.encrypt("access_token", account_id, access_token),
+            "refresh_token": keys.encrypt("refresh_token", account_id, refresh_token),
+            "issued_at": issued_at,
+            "expires_at": expires_at,
+            "status": "connected" if verified else "unverified",
+            "name": name,
+            "connection_id": before["connection_id"] if before and same_account else uuid4(),
+            "authorization_id": authorization_id,
+            "proven": proven,
+            "share": REFRESH_AT_SHARE,
+            "spread": REFRESH_SPREAD,
+        },
+    )
+    return Authorized(
+        authorization_id=authorization_id,
+        expires_at=expires_at,
+        previous_name=before["name"] if before else None,
+        previous_connection_id=before["connection_id"] if before else None,
+    )
+
+
+def set_name(conn: psycopg.Connection[Any], account_id: str, authorized: Authorized, name: str) -> None:
+    """Note the name of the RD Station account; the connection goes on where the name is the one from before."""
+    same = authorized.previous_name == name
+    conn.execute(
+        NAME,
+        {
+            "account_id": account_id,
+            "authorization_id": authorized.authorization_id,
+            "name": name,
+            "connection_id": authorized.previous_connection_id if same else None,
+        },
+    )
+
+
+def remove(conn: psycopg.Connection[Any], account_id: str) -> Removed | None:
+    """Delete the account's row and what hangs on it; None without a row."""
+    with conn.cursor(row_factory=class_row(Removed)) as cur:
+        return cur.execute(REMOVE, {"account_id": account_id}).fetchone()

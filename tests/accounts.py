@@ -1,0 +1,89 @@
+"""Accounts for tests of what is done with them."""
+
+from typing import Any
+
+import psycopg
+
+from rdservice import database
+from rdservice.services import Services
+from rdservice.tokens import claims, store
+from rdservice.tokens.claims import Claim
+from tests.sandbox_process import SandboxProcess
+
+
+def connect_account(
+    services: Services,
+    sandbox: SandboxProcess | None = None,
+    account_id: str = "default",
+    *,
+    rd_account: str = "default",
+    due: bool = True,
+    lifetime_s: int = 86_400,
+) -> dict[str, Any]:
+    """Store a pair for `account_id`, of the sandbox or made up, and return it; `due`: for renewal at once."""
+    pair = (
+        sandbox.pair(rd_account)
+        if sandbox
+        else {"access_token": f"access-of-{account_id}", "refresh_token": f"refresh-of-{account_id}"}
+    )
+    with database.transaction(services.pool) as conn:
+        store.authorize(
+            conn,
+            services.keys,
+            account_id,
+            access_token=pair["access_token"],
+            refresh_token=pair["refresh_token"],
+            expires_in_s=lifetime_s,
+            verified=True,
+            proven=True,
+        )
+        if due:
+            conn.execute(
+                "UPDATE rdstation_tokens SET refresh_after = rd_now() WHERE account_id = %s", [account_id]
+            )
+    return pair
+
+
+def claim_due(services: Services, *, slots: int = 10) -> list[Claim]:
+    """Claim what is due, as the worker does."""
+    with database.transaction(services.pool) as conn:
+        return claims.claim_due(
+            conn, fingerprint=services.refresher.fingerprint, slots=slots, claimed_by="test"
+        )
+
+
+def claim_one(services: Services) -> Claim:
+    """Claim the one account that is due."""
+    (claim,) = claim_due(services)
+    return claim
+
+
+def row(conn: psycopg.Connection[Any], account_id: str = "default") -> dict[str, Any]:
+    """Return the account's row as it stands."""
+    with conn.cursor(row_factory=psycopg.rows.dict_row) as cur:
+        found = cur.execute(
+            "SELECT t.*, rd_now() AS now FROM rdstation_tokens t WHERE account_id = %s", [account_id]
+        ).fetchone()
+    assert found is not None
+    return found
+
+
+def stored_pair(
+    services: Services, conn: psycopg.Connection[Any], account_id: str = "default"
+) -> tuple[str, str]:
+    """Return the decrypted access and refresh token of a row."""
+    found = row(conn, account_id)
+    return (
+        services.keys.decrypt("access_token", account_id, found["access_token"]),
+        services.keys.decrypt("refresh_token", account_id, found["refresh_token"]),
+    )
+
+
+def attempts_of(
+    conn: psycopg.Connection[Any], account_id: str = "default"
+) -> list[tuple[str | None, str | None]]:
+    """Return outcome and error of each attempt, oldest first."""
+    return conn.execute(
+        "SELECT outcome, error FROM rdstation_refresh_attempts WHERE account_id = %s ORDER BY claim_no",
+        [account_id],
+    ).fetchall()

@@ -1,0 +1,192 @@
+"""The worker's loop, in this process."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from cryptography.fernet import Fernet
+from psycopg_pool import PoolTimeout
+
+from rdservice.encryption import KeyMissing
+from rdservice.services import Services
+from rdservice.settings import Settings
+from rdservice.tokens import claims, workers
+from tests.accounts import connect_account, row
+from tests.sandbox_process import SandboxProcess
+from worker.auto_refresh import auto_refresh_tokens
+from worker.bell import Bell
+
+Conn = psycopg.Connection[Any]
+
+
+@contextmanager
+def running(services: Services, *, concurrency: int = 8) -> Iterator[Bell]:
+    """Run the loop in a thread for the time of the block; its exception is raised at the end."""
+    bell = Bell()
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            auto_refresh_tokens(services.refresher, bell, concurrency=concurrency)
+        except KeyMissing as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield bell
+    finally:
+        bell.stop()
+        thread.join(30)
+        assert not thread.is_alive()
+    if raised:
+        raise raised[0]
+
+
+def connect_accounts(services: Services, sandbox: SandboxProcess, count: int) -> None:
+    for number in range(2, count + 2):
+        connect_account(services, sandbox, f"account-{number}", rd_account=f"account-{number}")
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
+    ends = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < ends, "the condition did not come true"
+        threading.Event().wait(0.02)
+
+
+def renewed(conn: Conn) -> int:
+    found = conn.execute("SELECT count(*) FROM rdstation_tokens WHERE stored_claim > 0").fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+def test_what_is_due_is_renewed_at_the_first_pass(
+    connected: Services, sandbox: SandboxProcess, conn: Conn
+) -> None:
+    connect_accounts(connected, sandbox, 20)
+    with running(connected):
+        wait_until(lambda: renewed(conn) == 20)
+    assert sandbox.calls()["token_refresh"] == {"200": 20}
+    assert sandbox.report()["max_concurrent_per_refresh_token"] == 1
+
+
+def test_unused_accounts_are_renewed_when_their_time_comes(
+    connected: Services, sandbox: SandboxProcess, conn: Conn
+) -> None:
+    connect_account(connected, sandbox, due=False)
+    with running(connected):
+        conn.execute("UPDATE rdstation_tokens SET refresh_after = rd_now() + interval '300 milliseconds'")
+        wait_until(lambda: renewed(conn) == 1)
+
+
+def test_a_row_that_becomes_due_during_a_pause_is_noticed(
+    connected: Services, sandbox: SandboxProcess, conn: Conn
+) -> None:
+    with running(connected):
+        wait_until(lambda: workers.seconds_since_last_beat(conn) is not None)
+        connect_account(connected, sandbox)
+        wait_until(lambda: renewed(conn) == 1, timeout_s=5)
+
+
+def test_no_more_is_claimed_than_can_be_renewed_at_once(
+    connected: Services, sandbox: SandboxProcess, conn: Conn
+) -> None:
+    connect_accounts(connected, sandbox, 10)
+    sandbox.patch(latency_ms=300)
+    most = 0
+    with running(connected, concurrency=3):
+        while renewed(conn) < 10:
+            found = conn.execute("SELECT count(*) FROM rdstation_tokens WHERE holder IS NOT NULL").fetchone()
+            assert found is not None
+            most = max(most, found[0])
+    assert 1 <= most <= 3
+
+
+def test_one_bad_account_does_not_hold_up_the_others(
+    connected: Services, sandbox: SandboxProcess, conn: Conn
+) -> None:
+    connect_accounts(connected, sandbox, 6)
+    conn.execute(
+        "UPDATE rdstation_tokens SET refresh_token = 'garbage' WHERE account_id IN ('account-2', 'account-3')"
+    )
+    with running(connected, concurrency=1):
+        wait_until(lambda: renewed(conn) == 4)
+
+
+def test_after_a_stop_nothing_is_claimed_and_what_is_in_flight_is_stored(
+    connected: Services, sandbox: SandboxProcess, conn: Conn
+) -> None:
+    connect_accounts(connected, sandbox, 4)
+    sandbox.patch(latency_ms=500)
+    with running(connected, concurrency=2) as bell:
+        wait_until(lambda: sandbox.report()["in_flight"] == 2)
+        bell.stop()
+    assert renewed(conn) == 2
+    assert sandbox.calls()["token_refresh"] == {"200": 2}
+
+
+def test_a_database_outage_makes_the_loop_wait_and_go_on(
+    connected: Services, sandbox: SandboxProcess, conn: Conn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[float] = []
+    really_claim = claims.claim_due
+
+    def fail_first(*args: Any, **kwargs: Any) -> Any:
+        tries.append(time.monotonic())
+        if len(tries) == 1:
+            raise psycopg.OperationalError("the server closed the connection")
+        if len(tries) == 2:
+            raise PoolTimeout("no connection")
+        return really_claim(*args, **kwargs)
+
+    monkeypatch.setattr(claims, "claim_due", fail_first)
+    connect_account(connected, sandbox)
+    with running(connected):
+        wait_until(lambda: renewed(conn) == 1)
+    assert tries[2] - tries[0] > 3, "an outage must not become a busy loop"
+
+
+def test_a_worker_without_the_key_ends_and_leaves_the_row_to_others(
+    connected: Services,
+    sandbox: SandboxProcess,
+    variables: dict[str, str],
+    make_services: Callable[[Settings], Services],
+    conn: Conn,
+) -> None:
+    connect_account(connected, sandbox)
+    other_key = {"TOKEN_ENCRYPTION_KEYS": Fernet.generate_key().decode(), "RDSTATION_API_URL": sandbox.url}
+    stranger = make_services(Settings.from_mapping(variables | other_key))
+    with pytest.raises(KeyMissing):
+        auto_refresh_tokens(stranger.refresher, Bell())
+    assert row(conn)["holder"] is None
+    assert sandbox.calls()["token_refresh"] == {}
+    with running(connected):
+        wait_until(lambda: renewed(conn) == 1)
+
+
+def test_the_heartbeat_tells_of_a_living_worker(connected: Services, conn: Conn) -> None:
+    assert workers.seconds_since_last_beat(conn) is None
+    with running(connected):
+        wait_until(lambda: workers.seconds_since_last_beat(conn) is not None)
+    age_s = workers.seconds_since_last_beat(conn)
+    assert age_s is not None
+    assert age_s < 30
+
+
+def test_an_idle_loop_sleeps(connected: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[float] = []
+    really_claim = claims.claim_due
+
+    def count(*args: Any, **kwargs: Any) -> Any:
+        looks.append(time.monotonic())
+        return really_claim(*args, **kwargs)
+
+    monkeypatch.setattr(claims, "claim_due", count)
+    with running(connected):
+        wait_until(lambda: len(looks) == 3)
+    assert looks[2] - looks[0] > 3

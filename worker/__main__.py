@@ -1,0 +1,66 @@
+"""`python -m worker`: runs `auto_refresh_tokens` until SIGTERM.
+
+Exit status: 0 after a signal, 78 (EX_CONFIG) when the settings or the encryption keys cannot be used.
+"""
+
+import logging
+import os
+import sys
+import threading
+
+from rdservice import logs
+from rdservice.encryption import KeyMissing
+from rdservice.services import Services
+from rdservice.settings import EXIT_CONFIG, Settings, SettingsError
+from worker.auto_refresh import auto_refresh_tokens
+from worker.bell import Bell, stop_on_signal
+
+log = logging.getLogger("worker")
+
+POOL_SIZE = 6
+GIVE_UP_WRITING_S = 19.0
+"""After a signal: how long an answer in hand may wait for a database that is down."""
+END_AT_LATEST_S = 25.0
+
+
+def main() -> int:
+    try:
+        settings = Settings.load()
+    except SettingsError as error:
+        print(error.report(), file=sys.stderr)
+        return EXIT_CONFIG
+    logs.configure(settings)
+    bell = Bell()
+    stop_on_signal(bell)
+    services = Services.start(settings, name="worker", pool_size=POOL_SIZE)
+    _bound_the_end(bell, services)
+    log.info("worker %s started", services.refresher.claimed_by)
+    try:
+        auto_refresh_tokens(services.refresher, bell)
+    except KeyMissing as error:
+        log.critical("cannot go on: %s", error)
+        return EXIT_CONFIG
+    finally:
+        services.close()
+    log.info("worker ended")
+    return 0
+
+
+def _bound_the_end(bell: Bell, services: Services) -> None:
+    """Make sure that the process ends in time after a stop, whatever hangs."""
+
+    def watch() -> None:
+        bell.wait_for_stop()
+        if services.refresher.must_end.wait(GIVE_UP_WRITING_S):
+            return
+        services.refresher.must_end.set()
+        threading.Event().wait(END_AT_LATEST_S - GIVE_UP_WRITING_S)
+        log.error("ending by force: something did not end in %.0f s", END_AT_LATEST_S)
+        logging.shutdown()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end", daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

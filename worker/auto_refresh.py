@@ -1,0 +1,116 @@
+"""The loop that keeps every account's token fresh."""
+
+import logging
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from rdservice import database
+from rdservice.encryption import KeyMissing
+from rdservice.refresh import Refresher, Result
+from rdservice.tokens import attempts, claims, workers
+from rdservice.tokens.claims import Claim
+from worker.bell import Bell
+
+log = logging.getLogger(__name__)
+
+CONCURRENCY = 32
+LOOK_EVERY_S = 2.0
+"""Longest pause between two looks at the table: that is how an upload is noticed."""
+SHORTEST_PAUSE_S = 0.05
+BEAT_EVERY_S = 10.0
+
+
+def auto_refresh_tokens(refresher: Refresher, bell: Bell, *, concurrency: int = CONCURRENCY) -> None:
+    """Renew due tokens until the bell is stopped; then start nothing new and return when what is in flight has ended.
+
+    Never claims more accounts than it can begin to renew at once. A database that is down makes it wait and go on.
+    Raises KeyMissing when a stored token needs an encryption key that this process lacks.
+    """
+    with ThreadPoolExecutor(concurrency, thread_name_prefix="refresh") as executor:
+        loop = _Loop(refresher, bell, executor, concurrency)
+        while not bell.stopped:
+            bell.wait(loop.step())
+        log.info("stopping: %d refreshes are in flight", loop.in_flight)
+
+
+class _Loop:
+    """One step looks once at what is due; `step` returns how long nothing needs doing, in seconds."""
+
+    def __init__(
+        self, refresher: Refresher, bell: Bell, executor: ThreadPoolExecutor, concurrency: int
+    ) -> None:
+        self._refresher = refresher
+        self._bell = bell
+        self._executor = executor
+        self._concurrency = concurrency
+        self._running: set[Future[Result]] = set()
+        self._beaten_at: float | None = None
+        self._database_down = False
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._running)
+
+    def step(self) -> float:
+        self._reap()
+        try:
+            self._beat()
+            pause_s = self._claim_and_start()
+        except (psycopg.Error, PoolTimeout) as error:
+            if not self._database_down:
+                log.warning("waiting for the database (%s)", type(error).__name__)
+            self._database_down = True
+            return LOOK_EVERY_S
+        if self._database_down:
+            log.info("the database is back")
+            self._database_down = False
+        return pause_s
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if self._beaten_at is not None and now - self._beaten_at < BEAT_EVERY_S:
+            return
+        with database.transaction(self._refresher.pool) as conn:
+            workers.beat(conn, self._refresher.claimed_by)
+            attempts.prune(conn)
+        self._beaten_at = now
+
+    def _claim_and_start(self) -> float:
+        free = self._concurrency - len(self._running)
+        if free == 0:
+            return LOOK_EVERY_S
+        with database.transaction(self._refresher.pool) as conn:
+            claimed = claims.claim_due(
+                conn,
+                fingerprint=self._refresher.fingerprint,
+                slots=free,
+                claimed_by=self._refresher.claimed_by,
+            )
+            due_in_s = None if claimed else claims.seconds_until_due(conn)
+        for claim in claimed:
+            self._start(claim)
+        if claimed:
+            return 0.0
+        if due_in_s is None or due_in_s <= 0:
+            # Overdue, and yet not to be had: others hold it, or RD Station refuses the client credentials.
+            return LOOK_EVERY_S
+        return min(LOOK_EVERY_S, max(SHORTEST_PAUSE_S, due_in_s))
+
+    def _start(self, claim: Claim) -> None:
+        running = self._executor.submit(self._refresher.renew, claim)
+        self._running.add(running)
+        running.add_done_callback(lambda _: self._bell.ring())
+
+    def _reap(self) -> None:
+        for ended in [running for running in self._running if running.done()]:
+            self._running.discard(ended)
+            error = ended.exception()
+            if isinstance(error, KeyMissing):
+                raise error
+            if isinstance(error, psycopg.Error | PoolTimeout):
+                log.warning("a refresh did not finish (%s); its lease ends by itself", type(error).__name__)
+            elif error is not None:
+                log.error("a refresh failed unexpectedly", exc_info=error)
