@@ -5,11 +5,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import NoReturn
+from http import HTTPStatus
+from typing import Literal, NoReturn
 from urllib.parse import urlencode
 
 from rdservice import database, errors
 from rdservice.encryption import KeyMissing, ValueDamaged
+from rdservice.rdstation import Answer
 from rdservice.refresh import Refresher, Result
 from rdservice.settings import Settings
 from rdservice.tokens import claims, credentials
@@ -53,21 +55,26 @@ class AccessTokens:
         give_up_at = time.monotonic() + WAIT_S
         token = self._get(account_id)
         while token.life_left_s < self._needed_s(token, min_ttl_s):
-            refresh = self._join_refresh(token)
-            try:
-                refresh.result(timeout=max(0.0, give_up_at - time.monotonic()))
-            except FutureTimeout:
-                raise errors.RdStationUnavailable(
-                    "The access token is being renewed and RD Station is slow. Try again.", retry_after_s=2
-                ) from None
-            except KeyMissing as error:
-                raise _unreadable(error) from error
+            self._wait_for(self._join_refresh(token), give_up_at - time.monotonic())
             seen, token = token, self._read(account_id)
             if _same_answer(seen, token):
                 self._raise_why_not(token)
         if token.life_left_s < _early_s(token) and _may_be_renewed(token):
             self._join_refresh(token)
         return token
+
+    def call(self, account_id: str, send: Callable[[str], Answer]) -> Answer:
+        """Call RD Station with a live access token; `send` takes the token and returns the answer.
+
+        A 401 is worth one refresh of that token, shared by everyone who meets it, and one repetition; then it is the
+        answer. Raises what `usable` and `send` raise.
+        """
+        token = self.usable(account_id)
+        answer = send(token.access_token)
+        if answer.status != HTTPStatus.UNAUTHORIZED:
+            return answer
+        renewed = self._replace_rejected(token)
+        return answer if renewed is None else send(renewed.access_token)
 
     def refresh_now(self, account_id: str) -> Result:
         """Refresh because a person or program asked; wait for one that is under way instead of starting a second.
@@ -136,21 +143,45 @@ class AccessTokens:
             )
         return max(min_ttl_s or 0.0, _early_s(token) * DYING_SHARE)
 
-    def _join_refresh(self, seen: StoredToken) -> Future[None]:
+    def _replace_rejected(self, rejected: StoredToken) -> StoredToken | None:
+        """Return the token that took the place of one that RD Station refused, or None when there is none."""
+        now = self._read(rejected.account_id)
+        if _same_answer(rejected, now):
+            self._wait_for(self._join_refresh(now, "rejected"), WAIT_S)
+            now = self._read(rejected.account_id)
+        if not _same_answer(rejected, now):
+            return now
+        if now.status == "reauthorization_required":
+            self.raise_refused(now.account_id)
+        return None
+
+    def _join_refresh(
+        self, seen: StoredToken, reason: Literal["early", "rejected"] = "early"
+    ) -> Future[None]:
         """Return the refresh of this account that runs in this process; start it when there is none."""
         with self._lock:
             refresh = self._under_way.get(seen.account_id)
             if refresh is None:
-                refresh = self._executor.submit(self._refresh_seen, seen)
+                refresh = self._executor.submit(self._refresh_seen, seen, reason)
                 self._under_way[seen.account_id] = refresh
             return refresh
 
-    def _refresh_seen(self, seen: StoredToken) -> None:
+    def _wait_for(self, refresh: Future[None], seconds: float) -> None:
+        try:
+            refresh.result(timeout=max(0.0, seconds))
+        except FutureTimeout:
+            raise errors.RdStationUnavailable(
+                "The access token is being renewed and RD Station is slow. Try again.", retry_after_s=2
+            ) from None
+        except KeyMissing as error:
+            raise _unreadable(error) from error
+
+    def _refresh_seen(self, seen: StoredToken, reason: Literal["early", "rejected"]) -> None:
         """Refresh what was seen, or wait until another process has, or until it is known that nobody will."""
         try:
             give_up_at = time.monotonic() + WAIT_S
             while time.monotonic() < give_up_at:
-                claim = self._claim_seen(seen)
+                claim = self._claim_seen(seen, reason)
                 if claim is not None:
                     self._refresher.renew(claim)
                     return
@@ -164,7 +195,7 @@ class AccessTokens:
             with self._lock:
                 self._under_way.pop(seen.account_id, None)
 
-    def _claim_seen(self, seen: StoredToken) -> Claim | None:
+    def _claim_seen(self, seen: StoredToken, reason: Literal["early", "rejected"]) -> Claim | None:
         with database.transaction(self._refresher.pool) as conn:
             return claims.claim_seen(
                 conn,
@@ -173,7 +204,7 @@ class AccessTokens:
                 stored_claim=seen.stored_claim,
                 fingerprint=self._refresher.fingerprint,
                 claimed_by=self._refresher.claimed_by,
-                reason="early",
+                reason=reason,
             )
 
     def _wait_for_other(self, seen: StoredToken) -> Result:

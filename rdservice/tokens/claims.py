@@ -47,6 +47,16 @@ SELECT account_id FROM rdstation_tokens
    AND COALESCE(retry_at, '-infinity') <= rd_now() AND COALESCE(leased_until, '-infinity') <= rd_now()
    FOR UPDATE SKIP LOCKED
 """
+# RD Station refused an access token that should live: worth one exchange of that token in five minutes.
+PICK_REJECTED = (
+    PICK_SEEN.removesuffix("   FOR UPDATE SKIP LOCKED\n")
+    + """\
+   AND NOT EXISTS (
+       SELECT FROM rdstation_refresh_attempts
+        WHERE account_id = %(account_id)s AND reason = 'rejected' AND started_at > rd_now() - interval '5 minutes')
+   FOR UPDATE SKIP LOCKED
+"""
+)
 # A person may try a refused token once more.
 PICK_FOR_OPERATOR = """
 SELECT account_id FROM rdstation_tokens
@@ -233,11 +243,15 @@ def claim_seen(
     stored_claim: int,
     fingerprint: str,
     claimed_by: str,
-    reason: Reason,
+    reason: Literal["early", "rejected"],
 ) -> Claim | None:
-    """Claim an account early, unless its row has moved on from what the caller saw, is leased or backs off."""
+    """Claim an account early, unless its row has moved on from what the caller saw, is leased or backs off.
+
+    For the reason `rejected` also unless there was such an attempt within the last 5 minutes.
+    """
     seen = {"account_id": account_id, "authorization_id": authorization_id, "stored_claim": stored_claim}
-    return _only(_claim(conn, fingerprint, claimed_by, reason, PICK_SEEN, seen))
+    pick = PICK_REJECTED if reason == "rejected" else PICK_SEEN
+    return _only(_claim(conn, fingerprint, claimed_by, reason, pick, seen))
 
 
 def claim_for_operator(
