@@ -42,7 +42,9 @@ def configure(settings: Settings) -> None:
 
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter(redact) if settings.production else ReadableFormatter(redact))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.INFO)
     logging.captureWarnings(True)
 
 

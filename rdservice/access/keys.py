@@ -1,0 +1,146 @@
+"""API keys of programs. The only owner of `rdservice_api_keys`.
+
+A key reads `rdk_<id>_<secret>`: the id (8 characters of base32) finds the row and may be shown, the secret (256
+random bits, urlsafe base64) is shown once. What is stored is the secret's SHA-256: a slow hash protects guessable
+passwords, and nobody guesses 256 random bits, while this one is computed for every request.
+"""
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from rdservice.errors import InvalidField
+
+SCOPES = {
+    "tokens:write": "connect, upload, renew and remove tokens",
+    "tokens:status": "see which accounts are connected and until when",
+    "tokens:read": "take live access tokens",
+    "leads:read": "read leads, segmentations and lead events",
+    "api:call": "call any RD Station route through the service",
+}
+"""All there are, with what each allows."""
+
+KEY_PATTERN = re.compile(r"rdk_([a-z2-7]{8})_([A-Za-z0-9_-]{43})")
+MAX_NAME_LENGTH = 100
+
+CREATE = """
+INSERT INTO rdservice_api_keys (key_id, name, secret_hash, scopes, created_by)
+VALUES (%(key_id)s, %(name)s, %(secret_hash)s, %(scopes)s, %(created_by)s)
+"""
+
+FIND = """
+SELECT name, scopes, secret_hash,
+       COALESCE(last_used_at < rd_now() - interval '1 minute', true) AS used_long_ago
+  FROM rdservice_api_keys
+ WHERE key_id = %(key_id)s AND revoked_at IS NULL
+"""
+
+# A row that another request is updating needs no second note, and nobody waits for one.
+TOUCH = """
+UPDATE rdservice_api_keys
+   SET last_used_at = rd_now()
+ WHERE key_id = (SELECT key_id FROM rdservice_api_keys WHERE key_id = %(key_id)s FOR UPDATE SKIP LOCKED)
+"""
+
+LIST = """
+SELECT key_id, name, scopes, created_at, created_by, last_used_at, revoked_at
+  FROM rdservice_api_keys
+ ORDER BY revoked_at IS NOT NULL, created_at, key_id
+"""
+
+REVOKE = """
+UPDATE rdservice_api_keys SET revoked_at = COALESCE(revoked_at, rd_now()) WHERE key_id = %(key_id)s
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """A valid key, without its secret."""
+
+    key_id: str
+    name: str
+    scopes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRecord:
+    """What is known of a key, revoked ones included."""
+
+    key_id: str
+    name: str
+    scopes: list[str]
+    created_at: datetime
+    created_by: str
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+def create(conn: Connection[Any], name: str, scopes: Sequence[str], *, created_by: str) -> str:
+    """Add a key and return its text, which cannot be had again.
+
+    Raises InvalidField for a name that is empty or too long, and for no scope or an unknown one.
+    """
+    name = name.strip()
+    if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable():
+        raise InvalidField(
+            f"The name must have 1 to {MAX_NAME_LENGTH} printable characters.", extra={"field": "name"}
+        )
+    if not scopes or not set(scopes) <= SCOPES.keys():
+        raise InvalidField(
+            f"The scopes must be one or more of: {', '.join(SCOPES)}.", extra={"field": "scopes"}
+        )
+    key_id = base64.b32encode(secrets.token_bytes(5)).decode("ascii").lower()
+    secret = secrets.token_urlsafe(32)
+    values = {
+        "key_id": key_id,
+        "name": name,
+        "secret_hash": _hash(secret),
+        "scopes": [scope for scope in SCOPES if scope in scopes],
+        "created_by": created_by,
+    }
+    conn.execute(CREATE, values)
+    return f"rdk_{key_id}_{secret}"
+
+
+def find(conn: Connection[Any], text: str) -> ApiKey | None:
+    """Return the key that `text` is, and note, at most once a minute, that it was used.
+
+    None when it is malformed, unknown or revoked.
+    """
+    match = KEY_PATTERN.fullmatch(text)
+    if match is None:
+        return None
+    key_id, secret = match.groups()
+    row = conn.execute(FIND, {"key_id": key_id}).fetchone()
+    if row is None:
+        return None
+    name, scopes, secret_hash, used_long_ago = row
+    if not hmac.compare_digest(bytes(secret_hash), _hash(secret)):
+        return None
+    if used_long_ago:
+        conn.execute(TOUCH, {"key_id": key_id})
+    return ApiKey(key_id=key_id, name=name, scopes=frozenset(scopes))
+
+
+def list_all(conn: Connection[Any]) -> list[KeyRecord]:
+    """Return all keys, those in use first, by age."""
+    with conn.cursor(row_factory=class_row(KeyRecord)) as cursor:
+        return cursor.execute(LIST).fetchall()
+
+
+def revoke(conn: Connection[Any], key_id: str) -> bool:
+    """End a key for good, within a second everywhere; return whether there is one of that id. Safe twice."""
+    return conn.execute(REVOKE, {"key_id": key_id}).rowcount > 0
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("ascii")).digest()

@@ -1,0 +1,126 @@
+"""Operators: the people who log in. The only owner of `rdservice_operators`."""
+
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from rdservice.errors import InvalidField
+
+MAX_EMAIL_LENGTH = 254
+"""RFC 5321, section 4.5.3.1.3, less the angle brackets."""
+
+CREATE = """
+INSERT INTO rdservice_operators (email, password_hash)
+VALUES (%(email)s, %(password_hash)s)
+ON CONFLICT (email) DO NOTHING
+RETURNING operator_id::text, email, created_at, password_changed_at
+"""
+
+FIND_CREDENTIALS = """
+SELECT operator_id::text, email, password_hash FROM rdservice_operators WHERE email = %(email)s
+"""
+
+LIST = """
+SELECT operator_id::text, email, created_at, password_changed_at FROM rdservice_operators ORDER BY email
+"""
+
+UPDATE_CREDENTIALS = """
+UPDATE rdservice_operators
+   SET password_hash = %(password_hash)s, password_changed_at = rd_now()
+ WHERE email = %(email)s
+RETURNING operator_id::text
+"""
+
+# Only over the hash that was verified: a reset in between must win.
+REPLACE_HASH = """
+UPDATE rdservice_operators
+   SET password_hash = %(new_hash)s
+ WHERE operator_id = %(operator_id)s AND password_hash = %(verified_hash)s
+"""
+
+REMOVE = "DELETE FROM rdservice_operators WHERE email = %(email)s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """A person who may log in."""
+
+    operator_id: str
+    email: str
+    created_at: datetime
+    password_changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """What a log-in is checked against."""
+
+    operator_id: str
+    email: str
+    password_hash: str = field(repr=False)
+
+
+def normalize_email(email: str) -> str:
+    """Return `email` in the form in which it is stored: without outer white space, composed (NFC), in lower case.
+
+    Raises InvalidField when it is no e-mail address.
+    """
+    normalized = unicodedata.normalize("NFC", email.strip()).lower()
+    plausible = re.fullmatch(r"[^@\s]+@[^@\s]+", normalized) and normalized.isprintable()
+    if not plausible or len(normalized) > MAX_EMAIL_LENGTH:
+        raise InvalidField(
+            "The e-mail must be an address such as name@example.com.", extra={"field": "email"}
+        )
+    return normalized
+
+
+def create(conn: Connection[Any], email: str, password_hash: str) -> Operator | None:
+    """Add an operator and return it, or None when the e-mail already has one.
+
+    Raises InvalidField when `email` is no e-mail address.
+    """
+    with conn.cursor(row_factory=class_row(Operator)) as cursor:
+        values = {"email": normalize_email(email), "password_hash": password_hash}
+        return cursor.execute(CREATE, values).fetchone()
+
+
+def find_credentials(conn: Connection[Any], email: str) -> Credentials | None:
+    """Return what a log-in with `email` is checked against; None when nobody has it, or it is no address at all."""
+    try:
+        normalized = normalize_email(email)
+    except InvalidField:
+        return None
+    with conn.cursor(row_factory=class_row(Credentials)) as cursor:
+        return cursor.execute(FIND_CREDENTIALS, {"email": normalized}).fetchone()
+
+
+def list_all(conn: Connection[Any]) -> list[Operator]:
+    """Return all operators by e-mail."""
+    with conn.cursor(row_factory=class_row(Operator)) as cursor:
+        return cursor.execute(LIST).fetchall()
+
+
+def reset_password(conn: Connection[Any], email: str, password_hash: str) -> str | None:
+    """Replace the password and return the operator's id, or None when nobody has the e-mail.
+
+    The caller ends the operator's sessions in the same transaction (`sessions.end_all`).
+    """
+    values = {"email": normalize_email(email), "password_hash": password_hash}
+    row = conn.execute(UPDATE_CREDENTIALS, values).fetchone()
+    return None if row is None else str(row[0])
+
+
+def replace_hash(conn: Connection[Any], operator_id: str, *, verified_hash: str, new_hash: str) -> None:
+    """Store the same password hashed with newer parameters, unless the password changed since it was verified."""
+    values = {"operator_id": operator_id, "verified_hash": verified_hash, "new_hash": new_hash}
+    conn.execute(REPLACE_HASH, values)
+
+
+def remove(conn: Connection[Any], email: str) -> bool:
+    """Remove the operator with all sessions; return whether there was one."""
+    return conn.execute(REMOVE, {"email": normalize_email(email)}).rowcount > 0

@@ -1,0 +1,40 @@
+"""The database for commands: its absence is one clear line, not a traceback."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from psycopg import Connection
+
+from rdservice import database
+from rdservice.errors import RdServiceError
+from rdservice.web.context import services
+
+
+@contextmanager
+def transaction() -> Iterator[Connection[Any]]:
+    """Yield a connection inside a transaction, for use in a `flask` command.
+
+    Leaves with status 75 (EX_TEMPFAIL) when the database cannot be reached, and with 1 when its tables are missing or
+    when what was asked for is refused (RdServiceError).
+    """
+    # Its attempts are told in one line below.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+    try:
+        with database.transaction(services().pool) as conn:
+            if database.pending_migrations(conn):
+                raise click.ClickException(
+                    "The database is not prepared for this version. Run 'flask release'."
+                )
+            yield conn
+    except database.UNAVAILABLE as error:
+        click.echo(
+            "Error: The database cannot be reached. Check DATABASE_URL and whether the server runs, then try again.",
+            err=True,
+        )
+        raise SystemExit(os.EX_TEMPFAIL) from error
+    except RdServiceError as error:
+        raise click.ClickException(error.detail) from error

@@ -1,0 +1,75 @@
+"""The web application."""
+
+from pathlib import Path
+
+from flask import Flask, Response, request, send_from_directory
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from rdservice import cli
+from rdservice.services import Services
+from rdservice.web import (
+    answers,
+    browser_session,
+    guard,
+    health,
+    languages,
+    oauth,
+    problems,
+    sign_in,
+    status,
+    tokens,
+)
+from rdservice.web.context import EXTENSION
+
+MAX_BODY_BYTES = 64 * 1024
+STATIC = Path(__file__).resolve().parent / "static"
+
+
+def create_app(services: Services) -> Flask:
+    """Return the application over `services`, which must be started.
+
+    Touches neither database nor network. Raises RuntimeError when a view does not declare who may call it.
+    """
+    # The static route is our own: Flask's would be a view without declaration.
+    app = Flask(__name__, static_folder=None)
+    app.extensions[EXTENSION] = services
+    app.secret_key = services.settings.secret_key
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    # No redirect is made from what a client sends as host and path.
+    app.url_map.merge_slashes = False
+    _trust_proxies(app, services.settings.trusted_proxies)
+
+    answers.init_app(app, services.settings)
+    languages.init_app(app)
+    browser_session.init_app(app, services.settings)
+    guard.init_app(app)
+    app.before_request(refuse_large_bodies)
+    problems.init_app(app)
+
+    app.add_url_rule("/static/<path:filename>", endpoint="static", view_func=static)
+    for blueprint in (health.bp, sign_in.bp, status.bp, oauth.bp, tokens.bp):
+        app.register_blueprint(blueprint)
+    cli.register(app)
+    guard.check_declarations(app)
+    return app
+
+
+def refuse_large_bodies() -> None:
+    """Refuse a body by its announced length, also where the view would never read it."""
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise RequestEntityTooLarge
+
+
+@guard.public
+def static(filename: str) -> Response:
+    """Return a file of the pages' looks. Browsers keep it, but ask each time whether it is current."""
+    return send_from_directory(STATIC, filename, max_age=0)
+
+
+def _trust_proxies(app: Flask, count: int) -> None:
+    """Take client address and scheme from the last `count` proxies. The host stays the one of the request itself."""
+    if count:
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+            app.wsgi_app, x_for=count, x_proto=count, x_host=0, x_port=0, x_prefix=0
+        )

@@ -1,0 +1,89 @@
+"""The session of an operator's browser: Flask-Login over the rows of `rdservice.access.sessions`.
+
+The signed cookie holds the session's random token, Flask-WTF's CSRF token and flash messages, and nothing else.
+"""
+
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from flask import Flask, session
+from flask_login import LoginManager, current_user, login_user, logout_user
+
+from rdservice import database
+from rdservice.access import sessions
+from rdservice.settings import Settings
+from rdservice.web.context import services
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """A logged-in operator, in the form that Flask-Login asks for."""
+
+    session: sessions.Session | None
+    token: str = field(repr=False)
+
+    is_authenticated = True
+    is_active = True
+    is_anonymous = False
+
+    def get_id(self) -> str:
+        return self.token
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Set the cookie up and register Flask-Login."""
+    app.config.update(
+        SESSION_COOKIE_NAME=cookie_name(settings),
+        SESSION_COOKIE_HTTPONLY=True,
+        # Strict would lose the session on the way back from RD Station.
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_SECURE=settings.served_over_https,
+        SESSION_COOKIE_PATH="/",
+    )
+    manager = LoginManager()
+    # Flask-Login's own protection ties a cookie to address and browser; here a row decides.
+    manager.session_protection = None
+    manager.user_loader(_load)
+    # No context processor: a page about a database that is down must not ask it who is looking.
+    manager.init_app(app, add_context_processor=False)
+
+
+def cookie_name(settings: Settings) -> str:
+    """Return the cookie's name, with the port where the redirect URI has one.
+
+    Cookies do not know ports: two services on one host would log each other out.
+    """
+    port = urlsplit(settings.redirect_uri).port
+    return "rdservice_session" if port is None else f"rdservice_session_{port}"
+
+
+def current() -> sessions.Session | None:
+    """Return the live session of this request's cookie, or None. Asks the database once a request."""
+    return current_user.session if current_user.is_authenticated else None
+
+
+def begin(token: str) -> None:
+    """Make the browser's session that of `token`. Everything in the old cookie goes, its CSRF token too."""
+    session.clear()
+    login_user(Visitor(None, token))
+    # Flask-Login's fingerprint of the browser, and a mark for remembered log-ins: neither is used.
+    session.pop("_id", None)
+    session.pop("_fresh", None)
+
+
+def cookie_token() -> str | None:
+    """Return the token in the cookie, of a live session or not."""
+    token = session.get("_user_id")
+    return token if isinstance(token, str) else None
+
+
+def forget() -> None:
+    """Empty the browser's cookie."""
+    logout_user()
+    session.clear()
+
+
+def _load(token: str) -> Visitor | None:
+    with database.transaction(services().pool) as conn:
+        found = sessions.find(conn, token)
+    return None if found is None else Visitor(found, token)

@@ -1,0 +1,40 @@
+"""The language of pages: pt-BR, or English for browsers that prefer it to Portuguese."""
+
+from pathlib import Path
+
+import flask_babel
+from flask import Flask, request
+
+DEFAULT = "pt_BR"
+TRANSLATIONS = Path(__file__).resolve().parent.parent / "translations"
+_OFFERED = {"pt": DEFAULT, "en": "en"}
+
+
+def init_app(app: Flask) -> None:
+    """Translate the pages of `app`. The texts in the code are English."""
+    flask_babel.Babel(
+        app,
+        default_locale=DEFAULT,
+        default_translation_directories=str(TRANSLATIONS),
+        locale_selector=preferred,
+    )
+    app.jinja_env.globals["page_language"] = page_language
+
+
+def preferred() -> str:
+    """Return the locale of this request: the first of the browser's languages that there is, else pt-BR."""
+    for tag, quality in request.accept_languages:
+        offered = _OFFERED.get(tag.replace("_", "-").split("-")[0].lower())
+        if offered is not None and quality > 0:
+            return offered
+    return DEFAULT
+
+
+def page_language() -> str:
+    """Return the language tag (RFC 5646) of this request's pages: pt-BR or en."""
+    return str(flask_babel.get_locale()).replace("_", "-")
+
+
+def gettext(text: str, **values: str) -> str:
+    """Return the English `text` in this request's language, with `%(name)s` replaced by `values`."""
+    return str(flask_babel.gettext(text, **values))

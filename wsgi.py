@@ -1,0 +1,27 @@
+"""The web application, for gunicorn (`gunicorn wsgi:app`) and for the `flask` commands.
+
+Each process imports this module for itself: the threads of the connection pool do not survive a fork.
+"""
+
+import sys
+
+from flask import Flask
+
+from rdservice import logs
+from rdservice.services import Services
+from rdservice.settings import EXIT_CONFIG, Settings, SettingsError
+from rdservice.web import create_app
+
+
+def start() -> Flask:
+    """Return the application with its services started. Leaves with status 78 when the settings cannot be used."""
+    try:
+        settings = Settings.load()
+    except SettingsError as error:
+        print(error.report(), file=sys.stderr)
+        raise SystemExit(EXIT_CONFIG) from None
+    logs.configure(settings)
+    return create_app(Services.start(settings, name="web"))
+
+
+app = start()
