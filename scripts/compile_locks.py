@@ -1,0 +1,77 @@
+"""Make the requirements*.txt files, with every package's hashes, from the requirements*.in files.
+
+python -m scripts.compile_locks             take up changes of the .in files, keep all other versions
+python -m scripts.compile_locks --upgrade   take the newest versions
+python -m scripts.compile_locks --check     change nothing; fail where a .txt does not follow from its .in
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# In this order: the versions of each file bind the next one.
+LOCKS = ("requirements", "requirements-local", "requirements-dev")
+
+
+def compile_lock(folder: Path, name: str, *, bound_by: str | None, upgrade: bool) -> None:
+    """Write `<name>.txt` in `folder` from `<name>.in`; versions already in it are kept unless `upgrade`."""
+    command = [sys.executable, "-m", "uv", "pip", "compile", f"{name}.in", "--output-file", f"{name}.txt"]
+    command += ["--universal", "--python-version", "3.11", "--generate-hashes", "--quiet"]
+    # Nothing of the machine that it is made on, so that every machine makes the same file.
+    command += ["--no-config", "--no-emit-index-url", "--no-emit-find-links"]
+    command += ["--custom-compile-command", "python -m scripts.compile_locks"]
+    if bound_by is not None:
+        command += ["--constraints", f"{bound_by}.txt"]
+    if upgrade:
+        command.append("--upgrade")
+    subprocess.run(command, cwd=folder, check=True)
+
+
+def compile_all(folder: Path, *, upgrade: bool) -> None:
+    bound_by = None
+    for name in LOCKS:
+        compile_lock(folder, name, bound_by=bound_by, upgrade=upgrade)
+        bound_by = name
+
+
+def outdated_locks() -> list[str]:
+    """The .txt files that compiling again would change, a newer release alone being no reason."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for name in LOCKS:
+            shutil.copy(ROOT / f"{name}.in", folder)
+            shutil.copy(ROOT / f"{name}.txt", folder)
+        compile_all(folder, upgrade=False)
+        return [
+            f"{name}.txt"
+            for name in LOCKS
+            if (folder / f"{name}.txt").read_bytes() != (ROOT / f"{name}.txt").read_bytes()
+        ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Make or check the requirements*.txt files.")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--check", action="store_true", help="change nothing, fail where a file is out of date")
+    mode.add_argument("--upgrade", action="store_true", help="take the newest versions")
+    arguments = parser.parse_args()
+    if not arguments.check:
+        compile_all(ROOT, upgrade=arguments.upgrade)
+        return 0
+    outdated = outdated_locks()
+    if outdated:
+        print(f"out of date: {', '.join(outdated)}: run `python -m scripts.compile_locks`", file=sys.stderr)
+        return 1
+    print("the requirements*.txt files follow from their .in files")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

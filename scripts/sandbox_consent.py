@@ -1,0 +1,42 @@
+"""Give consent in the sandbox as a person would, for a pair of tokens to try things with."""
+
+import http.client
+import json
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+TIMEOUT_SECONDS = 3
+
+
+class ConsentError(Exception):
+    """The sandbox gave no tokens, perhaps because it was told to fail."""
+
+
+@dataclass(frozen=True)
+class TokenPair:
+    access_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    expires_in: int
+
+
+def obtain_tokens(
+    sandbox_url: str, *, client_id: str, client_secret: str, redirect_uri: str, account: str = "default"
+) -> TokenPair:
+    """Press the consent page's button for the RD Station account and exchange the code. Raises ConsentError."""
+    form = {"client_id": client_id, "redirect_uri": redirect_uri, "account": account}
+    connection = http.client.HTTPConnection(urlsplit(sandbox_url).netloc, timeout=TIMEOUT_SECONDS)
+    try:
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        connection.request("POST", "/auth/dialog", urlencode(form), headers)
+        consent = connection.getresponse()
+        consent.read()
+        [code] = parse_qs(urlsplit(consent.headers.get("Location", "")).query)["code"]
+        exchange = {"client_id": client_id, "client_secret": client_secret, "code": code}
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST", "/auth/token?token_by=code", json.dumps(exchange), headers)
+        answer = json.loads(connection.getresponse().read())
+        return TokenPair(answer["access_token"], answer["refresh_token"], answer["expires_in"])
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+        raise ConsentError(f"the sandbox gave no tokens: {type(error).__name__}") from error
+    finally:
+        connection.close()
