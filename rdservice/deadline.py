@@ -5,6 +5,7 @@ for hours. Here the call runs in a thread; when its time is over its socket is s
 and a connection that was still being made is refused before anything is sent on it.
 """
 
+import functools
 import socket
 import ssl
 import threading
@@ -17,6 +18,9 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 T = TypeVar("T")
+
+READ_ARRIVED_S = 1.0
+"""How long an answer that has arrived by the deadline may take to be read; without one the call ends at once."""
 
 
 class DeadlineExceeded(Exception):
@@ -41,6 +45,9 @@ class _Watch:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._expired = False
+        self.length_known = False
+        """Whether the answer tells its length. Of any other, a cut-off one looks whole: http.client takes the end of
+        the connection for the end of the body, and of the headers."""
 
     @property
     def connected(self) -> bool:
@@ -79,7 +86,7 @@ _current = threading.local()
 
 
 def bounded(seconds: float, call: Callable[[], T]) -> T:
-    """Run `call`, which sends through a `WatchedAdapter`, and return its result within `seconds`.
+    """Run `call`, which sends through a `WatchedAdapter`, and return its result within `seconds` (and READ_ARRIVED_S).
 
     Raises CallFailed when the time is over or the call raises.
     """
@@ -88,8 +95,10 @@ def bounded(seconds: float, call: Callable[[], T]) -> T:
     threading.Thread(target=_run, args=(call, watch, outcome), name="rdstation-call", daemon=True).start()
     if not outcome.done.wait(seconds):
         watch.expire()
-        # An answer that was complete by now is used all the same.
-        if not outcome.done.is_set():
+        # An answer that has arrived is used all the same. A process that stood still finds it in its socket, from which
+        # it can be read after the shutdown, and it may hold the only valid refresh token.
+        arrived = watch.connected and outcome.done.wait(READ_ARRIVED_S) and outcome.error is None
+        if not (arrived and watch.length_known):
             raise CallFailed(sent=watch.connected) from DeadlineExceeded(f"no answer within {seconds:.0f} s")
     if outcome.error is not None:
         raise CallFailed(sent=watch.connected) from outcome.error
@@ -141,15 +150,33 @@ class _WatchedHTTPSPool(HTTPSConnectionPool):
     ConnectionCls = _WatchedHTTPSConnection
 
 
+POOLS = {"http": _WatchedHTTPPool, "https": _WatchedHTTPSPool}
+
+
+@functools.cache
+def _tls_context() -> ssl.SSLContext:
+    """One for all connections of the process: reading the certificates again costs more than a handshake."""
+    return ssl.create_default_context(cafile=certifi.where())
+
+
 class WatchedAdapter(HTTPAdapter):
     """A transport for `requests` whose connections end at the deadline of `bounded`. It never retries."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        # One context for all connections: reading the certificates again for each costs more than its handshake.
-        super().init_poolmanager(
-            *args, ssl_context=ssl.create_default_context(cafile=certifi.where()), **kwargs
-        )
-        self.poolmanager.pool_classes_by_scheme = {"http": _WatchedHTTPPool, "https": _WatchedHTTPSPool}
+        super().init_poolmanager(*args, ssl_context=_tls_context(), **kwargs)
+        self.poolmanager.pool_classes_by_scheme = POOLS
+
+    def proxy_manager_for(self, proxy: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, ssl_context=_tls_context(), **kwargs)
+        if not proxy.lower().startswith("socks"):
+            manager.pool_classes_by_scheme = POOLS
+        return manager
+
+    def build_response(self, req: Any, resp: Any) -> Any:
+        watch: _Watch | None = getattr(_current, "watch", None)
+        if watch is not None:
+            watch.length_known = resp.chunked or resp.length_remaining is not None
+        return super().build_response(req, resp)
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         # True is what the context above does anyway; a path comes from REQUESTS_CA_BUNDLE.

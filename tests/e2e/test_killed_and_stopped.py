@@ -1,0 +1,271 @@
+"""A worker that dies or stands still in the middle of an exchange: who may start another, and whose answer counts."""
+
+import time
+from datetime import timedelta
+from typing import Any
+
+import jwt
+import psycopg
+import pytest
+import requests
+
+from rdservice.rdstation import EXCHANGE_DEADLINE_S
+from rdservice.services import Services
+from rdservice.tokens.claims import LEASE_S
+from tests.accounts import attempts_of, connect_account, row, stored_pair
+from tests.conftest import Clock
+from tests.e2e.processes import Processes, ServiceProcess
+from tests.e2e.waiting import wait_until
+from tests.sandbox_process import SandboxProcess
+
+pytestmark = pytest.mark.slow
+
+SLOW_MS = 1_000
+"""Long enough to stop or kill a process while its exchange is in flight."""
+
+
+def test_kill_9_between_exchange_and_store_delays_the_account_by_no_more_than_a_lease(
+    processes: Processes,
+    connected: Services,
+    sandbox: SandboxProcess,
+    conn: psycopg.Connection[Any],
+    clock: Clock,
+) -> None:
+    pair = connect_account(connected, sandbox)
+    worker_in_an_exchange(processes, sandbox).kill()
+    sandbox.patch(latency_ms=0)
+    left = row(conn)
+    assert left["leased_until"] - left["attempted_at"] == timedelta(seconds=LEASE_S)
+
+    clock.advance(LEASE_S - 10)
+    processes.worker()
+    assert_workers_pass_over(connected, sandbox, conn)
+    assert sandbox.calls()["token_refresh"]["200"] == 2  # the killed one's, and that of the account beside it
+    assert stored_pair(connected, conn) == (pair["access_token"], pair["refresh_token"])
+
+    clock.advance(LEASE_S + 1)
+    wait_until(lambda: attempts_of(conn) == [(None, None), ("stored", None)], "the account is renewed")
+    assert row(conn)["status"] == "connected"
+    assert sandbox.report()["max_concurrent_per_refresh_token"] == 1
+
+
+@pytest.mark.parametrize("rotate", [False, True], ids=["lasting", "rotating"])
+def test_a_process_stopped_past_its_lease_stores_its_good_answer(
+    processes: Processes,
+    connected: Services,
+    sandbox: SandboxProcess,
+    conn: psycopg.Connection[Any],
+    clock: Clock,
+    rotate: bool,
+) -> None:
+    before = connect_account(connected, sandbox)
+    sandbox.patch(rotate_refresh_tokens=rotate)
+    worker = worker_in_an_exchange(processes, sandbox)
+    with worker.stopped():
+        sandbox.wait_until("in_flight")
+        clock.advance(LEASE_S + 1)
+
+    # Awake again it may also find its own account due, as its lease is over: that changes nothing for this answer.
+    wait_until(lambda: attempts_of(conn)[0] == ("stored", None), "the answer is stored")
+    access_token, refresh_token = stored_pair(connected, conn)
+    assert row(conn)["status"] == "connected"
+    assert access_token != before["access_token"]
+    assert (refresh_token != before["refresh_token"]) == rotate
+    assert_sandbox_accepts(sandbox, access_token, refresh_token)
+
+
+def test_a_process_stopped_for_longer_than_an_exchange_may_take_stores_its_good_answer(
+    processes: Processes,
+    connected: Services,
+    sandbox: SandboxProcess,
+    conn: psycopg.Connection[Any],
+    clock: Clock,
+) -> None:
+    """The answer waits in the socket; no exchange may run for so long, and yet this one holds the only good token."""
+    connect_account(connected, sandbox)
+    sandbox.patch(rotate_refresh_tokens=True)
+    worker = worker_in_an_exchange(processes, sandbox)
+    with worker.stopped():
+        sandbox.wait_until("in_flight")
+        clock.advance(LEASE_S + 1)
+        stopped_at = time.monotonic()
+        wait_until(
+            lambda: time.monotonic() - stopped_at > EXCHANGE_DEADLINE_S + 1,
+            "the deadline of the exchange has passed",
+            seconds=EXCHANGE_DEADLINE_S + 5,
+        )
+
+    wait_until(lambda: attempts_of(conn)[0] == ("stored", None), "the answer is stored")
+    assert row(conn)["status"] == "connected"
+    assert_sandbox_accepts(sandbox, *stored_pair(connected, conn))
+
+
+def test_the_only_good_answer_of_a_stopped_process_is_stored_although_another_was_refused_meanwhile(
+    processes: Processes,
+    connected: Services,
+    sandbox: SandboxProcess,
+    conn: psycopg.Connection[Any],
+    clock: Clock,
+) -> None:
+    connect_account(connected, sandbox)
+    sandbox.patch(rotate_refresh_tokens=True)
+    worker = worker_in_an_exchange(processes, sandbox)
+    with worker.stopped():
+        sandbox.patch(latency_ms=0)
+        sandbox.wait_until("in_flight")
+        clock.advance(LEASE_S + 1)
+        second = processes.worker()
+        # A refresh token that a lost answer may have used up: no operator is called for that.
+        wait_until(lambda: row(conn)["last_error"] == "answer_lost", "the second worker was refused")
+        assert row(conn)["status"] == "connected"
+        second.kill()
+
+    wait_until(lambda: attempts_of(conn)[0] == ("stored", None), "the first worker's answer is stored")
+    assert row(conn)["status"] == "connected"
+    assert row(conn)["last_error"] is None
+    assert_sandbox_accepts(sandbox, *stored_pair(connected, conn))
+
+
+def test_an_old_answer_does_not_overwrite_that_of_a_later_claim(
+    processes: Processes,
+    connected: Services,
+    sandbox: SandboxProcess,
+    conn: psycopg.Connection[Any],
+    clock: Clock,
+) -> None:
+    connect_account(connected, sandbox)
+    worker = worker_in_an_exchange(processes, sandbox)
+    with worker.stopped():
+        sandbox.patch(latency_ms=0)
+        clock.advance(LEASE_S + 1)
+        second = processes.worker()
+        wait_until(lambda: ("stored", None) in attempts_of(conn), "the second worker has renewed")
+        second.kill()
+        newer = stored_pair(connected, conn)
+
+    wait_until(lambda: attempts_of(conn)[0][0] is not None, "the first worker has its answer")
+    assert attempts_of(conn) == [("superseded", None), ("stored", None)]
+    assert stored_pair(connected, conn) == newer
+
+
+def test_an_old_answer_does_not_overwrite_a_newer_authorization(
+    processes: Processes, connected: Services, sandbox: SandboxProcess, conn: psycopg.Connection[Any]
+) -> None:
+    connect_account(connected, sandbox)
+    worker = worker_in_an_exchange(processes, sandbox)
+    with worker.stopped():
+        newer = connect_account(connected, sandbox, due=False)
+        sandbox.wait_until("in_flight")
+
+    wait_until(lambda: attempts_of(conn) == [("superseded", None)], "the worker has its answer")
+    assert stored_pair(connected, conn) == (newer["access_token"], newer["refresh_token"])
+    assert row(conn)["leased_until"] is None
+
+
+def test_an_old_answer_does_not_overwrite_a_new_connection_after_a_delete(
+    processes: Processes, connected: Services, sandbox: SandboxProcess, conn: psycopg.Connection[Any]
+) -> None:
+    connect_account(connected, sandbox)
+    before = row(conn)
+    worker = worker_in_an_exchange(processes, sandbox)
+    with worker.stopped():
+        conn.execute("DELETE FROM rdstation_tokens WHERE account_id='default'")
+        newer = connect_account(connected, sandbox, rd_account="account-2", due=False)
+        sandbox.wait_until("in_flight")
+
+    wait_until(lambda: attempts_of(conn) == [("superseded", None)], "the worker has its answer")
+    assert stored_pair(connected, conn) == (newer["access_token"], newer["refresh_token"])
+    assert row(conn)["connection_id"] != before["connection_id"]
+
+
+def test_an_answer_does_not_bring_a_deleted_account_back(
+    processes: Processes, connected: Services, sandbox: SandboxProcess, conn: psycopg.Connection[Any]
+) -> None:
+    connect_account(connected, sandbox)
+    worker = worker_in_an_exchange(processes, sandbox)
+    with worker.stopped():
+        conn.execute("DELETE FROM rdstation_tokens WHERE account_id='default'")
+        sandbox.wait_until("in_flight")
+
+    wait_until(lambda: attempts_of(conn) == [("superseded", None)], "the worker has its answer")
+    assert conn.execute("SELECT count(*) FROM rdstation_tokens").fetchone() == (0,)
+    assert worker.runs
+
+
+def test_an_upload_during_a_refresh_wins_and_the_same_pair_again_changes_nothing(
+    processes: Processes,
+    connected: Services,
+    sandbox: SandboxProcess,
+    conn: psycopg.Connection[Any],
+    authorized: dict[str, str],
+) -> None:
+    web = processes.web()
+    connect_account(connected, sandbox)
+    uploaded = sandbox.pair()
+
+    def upload() -> dict[str, Any]:
+        answer = requests.post(f"{web.url}/rd/tokens", json=uploaded, headers=authorized, timeout=20)
+        assert answer.status_code == 200, answer.text
+        state: dict[str, Any] = answer.json()
+        return state
+
+    worker = worker_in_an_exchange(processes, sandbox)
+    with worker.stopped():
+        sandbox.patch(latency_ms=0)
+        first = upload()
+        stored = row(conn)
+        again = upload()
+        assert again == first
+        now = row(conn)
+        assert {**now, "now": None} == {**stored, "now": None}
+        sandbox.wait_until("in_flight")
+
+    # The old answer counts for nothing, and the uploaded refresh token is proven at once.
+    wait_until(lambda: attempts_of(conn) == [("superseded", None), ("stored", None)], "the upload is proven")
+    access_token, refresh_token = stored_pair(connected, conn)
+    assert refresh_token == uploaded["refresh_token"]
+    assert grant_of(access_token) == grant_of(uploaded["access_token"])
+
+    proven = row(conn)
+    upload_again = {**uploaded, "access_token": access_token}
+    answer = requests.post(f"{web.url}/rd/tokens", json=upload_again, headers=authorized, timeout=20)
+    assert answer.status_code == 200
+    assert {**row(conn), "now": None} == {**proven, "now": None}
+
+
+def worker_in_an_exchange(processes: Processes, sandbox: SandboxProcess) -> ServiceProcess:
+    """Start a worker; return it while RD Station is about to answer the first account that is due."""
+    sandbox.patch(latency_ms=SLOW_MS)
+    worker = processes.worker()
+    wait_until(lambda: sandbox.report()["in_flight"] > 0, "an exchange is in flight")
+    return worker
+
+
+def assert_workers_pass_over(
+    connected: Services, sandbox: SandboxProcess, conn: psycopg.Connection[Any]
+) -> None:
+    """Show by another account that a worker looks for due accounts, and that `default` is not among them."""
+    connect_account(connected, sandbox, "beside")
+    wait_until(lambda: attempts_of(conn, "beside") != [], "a worker looks for due accounts")
+    wait_until(lambda: attempts_of(conn, "beside")[0][0] is not None, "it has renewed the other account")
+    assert attempts_of(conn) == [(None, None)]
+
+
+def grant_of(access_token: str) -> int:
+    """Return the number of the consent at the sandbox that an access token comes from."""
+    grant: int = jwt.decode(access_token, options={"verify_signature": False})["grant"]
+    return grant
+
+
+def assert_sandbox_accepts(sandbox: SandboxProcess, access_token: str, refresh_token: str) -> None:
+    """Use both tokens; afterwards, where refresh tokens rotate, the refresh token is spent."""
+    headers = {"Authorization": f"Bearer {access_token}"}
+    assert (
+        requests.get(f"{sandbox.url}/marketing/account_info", headers=headers, timeout=10).status_code == 200
+    )
+    body = {
+        "client_id": sandbox.client_id,
+        "client_secret": sandbox.client_secret,
+        "refresh_token": refresh_token,
+    }
+    assert requests.post(f"{sandbox.url}/auth/token", json=body, timeout=10).status_code == 200
