@@ -49,3 +49,11 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 def post_fork(server: Any, worker: Any) -> None:
     """End a worker with its master: when that was killed a worker would serve its open connections for 25 s."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """Let a worker that ends store the answers of refreshes under way and hand over what it has counted."""
+    # There is none when it could not be loaded.
+    application = getattr(worker, "wsgi", None)
+    if application is not None:
+        application.extensions["rdservice"].close()

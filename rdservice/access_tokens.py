@@ -1,5 +1,6 @@
 """Access tokens for callers: a live one at once where there is one, else after the one refresh that everyone shares."""
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -53,7 +54,7 @@ class AccessTokens:
         (`min_ttl_s` above half the lifetime), RdStationUnavailable, CredentialsRefused or TokenUnreadable.
         """
         give_up_at = time.monotonic() + WAIT_S
-        token = self._get(account_id)
+        token = self.stored(account_id)
         while token.life_left_s < self._needed_s(token, min_ttl_s):
             self._wait_for(self._join_refresh(token), give_up_at - time.monotonic())
             seen, token = token, self._read(account_id)
@@ -62,6 +63,13 @@ class AccessTokens:
         if token.life_left_s < _early_s(token) and _may_be_renewed(token):
             self._join_refresh(token)
         return token
+
+    def stored(self, account_id: str) -> StoredToken:
+        """Return the account's token, live or not, as remembered for half a second.
+
+        Raises NotConnected or TokenUnreadable.
+        """
+        return self._found(account_id, self._memory.get)
 
     def call(self, account_id: str, send: Callable[[str], Answer]) -> Answer:
         """Call RD Station with a live access token; `send` takes the token and returns the answer.
@@ -116,9 +124,6 @@ class AccessTokens:
             extra={"reauthorize_url": self.reauthorize_url(account_id)},
         )
 
-    def _get(self, account_id: str) -> StoredToken:
-        return self._found(account_id, self._memory.get)
-
     def _read(self, account_id: str) -> StoredToken:
         return self._found(account_id, self._memory.read)
 
@@ -136,9 +141,11 @@ class AccessTokens:
 
     def _needed_s(self, token: StoredToken, min_ttl_s: float | None) -> float:
         """Return the seconds of life that a token must have left to be given out."""
-        if min_ttl_s is not None and min_ttl_s > token.lifetime_s / 2:
+        # Rounded up: the token's own `exp` has whole seconds, so a life of a day is a little shorter.
+        longest_s = math.ceil(token.lifetime_s / 2)
+        if min_ttl_s is not None and min_ttl_s > longest_s:
             raise errors.InvalidField(
-                f"min_ttl may be at most half the lifetime of the token: {int(token.lifetime_s / 2)} seconds.",
+                f"min_ttl may be at most half the lifetime of the token: {longest_s} seconds.",
                 extra={"field": "min_ttl"},
             )
         return max(min_ttl_s or 0.0, _early_s(token) * DYING_SHARE)
@@ -180,6 +187,7 @@ class AccessTokens:
         """Refresh what was seen, or wait until another process has, or until it is known that nobody will."""
         try:
             give_up_at = time.monotonic() + WAIT_S
+            waited = False
             while time.monotonic() < give_up_at:
                 claim = self._claim_seen(seen, reason)
                 if claim is not None:
@@ -188,6 +196,9 @@ class AccessTokens:
                 now = self._memory.read(seen.account_id)
                 if now is None or not _same_answer(seen, now) or not now.leased:
                     return
+                if not waited:
+                    self._refresher.metrics.token_refresh("waited")
+                    waited = True
                 if self._refresher.must_end.wait(POLL_S):
                     return
         finally:
@@ -209,6 +220,8 @@ class AccessTokens:
 
     def _wait_for_other(self, seen: StoredToken) -> Result:
         """Wait for the refresh that another holds; return what it did to the row."""
+        if self._read(seen.account_id).leased:
+            self._refresher.metrics.token_refresh("waited")
         give_up_at = time.monotonic() + WAIT_S
         while True:
             token = self._read(seen.account_id)

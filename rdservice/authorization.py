@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import psycopg
 
@@ -17,7 +17,7 @@ from rdservice import database, errors, notices
 from rdservice.notices import Notice
 from rdservice.rdstation import NoAnswer
 from rdservice.services import Services
-from rdservice.token_answers import Meaning, judge
+from rdservice.token_answers import REFUSALS, Meaning, judge
 from rdservice.tokens import credentials, jwt_claims, store
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,16 @@ STATE_MINUTES = 10
 STORE_PATIENCE_S = 10.0
 """How long a browser waits for the database to take the tokens of a code, which cannot be exchanged twice."""
 LONGEST_NAME = 200
+DIALOG_ERRORS = frozenset(
+    {
+        "invalid_request",
+        "unauthorized_client",
+        "unsupported_response_type",
+        "invalid_scope",
+        "server_error",
+        "temporarily_unavailable",
+    }
+)
 
 BEGIN = """
 INSERT INTO rdstation_oauth_states (state_hash, operator_id, account_id, created_at)
@@ -77,15 +87,12 @@ def complete(services: Services, *, operator_id: str, callback: Mapping[str, str
     """
     account_id = _take_state(services, operator_id, callback.get("state", ""))
     if "error" in callback:
-        raise errors.ConsentRefused(
-            "RD Station was told not to give access. Nothing has changed; start again to connect."
-        )
+        _raise_error_of_dialog(callback["error"])
     code = callback.get("code", "")
     if not code:
         raise errors.InvalidState("RD Station came back without a code. Start the connection again.")
     started = time.monotonic()
     pair = _exchange(services, code)
-    age_s = time.monotonic() - started
 
     def put(conn: psycopg.Connection[Any]) -> store.Authorized:
         credentials.record_success(conn, services.refresher.fingerprint)
@@ -96,7 +103,8 @@ def complete(services: Services, *, operator_id: str, callback: Mapping[str, str
             access_token=pair.access_token,
             refresh_token=pair.refresh_token,
             expires_in_s=pair.expires_in_s,
-            age_s=age_s,
+            # The database may have kept it waiting.
+            age_s=time.monotonic() - started,
             verified=True,
             proven=True,
         )
@@ -106,6 +114,19 @@ def complete(services: Services, *, operator_id: str, callback: Mapping[str, str
     )
     services.memory.forget(account_id)
     return _introduce(services, account_id, pair.access_token, authorized)
+
+
+def _raise_error_of_dialog(error: str) -> NoReturn:
+    """Raise what the dialog's error (RFC 6749 4.1.2.1) means for the operator."""
+    if error == "access_denied":
+        raise errors.ConsentRefused(
+            "RD Station was told not to give access. Nothing has changed; start again to connect."
+        )
+    known = error if error in DIALOG_ERRORS else "an error that RFC 6749 does not know"
+    raise errors.RdStationFailed(
+        f"RD Station's dialog ended with {known}. Nothing has changed; start again, and if it stays, compare"
+        " RDSTATION_CLIENT_ID, RDSTATION_REDIRECT_URI and RDSTATION_SCOPE with the app in the RD Station App Store."
+    )
 
 
 def _take_state(services: Services, operator_id: str, state: str) -> str:
@@ -136,6 +157,8 @@ def _exchange(services: Services, code: str) -> FullPair:
             refresh_token=judged.pair.refresh_token,
             expires_in_s=judged.pair.expires_in_s,
         )
+    if judged.meaning in REFUSALS:
+        services.metrics.auth_failure("code_exchange")
     if answer.error_type == "EXPIRED_CODE_GRANT":
         raise errors.CodeExpired(
             "RD Station says that this code was used already or is over an hour old. Start the connection again."
@@ -162,6 +185,7 @@ def _introduce(
     warnings = jwt_claims.warnings(
         access_token, api_url=services.settings.api_url, scope=services.settings.scope
     )
+    services.rate_budget.count(account_id)
     name = read_name(services, access_token)
     if name is None:
         warnings.append(notices.name_unknown())

@@ -127,6 +127,12 @@ class RdStationUnavailable(RdServiceError):
     status, code, title = 503, "rdstation_unavailable", "RD Station unavailable"
 
 
+class RdStationTimeout(RdServiceError):
+    """RD Station was asked and did not answer in time."""
+
+    status, code, title = 504, "rdstation_timeout", "RD Station took too long"
+
+
 class CredentialsRefused(RdServiceError):
     """RD Station refuses the client id and secrets: the settings are wrong, the tokens are not."""
 

@@ -5,12 +5,13 @@ Facts of the API: https://developers.rdstation.com/reference (authentication, co
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import requests
 from requests.auth import AuthBase
@@ -43,7 +44,7 @@ class Answer:
             return None
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
     @property
@@ -65,14 +66,11 @@ class Answer:
         value = self.headers.get("Retry-After", "").strip()
         if value.isdecimal() and len(value) < 10:
             return float(value)
-        try:
-            at = parsedate_to_datetime(value)
-            sent = parsedate_to_datetime(self.headers["Date"]) if "Date" in self.headers else None
-        except ValueError:
+        at = _moment(value)
+        if at is None:
             return None
-        if at.tzinfo is None:
-            return None
-        return max(0.0, (at - (sent or datetime.now(UTC))).total_seconds())
+        sent = _moment(self.headers.get("Date", "")) or datetime.now(UTC)
+        return max(0.0, (at - sent).total_seconds())
 
 
 class NoAnswer(Exception):
@@ -86,6 +84,21 @@ class NoAnswer(Exception):
         self.operation = operation
         self.kind = kind
         self.sent = sent
+
+
+class _Session(requests.Session):
+    """A session without redirects and cookies.
+
+    Even where it does not follow a redirect, requests interprets its target and reads its body, however long it is.
+    Cookies of one account must not travel with the calls of another.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+
+    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
+        return None
 
 
 class _Bearer(AuthBase):
@@ -103,8 +116,15 @@ class _Bearer(AuthBase):
 class RDStation:
     """Client of the RD Station Marketing API for one app (client id). Safe to use from many threads."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        on_call: Callable[[Answer | NoAnswer, float], None] = lambda _outcome, _seconds: None,
+    ) -> None:
+        """`on_call` is told what came of each call that was tried, and its duration in seconds."""
         self._settings = settings
+        self._on_call = on_call
         self._session = _session()
         # Token requests are never repeated, so they never meet a kept connection that the peer may have dropped.
         self._token_session = _session()
@@ -142,6 +162,29 @@ class RDStation:
     def account_info(self, access_token: str) -> Answer:
         """Ask whose token this is; the body of a 200 has `name`. Raises NoAnswer."""
         return self._call("account_info", "GET", "/marketing/account_info", bearer=access_token)
+
+    def segmentations(self, access_token: str, query: Mapping[str, str | int]) -> Answer:
+        """List segmentations; `query` may have page, page_size and order. Raises NoAnswer."""
+        path = f"/platform/segmentations?{urlencode(query)}"
+        return self._call("segmentations_list", "GET", path, bearer=access_token)
+
+    def segmentation_contacts(
+        self, access_token: str, segmentation_id: str, query: Mapping[str, str | int]
+    ) -> Answer:
+        """List the contacts of a segmentation; `query` may have page, page_size and order. Raises NoAnswer."""
+        path = f"/platform/segmentations/{quote(segmentation_id, safe='')}/contacts?{urlencode(query)}"
+        return self._call("contacts_list", "GET", path, bearer=access_token)
+
+    def contact(self, access_token: str, uuid: str) -> Answer:
+        """Read one contact. Raises NoAnswer."""
+        return self._call(
+            "contact_get", "GET", f"/platform/contacts/{quote(uuid, safe='')}", bearer=access_token
+        )
+
+    def contact_by_email(self, access_token: str, email: str) -> Answer:
+        """Read the contact with this e-mail address. Raises NoAnswer."""
+        path = f"/platform/contacts/email:{quote(email, safe='')}"
+        return self._call("contact_get", "GET", path, bearer=access_token)
 
     def revoke(self, access_token: str) -> Answer:
         """Revoke the app's access to the account of this token. Raises NoAnswer."""
@@ -187,29 +230,50 @@ class RDStation:
         if deadline_s <= 0:
             raise NoAnswer(operation, "timeout", sent=False)
         session = self._token_session if path == "/auth/token" else self._session
+        started = time.monotonic()
         try:
-            return bounded(deadline_s, send)
+            answer = bounded(deadline_s, send)
         except CallFailed as failure:
-            cause = failure.__cause__
-            if isinstance(cause, DeadlineExceeded | requests.Timeout):
-                sent = failure.sent or isinstance(cause, requests.ReadTimeout)
-                raise NoAnswer(operation, "timeout", sent=sent) from cause
-            if isinstance(cause, requests.RequestException | OSError):
-                raise NoAnswer(operation, "connection", sent=failure.sent) from cause
-            raise
+            no_answer = _no_answer(operation, failure)
+            if no_answer is None:
+                raise
+            self._on_call(no_answer, time.monotonic() - started)
+            raise no_answer from failure.__cause__
+        self._on_call(answer, time.monotonic() - started)
+        return answer
 
 
 def _session() -> requests.Session:
-    session = requests.Session()
+    session = _Session()
     session.headers.update({"Accept": "application/json", "User-Agent": "rdservice"})
     for scheme in ("http://", "https://"):
         session.mount(scheme, WatchedAdapter(pool_maxsize=32))
     return session
 
 
+def _no_answer(operation: str, failure: CallFailed) -> NoAnswer | None:
+    """Return what callers are told of a failed call, None when the failure is a mistake of ours."""
+    cause = failure.__cause__
+    if isinstance(cause, DeadlineExceeded | requests.Timeout):
+        sent = failure.sent or isinstance(cause, requests.ReadTimeout)
+        return NoAnswer(operation, "timeout", sent=sent)
+    if isinstance(cause, requests.RequestException | OSError):
+        return NoAnswer(operation, "connection", sent=failure.sent)
+    return None
+
+
 def is_access_denied(answer: Answer) -> bool:
     """Return whether RD Station refused the client id or secret (or, for a code exchange, the code)."""
     return answer.status == 401 and answer.error_type == "ACCESS_DENIED"
+
+
+def _moment(http_date: str) -> datetime | None:
+    """Return the time of an HTTP date, or None when it is none."""
+    try:
+        at = parsedate_to_datetime(http_date)
+    except (ValueError, OverflowError):
+        return None
+    return None if at.tzinfo is None else at
 
 
 def _read(operation: str, response: requests.Response) -> Answer:

@@ -19,8 +19,9 @@ from psycopg_pool import ConnectionPool
 
 from rdservice import database
 from rdservice.encryption import KeyMissing, KeyRing, ValueDamaged
+from rdservice.metrics.definitions import Metrics
 from rdservice.rdstation import EXCHANGE_DEADLINE_S, NoAnswer, RDStation
-from rdservice.token_answers import Meaning, TokenAnswer, judge
+from rdservice.token_answers import REFUSALS, Meaning, TokenAnswer, judge
 from rdservice.tokens import attempts, claims, credentials, jwt_claims
 from rdservice.tokens.claims import Claim
 
@@ -49,6 +50,7 @@ class Refresher:
 
     pool: ConnectionPool[psycopg.Connection[Any]]
     keys: KeyRing
+    metrics: Metrics
     rdstation: RDStation
     fingerprint: str
     must_end: threading.Event
@@ -61,6 +63,11 @@ class Refresher:
         errors: from before the exchange, which lose nothing since the lease ends by itself, or because `must_end` was
         set before the database took the answer.
         """
+        result = self._renew(claim)
+        self.metrics.token_refresh(result.value)
+        return result
+
+    def _renew(self, claim: Claim) -> Result:
         try:
             refresh_token = self.keys.decrypt("refresh_token", claim.account_id, claim.refresh_token)
         except KeyMissing:
@@ -88,9 +95,12 @@ class Refresher:
 
     def _exchange(self, refresh_token: str) -> TokenAnswer:
         try:
-            return judge(self.rdstation.refresh(refresh_token))
+            answer = judge(self.rdstation.refresh(refresh_token))
         except NoAnswer as error:
             return judge(error)
+        if answer.meaning in REFUSALS:
+            self.metrics.auth_failure("refresh")
+        return answer
 
     def _settle(
         self, conn: psycopg.Connection[Any], claim: Claim, answer: TokenAnswer, duration_s: float

@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import psycopg
@@ -9,7 +10,12 @@ from psycopg_pool import ConnectionPool
 
 from rdservice import database
 from rdservice.access_tokens import AccessTokens
+from rdservice.cache.cache import Cache
 from rdservice.encryption import KeyRing
+from rdservice.metrics import api_calls
+from rdservice.metrics.definitions import Metrics
+from rdservice.metrics.flusher import Flusher
+from rdservice.rate_budget import RateBudget
 from rdservice.rdstation import RDStation
 from rdservice.refresh import Refresher
 from rdservice.settings import Settings
@@ -24,37 +30,60 @@ class Services:
     settings: Settings
     pool: ConnectionPool[psycopg.Connection[Any]]
     keys: KeyRing
+    metrics: Metrics
+    metrics_flusher: Flusher
     rdstation: RDStation
     memory: TokenMemory
     refresher: Refresher
     access_tokens: AccessTokens
+    rate_budget: RateBudget
+    cache: Cache
 
     @classmethod
     def start(cls, settings: Settings, *, name: str, pool_size: int = 5) -> Self:
         """Open the pool (in the background: a database that is down does not prevent the start) and build the rest."""
         pool = database.create_pool(settings.database_url, max_size=pool_size, name=name)
         keys = KeyRing(settings.encryption_keys)
-        rdstation = RDStation(settings)
+        metrics = Metrics()
+        metrics_flusher = Flusher(metrics, pool)
+        metrics_flusher.start()
+        rdstation = RDStation(settings, on_call=partial(api_calls.count, metrics, metrics_flusher.hurry))
         memory = TokenMemory(pool, keys)
         refresher = Refresher(
             pool=pool,
             keys=keys,
             rdstation=rdstation,
+            metrics=metrics,
             fingerprint=credentials.fingerprint(settings),
             must_end=threading.Event(),
         )
+        access_tokens = AccessTokens(settings, memory, refresher)
         return cls(
             settings=settings,
             pool=pool,
             keys=keys,
+            metrics=metrics,
+            metrics_flusher=metrics_flusher,
             rdstation=rdstation,
             memory=memory,
             refresher=refresher,
-            access_tokens=AccessTokens(settings, memory, refresher),
+            access_tokens=access_tokens,
+            rate_budget=RateBudget(pool, settings.rate_limit),
+            cache=Cache(
+                pool=pool,
+                keys=keys,
+                tokens=memory,
+                access_tokens=access_tokens,
+                secret_key=settings.secret_key,
+                fresh_s=settings.cache_ttl_s,
+                must_end=refresher.must_end,
+            ),
         )
 
     def close(self) -> None:
-        """Wait for refreshes under way and close all connections."""
+        """Wait for fetches and refreshes under way, hand over the last counts and close all connections."""
+        self.cache.close()
         self.access_tokens.close()
+        self.metrics_flusher.close()
         self.pool.close()
         self.rdstation.close()

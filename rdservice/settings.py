@@ -62,13 +62,15 @@ class Settings:
 
     @property
     def public_origin(self) -> str:
-        """Scheme, host and port under which operators reach the service, from the redirect URI."""
+        """Scheme, host and port under which operators reach the service, from the redirect URI, as browsers write them:
+        in lower case and without the scheme's own port."""
         parts = urlsplit(self.redirect_uri)
-        return f"{parts.scheme}://{parts.netloc}"
+        host = parts.netloc.lower().removesuffix(":443" if parts.scheme == "https" else ":80")
+        return f"{parts.scheme}://{host}"
 
     @property
     def served_over_https(self) -> bool:
-        return self.redirect_uri.startswith("https://")
+        return self.public_origin.startswith("https://")
 
     @classmethod
     def load(cls) -> Self:
@@ -103,6 +105,7 @@ class Settings:
             ),
             production=production,
         )
+        read.check_environment()
         if read.problems:
             raise SettingsError(read.problems)
         return settings
@@ -128,8 +131,14 @@ def collect_sources(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _read_file(path: Path) -> dict[str, str]:
-    # Secrets may contain "${": what stands in the file is what is meant.
-    values = dotenv_values(path, interpolate=False)
+    try:
+        # Secrets may contain "${": what stands in the file is what is meant.
+        values = dotenv_values(path, interpolate=False)
+    except OSError as error:
+        raise SettingsError([f"{path} cannot be read ({error.strerror})"]) from error
+    except UnicodeDecodeError:
+        # Without its cause, which holds the content.
+        raise SettingsError([f"{path} cannot be read: save it in the encoding UTF-8"]) from None
     return {name: value for name, value in values.items() if value is not None and value.strip()}
 
 
@@ -151,6 +160,11 @@ class _Reader:
         if value is None:
             self._problem(name, "is not set", example)
         return value or ""
+
+    def check_environment(self) -> None:
+        name = "RDSERVICE_ENV"
+        if self.text(name) not in (None, "production", "development"):
+            self._problem(name, "must be production, development or not set", "production")
 
     def integer(self, name: str, *, default: int, low: int, high: int) -> int:
         value = self.text(name)
@@ -192,7 +206,7 @@ class _Reader:
             return
         name, example = "RDSTATION_REDIRECT_URI", "https://app.example.com/rd/callback"
         url = _split(value)
-        if any(secret and secret in value for secret in secrets):
+        if any(secret in value for secret in secrets if "://" not in secret):
             self._problem(name, "holds the client secret; it must be the callback URL", example)
         elif url is None or not url.scheme or not url.hostname:
             looks_secret = re.fullmatch(r"[0-9A-Za-z_-]{16,}", value)

@@ -28,6 +28,10 @@ class Meaning(Enum):
     PASSING = "passing"
 
 
+REFUSALS = frozenset({Meaning.REFUSED, Meaning.UNAUTHORIZED, Meaning.CREDENTIALS})
+"""RD Station did not believe what it was shown."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pair:
     """Tokens of a good answer. `refresh_token` is None where the answer has none: then the old one stays valid."""

@@ -129,6 +129,7 @@ def disconnect(services: Services, account_id: str) -> Disconnected:
 
 def _verify(services: Services, given: Upload, before: AccountState | None) -> tuple[str | None, bool]:
     """Ask RD Station whose token it is; return the account's name and whether the token works."""
+    services.rate_budget.count(given.account_id)
     try:
         answer = services.rdstation.account_info(given.access_token)
     except NoAnswer as error:

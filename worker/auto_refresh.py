@@ -7,7 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from rdservice import database
+from rdservice import database, rate_budget
+from rdservice.cache import table as cache_table
 from rdservice.encryption import KeyMissing
 from rdservice.refresh import Refresher, Result
 from rdservice.tokens import attempts, claims, workers
@@ -76,6 +77,8 @@ class _Loop:
         with database.transaction(self._refresher.pool) as conn:
             workers.beat(conn, self._refresher.claimed_by)
             attempts.prune(conn)
+            cache_table.prune(conn)
+            rate_budget.prune(conn)
         self._beaten_at = now
 
     def _claim_and_start(self) -> float:

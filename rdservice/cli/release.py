@@ -33,6 +33,11 @@ def release() -> None:
             err=True,
         )
         raise SystemExit(os.EX_TEMPFAIL) from error
+    except psycopg.Error as error:
+        raise click.ClickException(
+            f"The database refused what this version needs, and nothing was changed: {error.diag.message_primary}."
+            " If other tables or views use an older rdstation_tokens, drop them first, then repeat."
+        ) from error
     for migration in applied:
         click.echo(f"Applied migration {migration.version:04d} {migration.name}.")
     if encrypted:

@@ -7,6 +7,25 @@ CREATE FUNCTION rd_now() RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT now(
 -- Orders claims: an answer is stored only over answers of earlier claims.
 CREATE SEQUENCE rdstation_claims;
 
+-- Reads an expiry in whatever form an older backend kept it: a date, with or without an offset from UTC, or the time
+-- since 1970 in seconds, milli-, micro- or nanoseconds. What cannot be read is NULL and counts as passed.
+CREATE FUNCTION pg_temp.moment(written text) RETURNS timestamptz LANGUAGE plpgsql SET timezone = 'UTC' AS $function$
+DECLARE
+    epoch numeric;
+    found timestamptz;
+BEGIN
+    IF written ~ '^[0-9]+([.][0-9]+)?(e[+]?[0-9]+)?$' THEN
+        epoch := written::numeric;
+        found := to_timestamp((epoch / CASE WHEN epoch > 1e17 THEN 1e9 WHEN epoch > 1e14 THEN 1e6
+                                            WHEN epoch > 1e11 THEN 1e3 ELSE 1 END)::double precision);
+    ELSE
+        found := written::timestamptz;
+    END IF;
+    RETURN CASE WHEN found BETWEEN '1970-01-01' AND '9999-12-31' THEN found END;
+EXCEPTION WHEN data_exception THEN
+    RETURN NULL;
+END $function$;
+
 -- An older backend may have left a table of this name with plain tokens. Its rows and columns are kept; columns that
 -- share a name with ours but not a meaning are renamed to legacy_*.
 DO $$
@@ -31,7 +50,7 @@ BEGIN
     END LOOP;
 
     -- Any column of the older backend must accept rows that do not name it.
-    FOR item IN SELECT conname FROM pg_constraint WHERE conrelid = target AND contype IN ('p', 'c', 'u', 'x') LOOP
+    FOR item IN SELECT conname FROM pg_constraint WHERE conrelid = target AND contype IN ('p', 'c', 'u', 'x', 'f') LOOP
         EXECUTE format('ALTER TABLE rdstation_tokens DROP CONSTRAINT %I', item.conname);
     END LOOP;
     FOR item IN
@@ -55,17 +74,11 @@ BEGIN
         END IF;
     END LOOP;
     IF 'expires_at' = ANY (has_columns) THEN
-        SELECT format_type(atttypid, NULL) AS name INTO item FROM pg_attribute
-         WHERE attrelid = target AND attname = 'expires_at';
-        EXECUTE 'ALTER TABLE rdstation_tokens ALTER COLUMN expires_at DROP DEFAULT,
-                 ALTER COLUMN expires_at TYPE timestamptz USING ' || CASE
-            WHEN item.name IN ('smallint', 'integer', 'bigint', 'numeric', 'real', 'double precision')
-                -- Seconds or, when too large to be that, milliseconds since 1970.
-                THEN 'to_timestamp(expires_at::double precision / CASE WHEN expires_at > 1e11 THEN 1000 ELSE 1 END)'
-            WHEN item.name = 'timestamp with time zone' THEN 'expires_at'
-            ELSE 'expires_at::timestamp AT TIME ZONE ''UTC''' END;
+        ALTER TABLE rdstation_tokens ALTER COLUMN expires_at DROP DEFAULT,
+            ALTER COLUMN expires_at TYPE timestamptz USING pg_temp.moment(expires_at::text);
     END IF;
 END $$;
+DROP FUNCTION pg_temp.moment(text);
 
 ALTER TABLE rdstation_tokens
     ADD COLUMN IF NOT EXISTS account_id text,
@@ -124,6 +137,11 @@ ALTER TABLE rdstation_tokens
     ALTER COLUMN refresh_token SET NOT NULL,
     ALTER COLUMN expires_at SET NOT NULL,
     ALTER COLUMN issued_at SET NOT NULL,
+    -- The older backend may know fewer columns, and goes on writing until it is replaced.
+    ALTER COLUMN account_id SET DEFAULT 'default',
+    ALTER COLUMN access_token SET DEFAULT '',
+    ALTER COLUMN refresh_token SET DEFAULT '',
+    ALTER COLUMN expires_at SET DEFAULT rd_now(),
     ALTER COLUMN issued_at SET DEFAULT rd_now(),
     ADD PRIMARY KEY (account_id),
     SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500,

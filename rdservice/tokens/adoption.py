@@ -1,5 +1,6 @@
 """Encrypts plain tokens that an older backend left in `rdstation_tokens`; migration 1 adopted the table itself."""
 
+import re
 from typing import Any
 
 import psycopg
@@ -16,10 +17,14 @@ SELECT account_id, access_token, refresh_token FROM rdstation_tokens
  ORDER BY account_id LIMIT %(batch)s
    FOR UPDATE
 """
+# A plain token is a new authorization by the older backend, whatever became of the one before.
 WRITE = """
 UPDATE rdstation_tokens
-   SET access_token = %(access_token)s, refresh_token = %(refresh_token)s, updated_at = rd_now(),
-       status = CASE WHEN last_error = 'damaged' THEN 'connected' ELSE status END
+   SET access_token = %(access_token)s, refresh_token = %(refresh_token)s,
+       status = CASE WHEN %(renewable)s THEN 'connected' ELSE 'reauthorization_required' END,
+       last_error = CASE WHEN %(renewable)s THEN NULL ELSE 'no_refresh_token' END,
+       issued_at = LEAST(issued_at, expires_at - interval '1 day'), authorization_id = gen_random_uuid(),
+       retry_at = NULL, failures = 0, refusals = 0, refused_since = NULL, updated_at = rd_now()
  WHERE account_id = %(account_id)s
 """
 
@@ -40,11 +45,17 @@ def encrypt_plain_rows(pool: ConnectionPool[psycopg.Connection[Any]], keys: KeyR
                     WRITE,
                     {
                         "account_id": account_id,
-                        "access_token": keys.encrypt("access_token", account_id, access_token),
-                        "refresh_token": keys.encrypt("refresh_token", account_id, refresh_token),
+                        "access_token": _encrypted(keys, "access_token", account_id, access_token),
+                        "refresh_token": _encrypted(keys, "refresh_token", account_id, refresh_token),
+                        "renewable": refresh_token != "",
                     },
                 )
         if not rows:
             return total
         total += len(rows)
         after = rows[-1][0]
+
+
+def _encrypted(keys: KeyRing, column: str, account_id: str, value: str) -> str:
+    """Return `value` encrypted; the older backend may have replaced only one of two encrypted tokens."""
+    return value if re.match(ENCRYPTED, value) else keys.encrypt(column, account_id, value)

@@ -30,14 +30,18 @@ BACKOFF_FIRST_S = 30
 BACKOFF_LAST_S = 600
 BACKOFF_SHARE = 0.05
 """No back-off is longer than this share of the token's lifetime."""
+BACKOFF_LEAST_S = 1
+"""No back-off is shorter, or a token of a few seconds would be tried without pause."""
 
 Reason = Literal["due", "early", "operator", "rejected"]
 
+# FOR NO KEY UPDATE, as the UPDATE that follows: rows that come to refer to an account (FOR KEY SHARE) hide it from no
+# claim.
 PICK_DUE = """
 SELECT account_id FROM rdstation_tokens
  WHERE status <> 'reauthorization_required' AND due_at <= rd_now()
  ORDER BY due_at LIMIT %(slots)s
-   FOR UPDATE SKIP LOCKED
+   FOR NO KEY UPDATE SKIP LOCKED
 """
 # What the caller saw must still be there: who renewed it since has done the work.
 PICK_SEEN = """
@@ -45,16 +49,16 @@ SELECT account_id FROM rdstation_tokens
  WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND stored_claim = %(stored_claim)s
    AND status <> 'reauthorization_required'
    AND COALESCE(retry_at, '-infinity') <= rd_now() AND COALESCE(leased_until, '-infinity') <= rd_now()
-   FOR UPDATE SKIP LOCKED
+   FOR NO KEY UPDATE SKIP LOCKED
 """
 # RD Station refused an access token that should live: worth one exchange of that token in five minutes.
 PICK_REJECTED = (
-    PICK_SEEN.removesuffix("   FOR UPDATE SKIP LOCKED\n")
+    PICK_SEEN.removesuffix("   FOR NO KEY UPDATE SKIP LOCKED\n")
     + """\
    AND NOT EXISTS (
        SELECT FROM rdstation_refresh_attempts
         WHERE account_id = %(account_id)s AND reason = 'rejected' AND started_at > rd_now() - interval '5 minutes')
-   FOR UPDATE SKIP LOCKED
+   FOR NO KEY UPDATE SKIP LOCKED
 """
 )
 # A person may try a refused token once more.
@@ -62,7 +66,7 @@ PICK_FOR_OPERATOR = """
 SELECT account_id FROM rdstation_tokens
  WHERE account_id = %(account_id)s
    AND COALESCE(retry_at, '-infinity') <= rd_now() AND COALESCE(leased_until, '-infinity') <= rd_now()
-   FOR UPDATE SKIP LOCKED
+   FOR NO KEY UPDATE SKIP LOCKED
 """
 # The attempt's row is written with the claim: it shows that the database takes writes before a token is spent.
 CLAIM = """
@@ -105,9 +109,9 @@ SELECT 1 FROM stored
 BACK_OFF = """
 UPDATE rdstation_tokens
    SET failures = failures + 1, last_error = %(error)s, holder = NULL, leased_until = NULL, updated_at = rd_now(),
-       retry_at = rd_now() + random() * LEAST(
+       retry_at = rd_now() + GREATEST(make_interval(secs => %(least_s)s), random() * LEAST(
            make_interval(secs => LEAST(%(last_s)s, %(first_s)s * 2 ^ LEAST(failures, 10))),
-           (expires_at - issued_at) * %(share)s)
+           (expires_at - issued_at) * %(share)s))
  WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND holder = %(holder)s
 RETURNING 1
 """
@@ -339,6 +343,7 @@ def back_off(conn: psycopg.Connection[Any], claim: Claim, error: str) -> bool:
     values = {
         **claim.key,
         "error": error,
+        "least_s": BACKOFF_LEAST_S,
         "first_s": BACKOFF_FIRST_S,
         "last_s": BACKOFF_LAST_S,
         "share": BACKOFF_SHARE,

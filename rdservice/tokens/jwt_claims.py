@@ -25,6 +25,11 @@ class Claims:
     audiences: tuple[str, ...] | None
     scopes: frozenset[str] | None
     expires_at: datetime | None
+    issued_at: datetime | None
+    subject: str | None
+
+
+NOTHING = Claims(audiences=None, scopes=None, expires_at=None, issued_at=None, subject=None)
 
 
 def read(access_token: str) -> Claims:
@@ -32,11 +37,13 @@ def read(access_token: str) -> Claims:
     try:
         payload: dict[str, Any] = jwt.decode(access_token, options={"verify_signature": False})
     except (jwt.PyJWTError, ValueError, RecursionError):
-        return Claims(audiences=None, scopes=None, expires_at=None)
+        return NOTHING
     return Claims(
         audiences=_texts(payload.get("aud")),
         scopes=_scopes(payload.get("scope")),
         expires_at=_time(payload.get("exp")),
+        issued_at=_time(payload.get("iat")),
+        subject=_text(payload.get("sub")),
     )
 
 
@@ -61,6 +68,10 @@ def warnings(access_token: str, *, api_url: str, scope: str) -> list[Notice]:
     ):
         found.append(notices.audience_differs())
     return found
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _texts(value: object) -> tuple[str, ...] | None:

@@ -19,7 +19,7 @@ Status = Literal["connected", "unverified", "credentials_refused", "reauthorizat
 
 READ = """
 SELECT account_id, access_token, issued_at, expires_at, status, connection_id, authorization_id, stored_claim,
-       last_error,
+       cache_epoch, last_error,
        EXTRACT(epoch FROM expires_at - rd_now())::float8 AS life_left_s,
        GREATEST(EXTRACT(epoch FROM retry_at - rd_now()), 0)::float8 AS retry_in_s,
        COALESCE(leased_until > rd_now(), false) AS leased
@@ -97,6 +97,7 @@ class StoredToken:
     connection_id: UUID
     authorization_id: UUID
     stored_claim: int
+    cache_epoch: int
     last_error: str | None
     life_left_s: float
     """Seconds of validity left when the row was read; negative when expired."""
@@ -139,6 +140,7 @@ class Authorized:
     expires_at: datetime
     previous_name: str | None
     previous_connection_id: UUID | None
+    """None also where the tokens speak of different subjects: two RD Station accounts may have the same name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +218,10 @@ def authorize(
     if clock is None:
         raise RuntimeError("SELECT without FROM returned no row")
     issued_at = clock["now"] - timedelta(seconds=age_s)
-    same_account = before is not None and name is not None and before["name"] == name
+    same_subject = before is not None and _same_subject(
+        keys, account_id, before["access_token"], access_token
+    )
+    same_account = before is not None and same_subject and name is not None and before["name"] == name
     authorization_id = uuid4()
     conn.execute(DROP_REPLACED if proven else KEEP_REPLACED, values)
     expires_at = jwt_claims.expiry(access_token, issued_at=issued_at, expires_in_s=expires_in_s)
@@ -241,12 +246,12 @@ def authorize(
         authorization_id=authorization_id,
         expires_at=expires_at,
         previous_name=before["name"] if before else None,
-        previous_connection_id=before["connection_id"] if before else None,
+        previous_connection_id=before["connection_id"] if before and same_subject else None,
     )
 
 
 def set_name(conn: psycopg.Connection[Any], account_id: str, authorized: Authorized, name: str) -> None:
-    """Note the name of the RD Station account; the connection goes on where the name is the one from before."""
+    """Note the name of the RD Station account; the connection goes on where it is the same account as before."""
     same = authorized.previous_name == name
     conn.execute(
         NAME,
@@ -257,6 +262,16 @@ def set_name(conn: psycopg.Connection[Any], account_id: str, authorized: Authori
             "connection_id": authorized.previous_connection_id if same else None,
         },
     )
+
+
+def _same_subject(keys: KeyRing, account_id: str, stored: str, access_token: str) -> bool:
+    """Return whether nothing in the tokens speaks for different RD Station accounts."""
+    try:
+        before = jwt_claims.read(keys.decrypt("access_token", account_id, stored)).subject
+    except (KeyMissing, ValueDamaged):
+        return False
+    now = jwt_claims.read(access_token).subject
+    return before is None or now is None or before == now
 
 
 def remove(conn: psycopg.Connection[Any], account_id: str) -> Removed | None:

@@ -14,7 +14,10 @@ from rdservice.web import (
     guard,
     health,
     languages,
+    leads,
+    metrics,
     oauth,
+    openapi,
     problems,
     sign_in,
     status,
@@ -41,6 +44,7 @@ def create_app(services: Services) -> Flask:
     _trust_proxies(app, services.settings.trusted_proxies)
 
     answers.init_app(app, services.settings)
+    metrics.init_app(app, services.metrics)
     languages.init_app(app)
     browser_session.init_app(app, services.settings)
     guard.init_app(app)
@@ -48,7 +52,16 @@ def create_app(services: Services) -> Flask:
     problems.init_app(app)
 
     app.add_url_rule("/static/<path:filename>", endpoint="static", view_func=static)
-    for blueprint in (health.bp, sign_in.bp, status.bp, oauth.bp, tokens.bp):
+    for blueprint in (
+        health.bp,
+        metrics.bp,
+        openapi.bp,
+        sign_in.bp,
+        status.bp,
+        oauth.bp,
+        tokens.bp,
+        leads.bp,
+    ):
         app.register_blueprint(blueprint)
     cli.register(app)
     guard.check_declarations(app)

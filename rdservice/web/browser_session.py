@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from flask import Flask, session
+from flask.sessions import SecureCookieSessionInterface
 from flask_login import LoginManager, current_user, login_user, logout_user
+from itsdangerous import URLSafeTimedSerializer
 
 from rdservice import database
 from rdservice.access import sessions
@@ -30,6 +32,18 @@ class Visitor:
         return self.token
 
 
+class _SignedCookies(SecureCookieSessionInterface):
+    """Flask's signed cookies, with one serializer for all requests: Flask makes one for each, with a cookie or not."""
+
+    def __init__(self) -> None:
+        self._serializer: URLSafeTimedSerializer | None = None
+
+    def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
+        if self._serializer is None:
+            self._serializer = super().get_signing_serializer(app)
+        return self._serializer
+
+
 def init_app(app: Flask, settings: Settings) -> None:
     """Set the cookie up and register Flask-Login."""
     app.config.update(
@@ -40,6 +54,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         SESSION_COOKIE_SECURE=settings.served_over_https,
         SESSION_COOKIE_PATH="/",
     )
+    app.session_interface = _SignedCookies()
     manager = LoginManager()
     # Flask-Login's own protection ties a cookie to address and browser; here a row decides.
     manager.session_protection = None

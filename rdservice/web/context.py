@@ -1,10 +1,13 @@
-"""What views reach for in every request: the process's services, the request's id, the client's preferences."""
+"""What views reach for: the process's services, the request's id and JSON body, the client's preferences."""
 
+import json
 import re
 import secrets
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from flask import current_app, g, request
+
+from rdservice import errors
 
 if TYPE_CHECKING:
     from rdservice.services import Services
@@ -35,3 +38,13 @@ def prefers_html() -> bool:
     """Return whether the client is a browser: it asks for HTML rather than for anything, or for JSON."""
     offered = ["application/json", "application/problem+json", "text/html"]
     return request.accept_mimetypes.best_match(offered) == "text/html"
+
+
+def json_body() -> Any:
+    """Return the decoded body. Raises UnsupportedMediaType or BadRequest when it is not JSON."""
+    if not request.is_json:
+        raise errors.UnsupportedMediaType("Send JSON with 'Content-Type: application/json'.")
+    try:
+        return json.loads(request.get_data())
+    except (ValueError, RecursionError):
+        raise errors.BadRequest("The body is not valid JSON.") from None

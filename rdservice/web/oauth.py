@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 from flask import Blueprint, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
-from rdservice import authorization
+from rdservice import authorization, errors
 from rdservice.tokens.store import DEFAULT_ACCOUNT
 from rdservice.uploads import check_account_id
 from rdservice.web import guard
@@ -13,6 +13,9 @@ from rdservice.web.context import services
 from rdservice.web.notice_texts import flash_connected, flash_notices
 
 bp = Blueprint("oauth", __name__)
+
+MOVED = "moved"
+"""Marks a request that comes from another host, so that a proxy which hides the host causes no endless redirect."""
 
 
 @bp.get("/rd/login")
@@ -24,9 +27,18 @@ def login() -> ResponseReturnValue:
     session's cookie must be there too.
     """
     account_id = check_account_id(request.args.get("account_id", DEFAULT_ACCOUNT))
-    if request.host != urlsplit(services().settings.redirect_uri).netloc:
-        return redirect(services().access_tokens.reauthorize_url(account_id))
+    if request.host != urlsplit(services().settings.public_origin).netloc:
+        return _to_the_host_of_the_redirect_uri(account_id)
     return redirect(authorization.begin(services(), operator_id=guard.actor().id, account_id=account_id))
+
+
+def _to_the_host_of_the_redirect_uri(account_id: str) -> ResponseReturnValue:
+    if MOVED in request.args:
+        raise errors.BadRequest(
+            "This service was reached under another host than that of RDSTATION_REDIRECT_URI although the browser was "
+            "sent there: the proxy in front must pass the Host header on unchanged."
+        )
+    return redirect(f"{services().access_tokens.reauthorize_url(account_id)}&{MOVED}=1")
 
 
 @bp.get("/rd/callback")

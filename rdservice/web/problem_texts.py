@@ -99,6 +99,10 @@ def _texts() -> dict[str, PageText]:
             gettext("RD Station unavailable"),
             gettext("RD Station does not answer at the moment. Try again in some minutes."),
         ),
+        "rdstation_timeout": PageText(
+            gettext("RD Station took too long"),
+            gettext("RD Station did not answer in time. Try again in some minutes."),
+        ),
         "credentials_refused": PageText(
             gettext("RD Station refuses this service's credentials"),
             gettext(

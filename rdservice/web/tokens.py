@@ -1,6 +1,5 @@
 """Tokens over HTTP: upload, list, give out, refresh now, remove."""
 
-import json
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +14,7 @@ from rdservice.tokens import store
 from rdservice.tokens.store import AccountState
 from rdservice.uploads import Disconnected, check_account_id
 from rdservice.web import guard
-from rdservice.web.context import prefers_html, services
+from rdservice.web.context import json_body, prefers_html, services
 from rdservice.web.notice_texts import flash_disconnected, flash_notices, flash_refresh
 
 bp = Blueprint("tokens", __name__)
@@ -27,7 +26,7 @@ MOST_ACCOUNTS = 100_000
 @guard.requires("tokens:write")
 def upload() -> ResponseReturnValue:
     """Store an uploaded pair."""
-    given = uploads.parse_upload(_json_body())
+    given = uploads.parse_upload(json_body())
     state, warnings = uploads.upload(services(), given)
     return jsonify(
         {
@@ -95,15 +94,6 @@ def disconnect(account_id: str) -> ResponseReturnValue:
 def rfc3339(moment: datetime) -> str:
     """Return `moment` as RFC 3339 in UTC, to the second."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _json_body() -> Any:
-    if not request.is_json:
-        raise errors.UnsupportedMediaType("Send JSON with 'Content-Type: application/json'.")
-    try:
-        return json.loads(request.get_data())
-    except (ValueError, RecursionError):
-        raise errors.BadRequest("The body is not valid JSON.") from None
 
 
 def _min_ttl_s() -> float | None:

@@ -80,6 +80,7 @@ def test_in_production_a_line_is_one_json_object(
         KEY,
         TOKEN,
         "ana.maria+rd@example.com.br",
+        "ana.maria+rd%40example.com.br",
         "Bearer 0123456789abcdef0123",
         "postgres://user:pass-word@host/db",
         "0123456789abcdef0123456789abcdef",  # SECRET_KEY of these tests

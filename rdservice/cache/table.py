@@ -1,0 +1,180 @@
+"""The second level: the table that all processes share. The only owner of `rdstation_cache`.
+
+A lease on a row decides who may call RD Station for its key; who holds a good answer stores it, unless a later fetch
+has, or the account has moved on from the version (connection and epoch) for which it was fetched.
+"""
+
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from rdservice.cache.answers import Failure
+from rdservice.tokens.store import StoredToken
+
+LEASE_S = 40
+CEILING_S = 86_400
+"""No content is served, or kept, for longer."""
+EMPTY_KEPT_S = 3_600
+"""How long a row without content is kept."""
+
+# No row: the account is gone or has moved on.
+LOOK = """
+SELECT CASE WHEN kept.fetched_at IS DISTINCT FROM %(known)s THEN c.value END AS value, kept.fetched_at,
+       EXTRACT(epoch FROM rd_now() - kept.fetched_at)::float8 AS age_s,
+       c.failure, COALESCE(c.failed_until > rd_now(), false) AS failing,
+       COALESCE(c.leased_until > rd_now(), false) AS leased
+  FROM rdstation_tokens t
+  LEFT JOIN rdstation_cache c ON c.key = %(key)s
+ CROSS JOIN LATERAL (
+       SELECT CASE WHEN c.fetched_at > rd_now() - make_interval(secs => %(ceiling_s)s) THEN c.fetched_at END
+           AS fetched_at) kept
+ WHERE t.account_id = %(account_id)s AND t.connection_id = %(connection_id)s AND t.cache_epoch = %(epoch)s
+"""
+# A refused authorization stands in nobody's way once there is a new one (`authorized`).
+CLAIM = """
+INSERT INTO rdstation_cache AS c (key, account_id, connection_id, epoch, holder, leased_until, expires_at)
+SELECT %(key)s, account_id, connection_id, cache_epoch, gen_random_uuid(),
+       rd_now() + make_interval(secs => %(lease_s)s), rd_now() + make_interval(secs => %(kept_s)s)
+  FROM rdstation_tokens
+ WHERE account_id = %(account_id)s AND connection_id = %(connection_id)s AND cache_epoch = %(epoch)s
+ON CONFLICT (key) DO UPDATE SET holder = EXCLUDED.holder, leased_until = EXCLUDED.leased_until
+ WHERE COALESCE(c.leased_until, '-infinity') <= rd_now()
+   AND (COALESCE(c.failed_until, '-infinity') <= rd_now()
+        OR (%(authorized)s AND c.failure ->> 'code' = 'reauthorization_required'))
+   AND COALESCE(c.fetched_at, '-infinity') <= rd_now() - make_interval(secs => %(fresh_s)s)
+RETURNING holder, rd_now() AS claimed_at
+"""
+STORE = """
+UPDATE rdstation_cache c
+   SET value = %(value)s, fetched_at = %(claimed_at)s, failure = NULL, failed_until = NULL,
+       holder = NULLIF(c.holder, %(holder)s),
+       leased_until = CASE WHEN c.holder = %(holder)s THEN NULL ELSE c.leased_until END,
+       expires_at = %(claimed_at)s + make_interval(secs => %(ceiling_s)s)
+  FROM rdstation_tokens t
+ WHERE c.key = %(key)s AND COALESCE(c.fetched_at, '-infinity') <= %(claimed_at)s
+   AND t.account_id = c.account_id AND t.connection_id = c.connection_id AND t.cache_epoch = c.epoch
+RETURNING 1
+"""
+FAIL = """
+UPDATE rdstation_cache c
+   SET failure = %(failure)s, failed_until = rd_now() + make_interval(secs => %(shared_s)s),
+       holder = NULL, leased_until = NULL,
+       value = CASE WHEN NOT %(gone)s THEN c.value END, fetched_at = CASE WHEN NOT %(gone)s THEN c.fetched_at END,
+       expires_at = CASE WHEN %(gone)s THEN rd_now() + make_interval(secs => %(kept_s)s) ELSE c.expires_at END
+  FROM rdstation_tokens t
+ WHERE c.key = %(key)s AND c.holder = %(holder)s
+   AND t.account_id = c.account_id AND t.connection_id = c.connection_id AND t.cache_epoch = c.epoch
+RETURNING 1
+"""
+RELEASE = """
+UPDATE rdstation_cache SET holder = NULL, leased_until = NULL WHERE key = %(key)s AND holder = %(holder)s
+"""
+PRUNE = """
+DELETE FROM rdstation_cache WHERE key IN (
+    SELECT key FROM rdstation_cache
+     WHERE expires_at <= rd_now() AND COALESCE(leased_until, '-infinity') <= rd_now()
+     ORDER BY expires_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What stands in the table for a key; all None and false without a row.
+
+    `value` is encrypted, and left out where the caller knows it. `failure` is that of the last fetch, `failing` whether
+    it still stands for another one. `leased`: a process fetches now.
+    """
+
+    value: str | None = field(repr=False)
+    fetched_at: datetime | None
+    age_s: float | None
+    failure: dict[str, Any] | None
+    failing: bool
+    leased: bool
+
+    @property
+    def last_failure(self) -> Failure | None:
+        return None if self.failure is None else Failure(**self.failure)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """The right to fetch the content of a key. `started`: monotonic clock of this process, from before the claim."""
+
+    key: bytes
+    holder: UUID
+    claimed_at: datetime
+    started: float
+
+
+def look(
+    conn: psycopg.Connection[Any], key: bytes, token: StoredToken, *, known: datetime | None
+) -> Row | None:
+    """Return what stands under `key`, without a value that was fetched at `known`.
+
+    None: the account's row is gone, or of another connection or epoch than `token`.
+    """
+    with conn.cursor(row_factory=class_row(Row)) as cur:
+        return cur.execute(LOOK, {**_version(key, token), "known": known, "ceiling_s": CEILING_S}).fetchone()
+
+
+def claim(conn: psycopg.Connection[Any], key: bytes, token: StoredToken, *, fresh_s: float) -> Claim | None:
+    """Claim the fetch of `key`; None when its content is younger than `fresh_s`, or another fetches or just failed."""
+    started = time.monotonic()
+    row = conn.execute(
+        CLAIM,
+        {
+            **_version(key, token),
+            "lease_s": LEASE_S,
+            "kept_s": EMPTY_KEPT_S,
+            "fresh_s": fresh_s,
+            "authorized": token.status != "reauthorization_required",
+        },
+    ).fetchone()
+    return None if row is None else Claim(key=key, holder=row[0], claimed_at=row[1], started=started)
+
+
+def store(conn: psycopg.Connection[Any], claim: Claim, value: str) -> bool:
+    """Store fetched content; False when the account has moved on, or a later fetch has stored its own."""
+    values = {**_held(claim), "value": value, "claimed_at": claim.claimed_at, "ceiling_s": CEILING_S}
+    return conn.execute(STORE, values).fetchone() is not None
+
+
+def fail(
+    conn: psycopg.Connection[Any], claim: Claim, failure: Failure, *, shared_s: float, gone: bool
+) -> bool:
+    """Note for `shared_s` seconds that the fetch failed; `gone` deletes the content.
+
+    False when the account has moved on, or another process has taken the lease over.
+    """
+    values = {"failure": Jsonb(failure.as_json()), "shared_s": shared_s, "gone": gone, "kept_s": EMPTY_KEPT_S}
+    return conn.execute(FAIL, {**_held(claim), **values}).fetchone() is not None
+
+
+def release(conn: psycopg.Connection[Any], claim: Claim) -> None:
+    """Give a claim back without an outcome."""
+    conn.execute(RELEASE, _held(claim))
+
+
+def prune(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:
+    """Delete up to `batch` rows whose time is over; return how many."""
+    return conn.execute(PRUNE, {"batch": batch}).rowcount
+
+
+def _version(key: bytes, token: StoredToken) -> dict[str, object]:
+    return {
+        "key": key,
+        "account_id": token.account_id,
+        "connection_id": token.connection_id,
+        "epoch": token.cache_epoch,
+    }
+
+
+def _held(claim: Claim) -> dict[str, object]:
+    return {"key": claim.key, "holder": claim.holder}

@@ -1,0 +1,313 @@
+"""Leads and segmentations of an account, through the cache.
+
+RD Station calls a lead a contact, and lists contacts by segmentation only; each account has a standard segmentation of
+all of them (https://developers.rdstation.com/reference/segmentações).
+"""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, NoReturn
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+from rdservice import errors
+from rdservice.cache.answers import Content, FetchFailed, Served
+from rdservice.errors import RdServiceError
+from rdservice.rdstation import Answer, NoAnswer
+from rdservice.services import Services
+
+DEFAULT_PAGE_SIZE = 25
+LARGEST_PAGE_SIZE = 125
+MOST_SEGMENTATION_PAGES = 40
+LONGEST_NAME = 255
+LONGEST_EMAIL = 254
+"""RFC 5321 4.5.3.1.3, without the angle brackets."""
+NOT_FOUND_S = 30.0
+"""How long RD Station's word that there is no such thing is kept."""
+RETRY_S = 2.0
+ALL_CONTACTS = "Todos os contatos"
+"""How the standard segmentation of all contacts begins, should an account have further standard ones."""
+
+ORDER = re.compile(r"[a-z][a-z0-9_]{0,63}:(asc|desc)")
+SEGMENTATION_ID = re.compile(r"[0-9]{1,18}")
+
+Accept = Callable[[Any], bool]
+"""Tells whether a decoded body has the expected shape."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """Which page of a list, and in which order (`field:asc` or `field:desc`; None: RD Station's own)."""
+
+    page: int
+    page_size: int
+    order: str | None
+
+    @property
+    def query(self) -> dict[str, str | int]:
+        paging: dict[str, str | int] = {"page": self.page, "page_size": self.page_size}
+        return paging if self.order is None else paging | {"order": self.order}
+
+    @property
+    def parameters(self) -> tuple[str | int | None, ...]:
+        return (self.page, self.page_size, self.order)
+
+
+@dataclass(frozen=True, slots=True)
+class _Segmentation:
+    id: str
+    name: str
+    standard: bool
+
+
+_decoded: WeakKeyDictionary[Content, tuple[_Segmentation, ...]] = WeakKeyDictionary()
+"""What a cached list says, so that leads listed by name do not decode it for each request."""
+
+
+def parse_listing(page: str | None, page_size: str | None, order: str | None) -> Listing:
+    """Check the query parameters of a list. Raises InvalidField, which names the wrong one."""
+    if order is not None and not ORDER.fullmatch(order):
+        _invalid("order", "must be a field and a direction, such as created_at:desc")
+    return Listing(
+        page=_number("page", page, default=1, most=10**9),
+        page_size=_number("page_size", page_size, default=DEFAULT_PAGE_SIZE, most=LARGEST_PAGE_SIZE),
+        order=order,
+    )
+
+
+def list_leads(services: Services, account_id: str, segmentation: str | None, listing: Listing) -> Served:
+    """Return RD Station's list of the leads of a segmentation, which is an id or a name; None: all leads.
+
+    Raises NotFound for an unknown segmentation, and what `Cache.get` raises.
+    """
+    found = _segmentation_id(services, account_id, segmentation)
+
+    def send(access_token: str) -> Answer:
+        return services.rdstation.segmentation_contacts(access_token, found, listing.query)
+
+    fetch = _fetch(
+        services, account_id, send, _has_list("contacts"), field="order" if listing.order else None
+    )
+    return services.cache.get(account_id, "contacts_list", (found, *listing.parameters), fetch)
+
+
+def list_segmentations(
+    services: Services, account_id: str, listing: Listing, *, fresh_s: float | None = None
+) -> Served:
+    """Return RD Station's list of segmentations, no older than `fresh_s` where that is given."""
+
+    def send(access_token: str) -> Answer:
+        return services.rdstation.segmentations(access_token, listing.query)
+
+    fetch = _fetch(
+        services, account_id, send, _has_list("segmentations"), field="order" if listing.order else None
+    )
+    return services.cache.get(account_id, "segmentations_list", listing.parameters, fetch, fresh_s=fresh_s)
+
+
+def lead_by_uuid(services: Services, account_id: str, text: str) -> Served:
+    """Return RD Station's answer for one lead. Raises InvalidField for what is no UUID, NotFound for a lead unknown."""
+    try:
+        uuid = str(UUID(text))
+    except ValueError:
+        _invalid(
+            "uuid",
+            "must be a UUID; for an e-mail address there are /rd/leads/email/<email> and /rd/leads/lookup",
+        )
+
+    def send(access_token: str) -> Answer:
+        return services.rdstation.contact(access_token, uuid)
+
+    return services.cache.get(
+        account_id, "contact_get", ("uuid", uuid), _fetch(services, account_id, send, _is_contact)
+    )
+
+
+def lead_by_email(services: Services, account_id: str, email: object) -> Served:
+    """Return RD Station's answer for the lead with this address. Raises InvalidField or NotFound."""
+    address = _email(email)
+
+    def send(access_token: str) -> Answer:
+        return services.rdstation.contact_by_email(access_token, address)
+
+    fetch = _fetch(services, account_id, send, _is_contact, field="email")
+    return services.cache.get(account_id, "contact_get", ("email", address), fetch)
+
+
+def _segmentation_id(services: Services, account_id: str, wanted: str | None) -> str:
+    """Return the id of a segmentation named by id or name; of the one with all leads for None."""
+    if wanted is not None:
+        if not 0 < len(wanted) <= LONGEST_NAME or not wanted.isprintable():
+            _invalid("segmentation", f"must be an id or a name of 1 to {LONGEST_NAME} printable characters")
+        if SEGMENTATION_ID.fullmatch(wanted):
+            return str(int(wanted))
+    found = _find(services, account_id, wanted, None)
+    if found is None:
+        # It may have been created since the list was cached.
+        found = _find(services, account_id, wanted, NOT_FOUND_S)
+    if found is None:
+        what = "no segmentation of all leads" if wanted is None else "no segmentation of this name"
+        raise errors.NotFound(
+            f"RD Station lists {what}. Take an id or a name from /rd/segmentations as parameter segmentation."
+        )
+    return found
+
+
+def _find(services: Services, account_id: str, wanted: str | None, fresh_s: float | None) -> str | None:
+    standard: list[_Segmentation] = []
+    for page in range(1, MOST_SEGMENTATION_PAGES + 1):
+        listing = Listing(page=page, page_size=LARGEST_PAGE_SIZE, order=None)
+        listed = _segmentations(list_segmentations(services, account_id, listing, fresh_s=fresh_s).content)
+        for segmentation in listed:
+            if wanted is not None and segmentation.name == wanted:
+                return segmentation.id
+            if wanted is None and segmentation.standard:
+                standard.append(segmentation)
+        if standard or len(listed) < LARGEST_PAGE_SIZE:
+            break
+    for segmentation in standard:
+        if segmentation.name.startswith(ALL_CONTACTS):
+            return segmentation.id
+    return standard[0].id if standard else None
+
+
+def _segmentations(content: Content) -> tuple[_Segmentation, ...]:
+    listed = _decoded.get(content)
+    if listed is None:
+        entries = Answer(operation="", status=200, headers={}, body=content.body).json()["segmentations"]
+        listed = _decoded[content] = tuple(
+            _Segmentation(str(entry["id"]), str(entry.get("name")), entry.get("standard") is True)
+            for entry in entries
+            if isinstance(entry.get("id"), int | str)
+        )
+    return listed
+
+
+def _fetch(
+    services: Services,
+    account_id: str,
+    send: Callable[[str], Answer],
+    accept: Accept,
+    *,
+    field: str | None = None,
+) -> Callable[[float], Content]:
+    """Return a function that makes a call for the cache. `field`: the parameter to blame for a 400 or 422."""
+
+    def fetch(latest_start: float) -> Content:
+        def spend(access_token: str) -> Answer:
+            if time.monotonic() > latest_start:
+                raise errors.RdStationTimeout(
+                    "Getting a live access token took too long. Try again.", retry_after_s=RETRY_S
+                )
+            return services.rate_budget.spend(account_id, lambda: send(access_token))
+
+        try:
+            answer = services.access_tokens.call(account_id, spend)
+        except NoAnswer as error:
+            raise FetchFailed(_no_answer(error), stale=True) from error
+        except RdServiceError as error:
+            raise FetchFailed(error, stale=_passes(error)) from error
+        if answer.status != HTTPStatus.OK:
+            raise _refused(answer, field)
+        if not accept(answer.json()):
+            raise FetchFailed(
+                errors.RdStationFailed(
+                    "RD Station answered with something else than what was asked for, or not to the end. Try again.",
+                    retry_after_s=RETRY_S,
+                ),
+                stale=True,
+            )
+        paging = [
+            (name.lower(), value)
+            for name, value in answer.headers.items()
+            if name.lower().startswith("pagination-")
+        ]
+        return Content.of(answer.body, paging)
+
+    return fetch
+
+
+def _passes(error: RdServiceError) -> bool:
+    """Return whether an error says nothing against the account itself, so that older content may be served."""
+    return isinstance(
+        error,
+        errors.RdStationUnavailable
+        | errors.RdStationTimeout
+        | errors.CredentialsRefused
+        | errors.TooManyRequests,
+    )
+
+
+def _no_answer(error: NoAnswer) -> RdServiceError:
+    if error.kind == "timeout":
+        return errors.RdStationTimeout("RD Station did not answer in time. Try again.", retry_after_s=RETRY_S)
+    return errors.RdStationUnavailable("RD Station cannot be reached. Try again.", retry_after_s=RETRY_S)
+
+
+def _refused(answer: Answer, field: str | None) -> FetchFailed:
+    """Return what follows from an answer that is not 200."""
+    status = answer.status
+    if status == HTTPStatus.NOT_FOUND:
+        error: RdServiceError = errors.NotFound("RD Station does not know what was asked for.")
+        return FetchFailed(error, stale=False, gone=True, shared_s=NOT_FOUND_S)
+    if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY) and field is not None:
+        error = errors.InvalidField(f"RD Station does not accept this {field}.", extra={"field": field})
+        return FetchFailed(error, stale=False, shared_s=NOT_FOUND_S)
+    if status == HTTPStatus.UNAUTHORIZED:
+        error = errors.RdStationFailed(
+            "RD Station answers 401 in spite of a live access token: the app may lack the scope contacts, or its access"
+            " was taken back. An operator connects the account again."
+        )
+        return FetchFailed(error, stale=False)
+    if status == HTTPStatus.FORBIDDEN:
+        error = errors.RdStationFailed(
+            "RD Station answers 403: neither the app's scope nor the account's plan may allow this. Check both."
+        )
+        return FetchFailed(error, stale=False)
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        error = errors.TooManyRequests(
+            "RD Station's own limit of calls for the account is spent. Wait as long as Retry-After says.",
+            retry_after_s=answer.retry_after_s or RETRY_S,
+        )
+        return FetchFailed(error, stale=True)
+    error = errors.RdStationFailed(f"RD Station failed (HTTP {status}). Try again.", retry_after_s=RETRY_S)
+    return FetchFailed(error, stale=status >= 500)
+
+
+def _has_list(name: str) -> Accept:
+    def accept(body: Any) -> bool:
+        listed = body.get(name) if isinstance(body, dict) else None
+        return isinstance(listed, list) and all(isinstance(entry, dict) for entry in listed)
+
+    return accept
+
+
+def _is_contact(body: Any) -> bool:
+    return isinstance(body, dict) and isinstance(body.get("uuid"), str)
+
+
+def _email(value: object) -> str:
+    """Return `value` if it looks like an e-mail address. The error does not repeat it."""
+    if value is None:
+        _invalid("email", "is missing")
+    if not isinstance(value, str) or not 3 <= len(value) <= LONGEST_EMAIL:
+        _invalid("email", f"must be a text of 3 to {LONGEST_EMAIL} characters")
+    name, _, domain = value.rpartition("@")
+    if not name or not domain or not value.isprintable() or " " in value:
+        _invalid("email", "is no e-mail address")
+    return value
+
+
+def _number(name: str, text: str | None, *, default: int, most: int) -> int:
+    if text is None:
+        return default
+    if not re.fullmatch(r"[0-9]{1,10}", text) or not 1 <= int(text) <= most:
+        _invalid(name, f"must be a whole number from 1 to {most}")
+    return int(text)
+
+
+def _invalid(name: str, what: str) -> NoReturn:
+    raise errors.InvalidField(f"{name} {what}.", extra={"field": name})

@@ -1,0 +1,136 @@
+"""What a process counts, in ordinary in-memory metrics of prometheus_client.
+
+Every label has a closed set of values, and every combination that can occur is there from the start, at 0: Prometheus
+sees no increase in a counter whose first value is 1. No account, e-mail, URL or error text is ever a label.
+"""
+
+from typing import Literal, get_args
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, values
+
+Operation = Literal[
+    "token_exchange",
+    "token_refresh",
+    "revoke",
+    "account_info",
+    "segmentations_list",
+    "contacts_list",
+    "contact_get",
+    "other",
+]
+StatusClass = Literal["2xx", "3xx", "4xx", "5xx", "none"]
+Reason = Literal[
+    "unauthorized",
+    "refused",
+    "credentials",
+    "rate_limited",
+    "client_error",
+    "server_error",
+    "timeout",
+    "connection",
+    "bad_payload",
+]
+RefreshResult = Literal["stored", "refused", "transient", "superseded", "waited"]
+AuthStage = Literal["code_exchange", "refresh", "api_call"]
+CacheOutcome = Literal["hit", "miss", "stale"]
+
+OPERATIONS: tuple[Operation, ...] = get_args(Operation)
+
+# The last two are the deadlines of a call and of a token exchange: whatever takes longer was given up.
+CALL_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0)
+
+Series = tuple[str, tuple[tuple[str, str], ...]]
+"""A sample's name and its labels in alphabetical order."""
+
+
+class Metrics:
+    """The counters of one process. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        # With PROMETHEUS_MULTIPROC_DIR set the library would keep counts in files, where a process finds those of an
+        # earlier one with its process id and would report them again.
+        values.ValueClass = values.MutexValue
+        self.registry = CollectorRegistry()
+        self.api_requests = Counter(
+            "rdstation_api_requests",
+            "Calls to RD Station by operation and class of the HTTP status; none: no answer.",
+            ["operation", "status_class"],
+            registry=self.registry,
+        )
+        self.api_failures = Counter(
+            "rdstation_api_failures",
+            "Failed calls to RD Station by operation and reason.",
+            ["operation", "reason"],
+            registry=self.registry,
+        )
+        self.api_request_duration = Histogram(
+            "rdstation_api_request_duration_seconds",
+            "Duration of calls to RD Station, those without an answer included.",
+            ["operation"],
+            buckets=CALL_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._token_refreshes = Counter(
+            "rdstation_token_refreshes",
+            "Renewals of access tokens by result; waited: another process was renewing the same token.",
+            ["result"],
+            registry=self.registry,
+        )
+        self._auth_failures = Counter(
+            "rdstation_auth_failures",
+            "Times that RD Station refused a code, a refresh token, an access token or the client credentials.",
+            ["stage"],
+            registry=self.registry,
+        )
+        self._leads_served = Counter(
+            "rdstation_leads_served",
+            "Answers with leads by where they came from.",
+            ["cache"],
+            registry=self.registry,
+        )
+        self._flush_failures = Counter(
+            "rdstation_metrics_flush_failures",
+            "Attempts to add a process's counts to the database that failed; they are made again.",
+            registry=self.registry,
+        )
+        self._begin_at_zero()
+
+    def token_refresh(self, result: RefreshResult) -> None:
+        """Count a renewal, or (`waited`) the wait for one that another process holds."""
+        self._token_refreshes.labels(result).inc()
+
+    def auth_failure(self, stage: AuthStage) -> None:
+        """Count that RD Station refused a code, a token or the client credentials."""
+        self._auth_failures.labels(stage).inc()
+
+    def leads_served(self, cache: CacheOutcome) -> None:
+        """Count an answer with leads, by what the cache had."""
+        self._leads_served.labels(cache).inc()
+
+    def flush_failure(self) -> None:
+        """Count that the database did not take this process's counts."""
+        self._flush_failures.inc()
+
+    def current(self) -> dict[Series, float]:
+        """Return what this process has counted since its start."""
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): float(sample.value)
+            for family in self.registry.collect()
+            if family.type in ("counter", "histogram")
+            for sample in family.samples
+            if not sample.name.endswith("_created")
+        }
+
+    def _begin_at_zero(self) -> None:
+        for operation in OPERATIONS:
+            self.api_request_duration.labels(operation)
+            for status_class in get_args(StatusClass):
+                self.api_requests.labels(operation, status_class)
+            for reason in get_args(Reason):
+                self.api_failures.labels(operation, reason)
+        for result in get_args(RefreshResult):
+            self._token_refreshes.labels(result)
+        for stage in get_args(AuthStage):
+            self._auth_failures.labels(stage)
+        for cache in get_args(CacheOutcome):
+            self._leads_served.labels(cache)

@@ -1,0 +1,122 @@
+"""The answer to Prometheus: its text exposition format, version 0.0.4.
+
+https://prometheus.io/docs/instrumenting/exposition_formats/
+"""
+
+import platform
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+import rdservice
+from rdservice.metrics.definitions import Metrics, Series
+from rdservice.metrics.flusher import Snapshot
+from rdservice.tokens.overview import Overview
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+HTTP_METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+HTTP_STATUSES = (
+    "200 202 204 302 303 304 400 401 403 404 405 409 413 415 422 429 500 501 502 503 504".split()  # noqa: SIM905
+)
+"""What this service answers. The counter of all requests starts with every combination at 0. The histogram by route
+does not: it would begin with thousands of empty lines, and nothing alerts on it."""
+
+SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}
+
+
+def render(metrics: Metrics, snapshot: Snapshot | None) -> bytes:
+    """Return the metrics of the whole service. Without a snapshot (the database is down) only what needs none."""
+    return generate_latest(_Families(_families(metrics, snapshot)))
+
+
+class _Families(Collector):
+    """What prometheus_client writes out."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = list(families)
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def _families(metrics: Metrics, snapshot: Snapshot | None) -> Iterator[Metric]:
+    yield from _of_this_process(database_up=snapshot is not None)
+    if snapshot is not None:
+        yield from _of_state(snapshot.overview)
+        yield from _of_events(metrics, snapshot.totals)
+
+
+def _of_this_process(*, database_up: bool) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "rdstation_database_up",
+        "Whether the database answers; while it does not, all counters are absent.",
+        value=float(database_up),
+    )
+    build = GaugeMetricFamily(
+        "rdstation_build_info", "Always 1; the labels say what runs.", labels=["version", "python_version"]
+    )
+    build.add_metric([rdservice.__version__, platform.python_version()], 1.0)
+    yield build
+
+
+def _of_state(overview: Overview) -> Iterator[Metric]:
+    tokens = GaugeMetricFamily(
+        "rdstation_tokens", "Connected accounts by state of their tokens.", labels=["state"]
+    )
+    for state, number in overview.tokens.items():
+        tokens.add_metric([state], number)
+    yield tokens
+    moments = [
+        (
+            "rdstation_token_earliest_expiry_timestamp_seconds",
+            "When the first of the access tokens that are still renewed expires; absent without any.",
+            overview.earliest_expiry,
+        ),
+        (
+            "rdstation_token_last_refresh_success_timestamp_seconds",
+            "When RD Station last gave a token; absent before the first time.",
+            overview.last_refresh_success,
+        ),
+        (
+            "rdstation_worker_heartbeat_timestamp_seconds",
+            "Last sign of life of any worker; absent when there was none for a day.",
+            overview.worker_heartbeat,
+        ),
+    ]
+    for name, documentation, moment in moments:
+        if moment is not None:
+            yield GaugeMetricFamily(name, documentation, value=moment)
+
+
+def _of_events(metrics: Metrics, totals: dict[Series, float]) -> Iterator[Metric]:
+    """Yield each counter and histogram with its sums; what nobody has counted yet stands at 0."""
+    by_name: dict[str, dict[Series, float]] = defaultdict(dict)
+    for series in [*metrics.current(), *_http_series()]:
+        by_name[series[0]][series] = 0.0
+    for series, value in totals.items():
+        by_name[series[0]][series] = value
+    for family in metrics.registry.collect():
+        shown = Metric(family.name, family.documentation, family.type)
+        names = [family.name + suffix for suffix in SUFFIXES.get(family.type, ())]
+        for series in sorted((series for name in names for series in by_name[name]), key=_place):
+            shown.add_sample(series[0], dict(series[1]), by_name[series[0]][series])
+        if shown.samples:
+            yield shown
+
+
+def _http_series() -> Iterator[Series]:
+    for method in HTTP_METHODS:
+        for status in HTTP_STATUSES:
+            yield "flask_http_request_total", (("method", method), ("status", status))
+
+
+def _place(series: Series) -> tuple[list[tuple[str, str]], str, float]:
+    """Order samples by their labels, the buckets of a histogram by their bounds, then its count and sum."""
+    name, labels = series
+    bound = dict(labels).get("le", "0")
+    return [label for label in labels if label[0] != "le"], name, float(bound)

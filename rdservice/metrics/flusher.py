@@ -1,0 +1,185 @@
+"""Brings what a process counts to the database, from one thread of its own: no request ever waits for that.
+
+Only differences travel, computed from the counters in memory, so nothing queues up while the database is down.
+"""
+
+import atexit
+import logging
+import threading
+import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+from psycopg_pool import ConnectionPool
+
+from rdservice import database
+from rdservice.metrics import store
+from rdservice.metrics.definitions import Metrics, Series
+from rdservice.metrics.store import Batch
+from rdservice.tokens import overview
+from rdservice.tokens.overview import Overview
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 10.0
+SOON_S = 0.5
+"""After an outgoing call, so that it is in the database within a second."""
+LAST_FLUSH_S = 5.0
+"""How long an ending process tries to hand over its counts."""
+LAST_FLUSH_PAUSE_S = 0.2
+CLOSE_WITHIN_S = LAST_FLUSH_S + database.POOL_TIMEOUT_S + 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """The sums over all processes, and the state of tokens and workers."""
+
+    totals: dict[Series, float]
+    overview: Overview
+
+
+class Flusher:
+    """Adds what `metrics` counts to the database: every ten seconds, within one of `hurry`, and at the end.
+
+    `start` it once in the process that counts; the interpreter's exit closes it if nobody else does.
+    """
+
+    def __init__(self, metrics: Metrics, pool: ConnectionPool[psycopg.Connection[Any]]) -> None:
+        self._metrics = metrics
+        self._pool = pool
+        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
+        # These belong to whoever holds the condition.
+        self._wake = threading.Condition()
+        self._due_at = time.monotonic() + EVERY_S
+        self._waiting: list[Future[Snapshot]] = []
+        self._closing = False
+        # These belong to the thread.
+        self._process = uuid4()
+        self._sequence = 0
+        self._added: dict[Series, float] = {}
+        self._unsure: Batch | None = None
+        self._failing = False
+
+    def start(self) -> None:
+        self._thread.start()
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """Hand over the last counts and end the thread. Safe twice."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join(CLOSE_WITHIN_S)
+        atexit.unregister(self.close)
+
+    def hurry(self) -> None:
+        """Let what was counted just now reach the database within a second."""
+        soon = time.monotonic() + SOON_S
+        with self._wake:
+            if soon < self._due_at:
+                self._due_at = soon
+                self._wake.notify()
+
+    def snapshot(self, within_s: float) -> Snapshot | None:
+        """Flush, then return the sums and the state; None when the database gives no answer within `within_s`.
+
+        Raises psycopg.Error when the database answers, but not as it should.
+        """
+        asked: Future[Snapshot] = Future()
+        with self._wake:
+            self._waiting.append(asked)
+            self._due_at = time.monotonic()
+            self._wake.notify()
+        try:
+            return asked.result(within_s)
+        except (FutureTimeout, *database.UNAVAILABLE):
+            return None
+
+    def _run(self) -> None:
+        closing = False
+        while not closing:
+            waiting, closing = self._wait()
+            error = self._flush()
+            if waiting:
+                _tell(waiting, error or self._take_snapshot())
+        give_up_at = time.monotonic() + LAST_FLUSH_S
+        while isinstance(error, database.UNAVAILABLE) and time.monotonic() < give_up_at:
+            time.sleep(LAST_FLUSH_PAUSE_S)
+            error = self._flush()
+        if error is not None:
+            log.error("the database did not take the last counts of this process: they are lost")
+
+    def _wait(self) -> tuple[list[Future[Snapshot]], bool]:
+        """Return who waits for a snapshot and whether this is the end, as soon as there is something to do."""
+        with self._wake:
+            while not self._closing and (pause_s := self._due_at - time.monotonic()) > 0:
+                self._wake.wait(pause_s)
+            waiting, self._waiting = self._waiting, []
+            self._due_at = time.monotonic() + EVERY_S
+            return waiting, self._closing
+
+    def _flush(self) -> Exception | None:
+        """Add to the sums what they lack; return what prevented it."""
+        try:
+            if self._unsure is not None:
+                self._add(self._unsure)
+            batch = self._next_batch()
+            if batch.deltas:
+                self._add(batch)
+        except Exception as error:  # noqa: BLE001 - the thread must go on; `_report` logs it
+            self._metrics.flush_failure()
+            self._report(error)
+            return error
+        if self._failing:
+            log.info("the database takes counts again")
+        self._failing = False
+        return None
+
+    def _next_batch(self) -> Batch:
+        current = self._metrics.current()
+        deltas = {
+            series: value - self._added.get(series, 0.0)
+            for series, value in current.items()
+            if value != self._added.get(series, 0.0)
+        }
+        return Batch(process=self._process, sequence=self._sequence + 1, deltas=deltas)
+
+    def _add(self, batch: Batch) -> None:
+        # Until the commit is confirmed it may have happened or not: the same batch is sent again before any other.
+        self._unsure = batch
+        self._sequence = batch.sequence
+        with database.transaction(self._pool) as conn:
+            if batch.sequence == 1:
+                store.forget_processes(conn)
+            store.add(conn, batch)
+        for series, delta in batch.deltas.items():
+            self._added[series] = self._added.get(series, 0.0) + delta
+        self._unsure = None
+
+    def _take_snapshot(self) -> Snapshot | Exception:
+        try:
+            with database.transaction(self._pool) as conn:
+                return Snapshot(totals=store.totals(conn), overview=overview.read(conn))
+        except Exception as error:  # noqa: BLE001 - it is raised where the snapshot is awaited
+            self._report(error)
+            return error
+
+    def _report(self, error: Exception) -> None:
+        """Log the first of several failures in a row; an unexpected one always, with its traceback."""
+        if not isinstance(error, database.UNAVAILABLE):
+            log.error("the counts cannot be brought to the database", exc_info=error)
+        elif not self._failing:
+            log.warning("the database does not take counts (%s): they wait", type(error).__name__)
+        self._failing = True
+
+
+def _tell(waiting: list[Future[Snapshot]], outcome: Snapshot | Exception) -> None:
+    for asked in waiting:
+        if isinstance(outcome, Snapshot):
+            asked.set_result(outcome)
+        else:
+            asked.set_exception(outcome)

@@ -1,0 +1,92 @@
+"""Leads and segmentations over HTTP: RD Station's bodies, from the cache where they are fresh."""
+
+from flask import Blueprint, Response, request
+from flask.typing import ResponseReturnValue
+
+from rdservice import errors, leads
+from rdservice.cache.answers import Served
+from rdservice.tokens.store import DEFAULT_ACCOUNT
+from rdservice.uploads import check_account_id
+from rdservice.web import guard
+from rdservice.web.context import json_body, services
+
+bp = Blueprint("leads", __name__)
+
+
+@bp.get("/rd/leads")
+@guard.requires("leads:read")
+def list_leads() -> ResponseReturnValue:
+    """List the leads of a segmentation, or all."""
+    account_id, listing = _account_id(), _listing()
+    return _answer_leads(leads.list_leads(services(), account_id, request.args.get("segmentation"), listing))
+
+
+@bp.get("/rd/leads/<uuid>")
+@guard.requires("leads:read")
+def show(uuid: str) -> ResponseReturnValue:
+    """Show one lead."""
+    return _answer_leads(leads.lead_by_uuid(services(), _account_id(), uuid))
+
+
+@bp.get("/rd/leads/email/<path:email>")
+@guard.requires("leads:read")
+def show_by_email(email: str) -> ResponseReturnValue:
+    """Show the lead with this e-mail address."""
+    return _answer_leads(leads.lead_by_email(services(), _account_id(), email))
+
+
+@bp.post("/rd/leads/lookup")
+@guard.requires("leads:read")
+def look_up() -> ResponseReturnValue:
+    """Show the lead with the e-mail address of the body, which stands in no log of any proxy."""
+    body = json_body()
+    if not isinstance(body, dict):
+        raise errors.BadRequest('Send a JSON object, such as {"email": "ana@example.com"}.')
+    return _answer_leads(leads.lead_by_email(services(), _account_id(), body.get("email")))
+
+
+@bp.get("/rd/segmentations")
+@guard.requires("leads:read")
+def list_segmentations() -> ResponseReturnValue:
+    """List the segmentations."""
+    account_id, listing = _account_id(), _listing()
+    return _answer(leads.list_segmentations(services(), account_id, listing))
+
+
+def _account_id() -> str:
+    return check_account_id(request.args.get("account_id", DEFAULT_ACCOUNT))
+
+
+def _listing() -> leads.Listing:
+    args = request.args
+    return leads.parse_listing(args.get("page"), args.get("page_size"), args.get("order"))
+
+
+def _answer_leads(served: Served) -> Response:
+    services().metrics.leads_served(served.state)
+    return _answer(served)
+
+
+def _answer(served: Served) -> Response:
+    """Return the content, or 304 (RFC 9110 13.1.2) to a client that has it.
+
+    Clients may keep it for themselves, and ask each time whether it is current: leads are personal data.
+    """
+    content = served.content
+    headers = [
+        ("ETag", content.etag),
+        ("Age", str(int(served.age_s))),
+        ("X-Cache", served.state),
+        ("Cache-Control", "private, no-cache"),
+        *content.paging,
+    ]
+    if request.method != "POST" and _has(content.etag):
+        return Response(status=304, headers=headers)
+    return Response(content.body, headers=headers, content_type="application/json")
+
+
+def _has(etag: str) -> bool:
+    if "If-None-Match" not in request.headers:
+        return False
+    known = request.if_none_match
+    return known.star_tag or known.contains_weak(etag.strip('"'))

@@ -1,0 +1,153 @@
+"""The sums in the database: every count arrives, and arrives once."""
+
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg_pool import ConnectionPool
+
+from rdservice import database
+from rdservice.metrics import store
+from rdservice.metrics.definitions import Metrics, Series
+from rdservice.metrics.flusher import Flusher
+from rdservice.metrics.store import Batch
+from tests.conftest import Clock
+
+HIT: Series = ("rdstation_leads_served_total", (("cache", "hit"),))
+MISS: Series = ("rdstation_leads_served_total", (("cache", "miss"),))
+DAY_S = 86_400
+
+MakeFlusher = Callable[[Metrics], Flusher]
+
+
+@pytest.fixture
+def pool(database_url: str) -> Iterator[ConnectionPool[psycopg.Connection[Any]]]:
+    """A pool that no running service shares."""
+    made = database.create_pool(database_url, max_size=10, name="metrics")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def make_flusher(pool: ConnectionPool[psycopg.Connection[Any]]) -> Iterator[MakeFlusher]:
+    made: list[Flusher] = []
+
+    def make(metrics: Metrics) -> Flusher:
+        made.append(Flusher(metrics, pool))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for flusher in made:
+        flusher.close()
+
+
+def test_batches_of_several_processes_add_up(conn: psycopg.Connection[Any]) -> None:
+    store.add(conn, Batch(process=uuid4(), sequence=1, deltas={HIT: 2, MISS: 1}))
+    store.add(conn, Batch(process=uuid4(), sequence=1, deltas={HIT: 3.5}))
+    assert store.totals(conn) == {HIT: 5.5, MISS: 1}
+
+
+def test_the_same_batch_again_changes_nothing(conn: psycopg.Connection[Any]) -> None:
+    process = uuid4()
+    for sequence in (1, 1, 2, 2, 1):
+        store.add(conn, Batch(process=process, sequence=sequence, deltas={HIT: 1}))
+    assert store.totals(conn) == {HIT: 2}
+
+
+def test_labels_with_any_character_come_back_as_they_were(conn: psycopg.Connection[Any]) -> None:
+    odd: Series = ("a_total", (("route", '/rd/<path:x>"\\\n{}'), ("é", "ção, 'x'")))
+    store.add(conn, Batch(process=uuid4(), sequence=1, deltas={odd: 1}))
+    assert store.totals(conn) == {odd: 1}
+
+
+def test_processes_that_flush_the_same_series_at_once_neither_deadlock_nor_lose_a_count(
+    pool: ConnectionPool[psycopg.Connection[Any]], conn: psycopg.Connection[Any]
+) -> None:
+    series: list[Series] = [("a_total", (("n", str(number)),)) for number in range(200)]
+
+    def add_many(seed: int) -> None:
+        process, order = uuid4(), random.Random(seed)  # noqa: S311 - an order to go through them
+        for sequence in range(1, 6):
+            mixed = order.sample(series, len(series))
+            with database.transaction(pool) as own:
+                store.add(own, Batch(process=process, sequence=sequence, deltas=dict.fromkeys(mixed, 1.0)))
+
+    with ThreadPoolExecutor(10) as executor:
+        list(executor.map(add_many, range(10)))
+    assert store.totals(conn) == dict.fromkeys(series, 50.0)
+
+
+def test_a_commit_that_goes_through_unseen_is_not_counted_twice(
+    make_flusher: MakeFlusher, conn: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transaction, losses = database.transaction, iter([True, True])
+
+    @contextmanager
+    def losing(pool: ConnectionPool[psycopg.Connection[Any]]) -> Iterator[psycopg.Connection[Any]]:
+        with transaction(pool) as own:
+            yield own
+        if next(losses, False):
+            raise psycopg.OperationalError("the connection broke after COMMIT")
+
+    monkeypatch.setattr(database, "transaction", losing)
+    metrics = Metrics()
+    flusher = make_flusher(metrics)
+    metrics.leads_served("hit")
+    assert flusher.snapshot(10) is None
+    metrics.leads_served("hit")
+    assert flusher.snapshot(10) is None
+    snapshot = flusher.snapshot(10)
+    assert snapshot is not None
+    assert snapshot.totals[HIT] == 2
+    assert snapshot.totals["rdstation_metrics_flush_failures_total", ()] == 2
+    assert store.totals(conn)[HIT] == 2
+
+
+def test_a_commit_that_did_not_go_through_is_made_again(
+    make_flusher: MakeFlusher, conn: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transaction, losses = database.transaction, iter([True])
+
+    @contextmanager
+    def failing(pool: ConnectionPool[psycopg.Connection[Any]]) -> Iterator[psycopg.Connection[Any]]:
+        with transaction(pool) as own:
+            yield own
+            if next(losses, False):
+                raise psycopg.OperationalError("the connection broke before COMMIT")
+
+    monkeypatch.setattr(database, "transaction", failing)
+    metrics = Metrics()
+    flusher = make_flusher(metrics)
+    metrics.leads_served("hit")
+    assert flusher.snapshot(10) is None
+    flusher.close()
+    assert store.totals(conn)[HIT] == 1
+
+
+def test_what_is_known_of_processes_long_gone_is_forgotten_and_their_counts_stay(
+    make_flusher: MakeFlusher, conn: psycopg.Connection[Any], clock: Clock
+) -> None:
+    for age_s in (DAY_S, 6 * DAY_S):
+        store.add(conn, Batch(process=uuid4(), sequence=1, deltas={HIT: 1}))
+        clock.advance(age_s)
+    metrics = Metrics()
+    metrics.leads_served("hit")
+    make_flusher(metrics).close()
+    # The first is seven days old; the second and the new one are left.
+    assert conn.execute("SELECT count(*) FROM rdservice_metric_processes").fetchone() == (2,)
+    assert store.totals(conn)[HIT] == 3
+
+
+def test_a_process_that_counts_nothing_writes_nothing(
+    make_flusher: MakeFlusher, conn: psycopg.Connection[Any]
+) -> None:
+    flusher = make_flusher(Metrics())
+    assert flusher.snapshot(10) is not None
+    flusher.close()
+    assert conn.execute("SELECT count(*) FROM rdservice_metric_processes").fetchone() == (0,)

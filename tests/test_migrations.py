@@ -1,0 +1,188 @@
+"""Migrations, on databases of their own."""
+
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import psycopg
+import pytest
+
+from rdservice import database
+from rdservice.settings import ROOT
+from rdservice.tokens import claims
+
+Conn = psycopg.Connection[Any]
+
+NAMES = [f"{migration.version:04d}_{migration.name}" for migration in database.migrations()]
+
+
+def connect(url: str) -> Conn:
+    return psycopg.connect(url, autocommit=True)
+
+
+def schema(conn: Conn) -> list[Any]:
+    """Return all columns, indexes and constraints."""
+    columns = conn.execute(
+        "SELECT table_name, column_name, data_type, is_nullable, column_default FROM information_schema.columns"
+        " WHERE table_schema = 'public' ORDER BY table_name, ordinal_position"
+    ).fetchall()
+    indexes = conn.execute(
+        "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY indexname"
+    ).fetchall()
+    return columns + indexes
+
+
+def test_migrations_are_numbered_without_gaps() -> None:
+    assert [migration.version for migration in database.migrations()] == list(range(1, len(NAMES) + 1))
+
+
+def test_a_fresh_database_gets_all_migrations(empty_database_url: str) -> None:
+    with connect(empty_database_url) as conn:
+        assert database.pending_migrations(conn) == NAMES
+        assert database.migrate(conn) == database.migrations()
+        assert database.pending_migrations(conn) == []
+        applied = conn.execute("SELECT version, name FROM schema_migrations ORDER BY version").fetchall()
+    assert [f"{version:04d}_{name}" for version, name in applied] == NAMES
+
+
+def test_a_second_time_changes_nothing(empty_database_url: str) -> None:
+    with connect(empty_database_url) as conn:
+        database.migrate(conn)
+        conn.execute(
+            "INSERT INTO rdstation_tokens (account_id, access_token, refresh_token, expires_at)"
+            " VALUES ('kept', 'a', 'r', now())"
+        )
+        before = schema(conn), conn.execute("SELECT * FROM rdstation_tokens").fetchall()
+        assert database.migrate(conn) == []
+        assert (schema(conn), conn.execute("SELECT * FROM rdstation_tokens").fetchall()) == before
+
+
+def test_at_once_in_several_places_each_is_applied_once(empty_database_url: str) -> None:
+    together = threading.Barrier(4)
+    applied: list[int] = []
+    errors: list[BaseException] = []
+
+    def release() -> None:
+        try:
+            with connect(empty_database_url) as conn:
+                together.wait(20)
+                applied.append(len(database.migrate(conn)))
+        except BaseException as error:  # noqa: BLE001 - it is looked at below
+            errors.append(error)
+
+    threads = [threading.Thread(target=release) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert errors == []
+    assert sorted(applied) == [0, 0, 0, len(NAMES)]
+
+
+def test_a_process_killed_in_the_middle_leaves_nothing_behind_and_blocks_nobody(
+    empty_database_url: str,
+) -> None:
+    half = (
+        "import sys, psycopg\n"
+        "from rdservice import database\n"
+        "conn = psycopg.connect(sys.argv[1], autocommit=True)\n"
+        "def stop(conn):\n"
+        "    print('half way', flush=True)\n"
+        "    sys.stdin.read()\n"
+        "database._applied = lambda conn: set()\n"
+        "real = database.migrations()\n"
+        "class Stop(str):\n"
+        "    def encode(self, *args):\n"
+        "        stop(conn)\n"
+        "database.migrations = lambda: real + [database.Migration(9999, 'stop', Stop('SELECT 1'))]\n"
+        "database.migrate(conn)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", half, empty_database_url],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "half way\n"
+        process.kill()
+        process.wait(20)
+    finally:
+        process.kill()
+        process.communicate(timeout=20)
+    with connect(empty_database_url) as conn:
+        assert database.migrate(conn) == database.migrations()
+
+
+def test_an_error_in_a_migration_applies_nothing(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = [*database.migrations(), database.Migration(9999, "broken", "CREATE TABLE made (); SELECT 1/0")]
+    monkeypatch.setattr(database, "migrations", lambda: broken)
+    with connect(empty_database_url) as conn:
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            database.migrate(conn)
+        assert conn.execute("SELECT to_regclass('made'), to_regclass('rdstation_tokens')").fetchone() == (
+            None,
+            None,
+        )
+        monkeypatch.undo()
+        assert database.migrate(conn) == database.migrations()
+
+
+def explain(conn: Conn, query: str, **values: Any) -> str:
+    return "\n".join(
+        line for (line,) in conn.execute(f"EXPLAIN (COSTS OFF, VERBOSE) {query}".encode(), values)
+    )
+
+
+def test_a_claim_uses_the_index_on_due_at_and_the_clock_is_inlined(conn: Conn) -> None:
+    conn.execute(
+        "INSERT INTO rdstation_tokens (account_id, access_token, refresh_token, issued_at, expires_at, refresh_after)"
+        " SELECT 'account-' || n, 'a', 'r', now(), now() + interval '1 day', now() + n * interval '1 second'"
+        "   FROM generate_series(1, 5000) n"
+    )
+    conn.execute("ANALYZE rdstation_tokens")
+    plan = explain(conn, claims.PICK_DUE, slots=10)
+    assert "Index Scan using rdstation_tokens_due" in plan
+    assert "Index Cond: (rdstation_tokens.due_at <= now())" in plan
+    assert "rd_now" not in plan
+    assert "Sort" not in plan
+    assert "rdstation_tokens_due" in explain(conn, claims.SECONDS_UNTIL_DUE)
+
+
+def test_the_clock_is_one_function_and_equals_that_of_the_transaction(conn: Conn) -> None:
+    with conn.transaction():
+        assert conn.execute("SELECT rd_now() = now()").fetchone() == (True,)
+    row = conn.execute(
+        "SELECT provolatile, proisstrict FROM pg_proc WHERE proname = 'rd_now' AND pronargs = 0"
+    ).fetchone()
+    assert row == ("s", False)
+
+
+@pytest.mark.parametrize(
+    ("refresh_after", "expires_at", "retry_at", "leased_until", "due"),
+    [
+        ("1 h", "9 h", None, None, "1 h"),
+        ("9 h", "1 h", None, None, "1 h"),
+        ("1 h", "9 h", "3 h", None, "3 h"),
+        ("1 h", "9 h", None, "4 h", "4 h"),
+        ("1 h", "9 h", "3 h", "2 h", "3 h"),
+        ("5 h", "9 h", "3 h", "2 h", "5 h"),
+    ],
+)
+def test_due_at_is_the_renewal_or_the_end_and_never_before_back_off_and_lease(
+    conn: Conn, refresh_after: str, expires_at: str, retry_at: str | None, leased_until: str | None, due: str
+) -> None:
+    row = conn.execute(
+        "WITH start AS (SELECT timestamptz '2026-01-01 00:00Z' AS at)"
+        " INSERT INTO rdstation_tokens (account_id, access_token, refresh_token, refresh_after, expires_at, retry_at,"
+        " leased_until)"
+        " SELECT 'a', 'a', 'r', at + %s::interval, at + %s::interval, at + %s::interval, at + %s::interval FROM start"
+        " RETURNING due_at = timestamptz '2026-01-01 00:00Z' + %s::interval",
+        [refresh_after, expires_at, retry_at, leased_until, due],
+    ).fetchone()
+    assert row == (True,)
