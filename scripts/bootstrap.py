@@ -2,6 +2,7 @@
 
     python scripts/bootstrap.py start
     python scripts/bootstrap.py test [pytest's arguments]
+    python scripts/bootstrap.py bench [its arguments]
 
 Every program in `.venv` is run as `.venv/bin/python -m name`: the scripts in `.venv/bin` name their interpreter in
 a first line that breaks when the path has spaces or more than 127 bytes.
@@ -31,8 +32,12 @@ STAMP = VENV / "installed.json"
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 DISK_SPACE = 500_000_000  # bytes, of the installed packages and pip's working space
 
-PACKAGES = {"start": "requirements-local.txt", "test": "requirements-dev.txt"}
-PROGRAMS = {"start": "scripts.start_service", "test": "pytest"}
+PACKAGES = {
+    "start": "requirements-local.txt",
+    "test": "requirements-dev.txt",
+    "bench": "requirements-local.txt",
+}
+PROGRAMS = {"start": "scripts.start_service", "test": "pytest", "bench": "scripts.benchmarks"}
 
 # pip's settings that would send the packages elsewhere than into .venv.
 MISLEADING = ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_REQUIRE_VIRTUALENV", "__PYVENV_LAUNCHER__")
@@ -51,7 +56,8 @@ class SetupError(Exception):
 
 
 def say(text: str) -> None:
-    print(text, flush=True)
+    # The benchmark's standard output is its result alone, which programs read.
+    print(text, file=sys.stderr if sys.argv[1:2] == ["bench"] else sys.stdout, flush=True)
 
 
 def main() -> None:
@@ -95,7 +101,7 @@ def prepare(requirements: str) -> None:
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        say("Another scripts/start or scripts/test is setting up .venv; waiting for it …")
+        say("Another script of this folder is setting up .venv; waiting for it …")
         fcntl.flock(folder, fcntl.LOCK_EX)
     try:
         if not is_ready(requirements):
@@ -107,7 +113,7 @@ def prepare(requirements: str) -> None:
 def fingerprint() -> dict[str, str]:
     """What `.venv` depends on: where it is, which Python made it, and the pinned packages of each set."""
     facts = {"path": str(VENV), "python": sys.version}
-    for name in PACKAGES.values():
+    for name in set(PACKAGES.values()):
         facts[name] = hashlib.sha256((ROOT / name).read_bytes()).hexdigest()
     return facts
 
@@ -140,7 +146,9 @@ def install(requirements: str) -> None:
     pip = ["pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
     run_module(*pip, "--require-hashes", "--only-binary", ":all:", "--requirement", requirements)
     # What requirements-dev.txt holds includes the other set (see its first lines).
-    covered = [name for name in PACKAGES.values() if name == requirements or requirements == PACKAGES["test"]]
+    covered = [
+        name for name in set(PACKAGES.values()) if name == requirements or requirements == PACKAGES["test"]
+    ]
     facts = {fact: wanted[fact] for fact in ("path", "python", *covered)}
     unfinished = STAMP.with_suffix(".new")
     unfinished.write_text(json.dumps(there | facts))

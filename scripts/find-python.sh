@@ -1,4 +1,4 @@
-# Sets `python` to a Python 3.11 or newer. Read by scripts/start and scripts/test.
+# Sets `python` to a Python 3.11 or newer. Read by scripts/start, scripts/test and scripts/bench.
 
 unset PYTHONHOME PYTHONPATH
 

@@ -1,0 +1,134 @@
+"""scripts/bench runs, and says what it measured. How fast anything is, is no matter of tests."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts.benchmarks.__main__ import PARTS
+from scripts.benchmarks.http_client import make_load
+from scripts.benchmarks.report import Measure, PartReport, Report, at_least, at_most
+from tests.e2e.waiting import wait_until
+from tests.sandbox_process import SandboxProcess
+from tests.scripts.processes import descendants, wait_until_gone
+
+ROOT = Path(__file__).resolve().parents[2]
+# The very first run in a checkout installs packages.
+SECONDS = 280
+
+MEASURES = {
+    "leads": {"ratio", "rate", "bare_rate", "cpu", "bare_cpu"},
+    "access-token": {"ratio", "rate", "bare_rate", "cpu", "bare_cpu"},
+    "refreshes": {"one_worker_ratio", "two_workers_ratio", "one_worker_rate", "one_worker_cpu"},
+    "claims": {"none_due_ratio", "none_due_ms", "all_due_ratio", "all_due_ms"},
+    "callers": {"exchanges", "served", "slowest_ms"},
+    "memory": {
+        f"{process}_{size}"
+        for process in ("web", "web_worker_1", "web_worker_2", "refresh_worker", "postgres")
+        for size in ("pss", "rss")
+    },
+}
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Where the benchmark keeps its data: outside pytest's folders, which PostgreSQL's user cannot enter."""
+    with tempfile.TemporaryDirectory(prefix="test-bench-") as made:
+        yield Path(made)
+
+
+def bench(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [ROOT / "scripts" / "bench", *arguments],
+        env=os.environ | {"TMPDIR": str(folder)},
+        cwd="/",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_quick_run_measures_every_part_and_leaves_nothing_behind(folder: Path) -> None:
+    process = bench(folder, "--quick", "--json")
+    output, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, errors
+
+    report = json.loads(output)
+    assert report["quick"] is True
+    assert {"processors", "Python", "PostgreSQL", "load maker"} == set(report["machine"])
+    assert {name: set(part["measures"]) for name, part in report["parts"].items()} == MEASURES
+    measures = {
+        f"{name} {key}": measure
+        for name, part in report["parts"].items()
+        for key, measure in part["measures"].items()
+    }
+    assert all(measure["figure"] > 0 for measure in measures.values())
+    for measure in measures.values():
+        smallest, largest = measure["spread"] or (measure["figure"], measure["figure"])
+        assert smallest <= measure["figure"] <= largest
+    assert measures["callers exchanges"]["figure"] == 1
+    assert measures["callers served"]["figure"] == 200
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_a_signal_in_the_middle_ends_everything(folder: Path, number: signal.Signals) -> None:
+    process = bench(folder, "--quick", "callers")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("measuring callers"):
+            break
+    logs = "*/callers/web.log"
+    wait_until(lambda: any(log.stat().st_size for log in folder.glob(logs)), "gunicorn starts", seconds=60)
+    below = descendants(process.pid)
+    assert below
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert output == ""
+    assert wait_until_gone(below, seconds=5) == set()
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_an_unknown_part_is_refused_with_the_list_of_parts(folder: Path) -> None:
+    process = bench(folder, "lead")
+    _, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 2
+    assert all(name in errors for name in PARTS)
+
+
+def test_the_table_shows_goal_figure_spread_and_verdict_of_each_measure() -> None:
+    measures = [
+        Measure.of_rounds("ratio", "one ÷ other", [0.7, 0.9, 0.85], goal=at_least(0.8)),
+        Measure(key="size", text="memory", figure=600.4, unit="MB", goal=at_most(512)),
+    ]
+    parts = [
+        PartReport(name="reads", seconds=3.2, measures=measures),
+        PartReport(name="claims", error="no disk"),
+    ]
+    table = Report(quick=True, machine={"processors": 2}, parts=parts).as_table()
+    lines = [re.split(r"\s{2,}", line.strip()) for line in table.splitlines()]
+    assert ["goal", "figure", "smallest … largest"] in lines
+    assert ["one ÷ other", "≥ 0.80", "0.85", "0.70 … 0.90", "met"] in lines
+    assert ["memory", "≤ 512 MB", "600 MB", "MISSED"] in lines
+    assert ["failed: no disk"] in lines
+    assert "processors 2" in table
+
+
+def test_the_own_load_maker_counts_answers_and_those_that_are_no_200(sandbox: SandboxProcess) -> None:
+    good = make_load(f"{sandbox.url}/_sandbox", {}, connections=3, seconds=0.3)
+    assert good["requests"] > 0
+    assert good["errors"] == 0
+    bad = make_load(f"{sandbox.url}/no-such-page", {}, connections=3, seconds=0.3)
+    assert bad["errors"] == bad["requests"] > 0
