@@ -5,9 +5,11 @@ effect everywhere within a second.
 """
 
 import dataclasses
+import math
 import threading
 import time
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
@@ -20,6 +22,21 @@ from rdservice.tokens.store import StoredToken
 
 REMEMBER_S = 0.5
 MAX_ACCOUNTS = 2_000
+WAIT_S = 0.1
+"""How long a thread waits for another one that is reading the same row."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """`asked_at` is read before and written after `token`: a token never looks younger than it is."""
+
+    token: StoredToken
+    asked_at: float
+    asking: threading.Lock = field(default_factory=threading.Lock)
+
+    def fresh_token(self) -> StoredToken | None:
+        age_s = time.monotonic() - self.asked_at
+        return _aged(self.token, age_s) if age_s < REMEMBER_S else None
 
 
 class TokenMemory:
@@ -29,20 +46,26 @@ class TokenMemory:
         self._pool = pool
         self._keys = keys
         self._lock = threading.Lock()
-        self._known: OrderedDict[str, tuple[float, StoredToken]] = OrderedDict()
+        self._known: OrderedDict[str, _Known] = OrderedDict()
 
     def get(self, account_id: str) -> StoredToken | None:
         """Return the token, `life_left_s` and `retry_in_s` counted from now; None without a row.
 
-        Raises KeyMissing, ValueDamaged, or what `database.transaction` raises.
+        When the memory of a busy account ends, one thread asks the database and the others wait for it, but not for
+        long. Raises KeyMissing, ValueDamaged, or what `database.transaction` raises.
         """
-        with self._lock:
-            known = self._known.get(account_id)
-        if known is not None:
-            age_s = time.monotonic() - known[0]
-            if age_s < REMEMBER_S:
-                return _aged(known[1], age_s)
-        return self.read(account_id)
+        known = self._known.get(account_id)
+        if known is None:
+            return self.read(account_id)
+        token = known.fresh_token()
+        if token is not None:
+            return token
+        held = known.asking.acquire(timeout=WAIT_S)
+        try:
+            return known.fresh_token() or self.read(account_id)
+        finally:
+            if held:
+                known.asking.release()
 
     def read(self, account_id: str) -> StoredToken | None:
         """Return the token from the database, and remember it."""
@@ -53,16 +76,26 @@ class TokenMemory:
             if token is None:
                 self._known.pop(account_id, None)
                 return None
-            self._known[account_id] = (asked_at, token)
-            self._known.move_to_end(account_id)
-            if len(self._known) > MAX_ACCOUNTS:
-                self._known.popitem(last=False)
+            self._remember(token, asked_at)
         return _aged(token, time.monotonic() - asked_at)
+
+    def _remember(self, token: StoredToken, asked_at: float) -> None:
+        known = self._known.get(token.account_id)
+        if known is None:
+            self._known[token.account_id] = _Known(token, asked_at)
+        elif known.asked_at < asked_at:
+            known.token, known.asked_at = token, asked_at
+        self._known.move_to_end(token.account_id)
+        if len(self._known) > MAX_ACCOUNTS:
+            self._known.popitem(last=False)
 
     def forget(self, account_id: str) -> None:
         """Ask the database the next time."""
         with self._lock:
-            self._known.pop(account_id, None)
+            known = self._known.pop(account_id, None)
+            if known is not None:
+                # Threads that wait hold it still.
+                known.asked_at = -math.inf
 
 
 def _aged(token: StoredToken, age_s: float) -> StoredToken:

@@ -121,6 +121,32 @@ def test_a_remembered_row_costs_no_query(
     assert access_token(services.memory) == "access-of-default"
 
 
+def test_when_the_memory_ends_one_of_many_threads_asks_the_database(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect_account(services, due=False)
+    services.memory.get("default")
+    services.memory._known["default"].asked_at -= memory_module.REMEMBER_S
+    together, asked = threading.Barrier(10), []
+    really_read = store.read_token
+
+    def read(*args: Any) -> Any:
+        asked.append(1)
+        return really_read(*args)
+
+    def get() -> None:
+        together.wait()
+        assert services.memory.get("default") is not None
+
+    monkeypatch.setattr(store, "read_token", read)
+    threads = [threading.Thread(target=get) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(asked) == 1
+
+
 def test_forgetting_asks_the_database_the_next_time(services: Services, conn: Conn, time: FakeTime) -> None:
     connect_account(services)
     services.memory.get("default")
