@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from http import HTTPStatus
-from typing import Literal, NoReturn
+from typing import NoReturn
 from urllib.parse import urlencode
 
 from rdservice import database, errors
@@ -16,7 +16,7 @@ from rdservice.rdstation import Answer
 from rdservice.refresh import Refresher, Result
 from rdservice.settings import Settings
 from rdservice.tokens import claims, credentials
-from rdservice.tokens.claims import Claim
+from rdservice.tokens.claims import Claim, SeenReason
 from rdservice.tokens.memory import TokenMemory
 from rdservice.tokens.store import StoredToken
 
@@ -90,16 +90,26 @@ class AccessTokens:
         Raises NotConnected, TooManyRequests while a back-off runs, CredentialsRefused, RdStationUnavailable or
         TokenUnreadable.
         """
-        token = self._read(account_id)
-        with database.transaction(self._refresher.pool) as conn:
-            claim = claims.claim_for_operator(
-                conn,
-                account_id,
-                fingerprint=self._refresher.fingerprint,
-                claimed_by=self._refresher.claimed_by,
-            )
-        if claim is None:
-            return self._wait_for_other(token)
+        seen = self._read(account_id)
+        give_up_at = time.monotonic() + WAIT_S
+        waited = False
+        while True:
+            claim = self._claim_seen(seen, "operator")
+            if claim is not None:
+                return self._run(claim)
+            now = self._read(account_id)
+            if not _same_answer(seen, now):
+                return Result.STORED
+            if not now.leased:
+                _raise_if_backing_off(now)
+                self._raise_why_not(now)
+            elif not waited:
+                self._refresher.metrics.token_refresh("waited")
+                waited = True
+            if time.monotonic() > give_up_at or self._refresher.must_end.wait(POLL_S):
+                raise _slow()
+
+    def _run(self, claim: Claim) -> Result:
         refresh = self._executor.submit(self._refresher.renew, claim)
         try:
             return refresh.result(timeout=WAIT_S)
@@ -110,7 +120,7 @@ class AccessTokens:
         except KeyMissing as error:
             raise _unreadable(error) from error
         finally:
-            self._memory.forget(account_id)
+            self._memory.forget(claim.account_id)
 
     def reauthorize_url(self, account_id: str) -> str:
         """Return the URL that an operator opens to authorize the account (again)."""
@@ -162,9 +172,7 @@ class AccessTokens:
             self.raise_refused(now.account_id)
         return None
 
-    def _join_refresh(
-        self, seen: StoredToken, reason: Literal["early", "rejected"] = "early"
-    ) -> Future[None]:
+    def _join_refresh(self, seen: StoredToken, reason: SeenReason = "early") -> Future[None]:
         """Return the refresh of this account that runs in this process; start it when there is none."""
         with self._lock:
             refresh = self._under_way.get(seen.account_id)
@@ -177,26 +185,28 @@ class AccessTokens:
         try:
             refresh.result(timeout=max(0.0, seconds))
         except FutureTimeout:
-            raise errors.RdStationUnavailable(
-                "The access token is being renewed and RD Station is slow. Try again.", retry_after_s=2
-            ) from None
+            raise _slow() from None
         except KeyMissing as error:
             raise _unreadable(error) from error
 
-    def _refresh_seen(self, seen: StoredToken, reason: Literal["early", "rejected"]) -> None:
+    def _refresh_seen(self, seen: StoredToken, reason: SeenReason) -> None:
         """Refresh what was seen, or wait until another process has, or until it is known that nobody will."""
         try:
             give_up_at = time.monotonic() + WAIT_S
-            waited = False
+            waited = idle = False
             while time.monotonic() < give_up_at:
                 claim = self._claim_seen(seen, reason)
                 if claim is not None:
                     self._refresher.renew(claim)
                     return
                 now = self._memory.read(seen.account_id)
-                if now is None or not _same_answer(seen, now) or not now.leased:
+                if now is None or not _same_answer(seen, now):
                     return
-                if not waited:
+                # A row that nobody holds may have been locked by a claim that was not visible yet: look twice.
+                if not now.leased and (idle or now.retry_in_s):
+                    return
+                idle = not now.leased
+                if now.leased and not waited:
                     self._refresher.metrics.token_refresh("waited")
                     waited = True
                 if self._refresher.must_end.wait(POLL_S):
@@ -206,7 +216,7 @@ class AccessTokens:
             with self._lock:
                 self._under_way.pop(seen.account_id, None)
 
-    def _claim_seen(self, seen: StoredToken, reason: Literal["early", "rejected"]) -> Claim | None:
+    def _claim_seen(self, seen: StoredToken, reason: SeenReason) -> Claim | None:
         with database.transaction(self._refresher.pool) as conn:
             return claims.claim_seen(
                 conn,
@@ -217,24 +227,6 @@ class AccessTokens:
                 claimed_by=self._refresher.claimed_by,
                 reason=reason,
             )
-
-    def _wait_for_other(self, seen: StoredToken) -> Result:
-        """Wait for the refresh that another holds; return what it did to the row."""
-        if self._read(seen.account_id).leased:
-            self._refresher.metrics.token_refresh("waited")
-        give_up_at = time.monotonic() + WAIT_S
-        while True:
-            token = self._read(seen.account_id)
-            if not _same_answer(seen, token):
-                return Result.STORED
-            if not token.leased:
-                _raise_if_backing_off(token)
-                self._raise_why_not(token)
-                return Result.TRANSIENT
-            if time.monotonic() > give_up_at or self._refresher.must_end.wait(POLL_S):
-                raise errors.RdStationUnavailable(
-                    "The access token is being renewed and RD Station is slow. Try again.", retry_after_s=2
-                )
 
     def _raise_why_not(self, token: StoredToken) -> None:
         """Raise the reason for which a refresh brought no new token; return when another try is worth it."""
@@ -273,6 +265,12 @@ def _same_answer(seen: StoredToken, now: StoredToken) -> bool:
 
 def _may_be_renewed(token: StoredToken) -> bool:
     return token.status != "reauthorization_required" and not token.retry_in_s and not token.leased
+
+
+def _slow() -> errors.RdStationUnavailable:
+    return errors.RdStationUnavailable(
+        "The access token is being renewed and RD Station is slow. Try again.", retry_after_s=2
+    )
 
 
 def _unreadable(error: Exception) -> errors.TokenUnreadable:

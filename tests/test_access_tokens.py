@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -364,3 +365,47 @@ def test_a_401_on_a_revoked_account_asks_for_reauthorization(
     with pytest.raises(errors.ReauthorizationRequired) as raised:
         ask_name(connected)
     assert raised.value.extra["reauthorize_url"] == "http://localhost:8000/rd/login?account_id=default"
+
+
+@contextmanager
+def row_locked_until_a_claim_has_passed_it_by(monkeypatch: pytest.MonkeyPatch, conn: Conn) -> Iterator[None]:
+    """Hold the row as another process does in the instant before its claim is visible."""
+    passed = threading.Event()
+    really_claim = claims.claim_seen
+
+    def claim(*args: Any, **kwargs: Any) -> Any:
+        claimed = really_claim(*args, **kwargs)
+        passed.set()
+        return claimed
+
+    monkeypatch.setattr(claims, "claim_seen", claim)
+    locked = threading.Event()
+
+    def hold() -> None:
+        with conn.transaction():
+            conn.execute("SELECT 1 FROM rdstation_tokens FOR NO KEY UPDATE")
+            locked.set()
+            assert passed.wait(10)
+
+    holding = threading.Thread(target=hold)
+    holding.start()
+    assert locked.wait(10)
+    yield
+    holding.join()
+
+
+def test_a_401_is_not_the_answer_because_another_process_was_just_claiming(
+    connected: Services, sandbox: SandboxProcess, conn: Conn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill_access_token(sandbox, connect_account(connected, sandbox, due=False))
+    connected.access_tokens.usable("default")
+    with row_locked_until_a_claim_has_passed_it_by(monkeypatch, conn):
+        assert ask_name(connected).status == 200
+
+
+def test_refresh_now_does_not_fail_because_another_process_was_just_claiming(
+    connected: Services, sandbox: SandboxProcess, conn: Conn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect_account(connected, sandbox, due=False)
+    with row_locked_until_a_claim_has_passed_it_by(monkeypatch, conn):
+        assert connected.access_tokens.refresh_now("default") is Result.STORED

@@ -33,7 +33,8 @@ BACKOFF_SHARE = 0.05
 BACKOFF_LEAST_S = 1
 """No back-off is shorter, or a token of a few seconds would be tried without pause."""
 
-Reason = Literal["due", "early", "operator", "rejected"]
+SeenReason = Literal["early", "operator", "rejected"]
+Reason = Literal["due"] | SeenReason
 
 # FOR NO KEY UPDATE, as the UPDATE that follows: rows that come to refer to an account (FOR KEY SHARE) hide it from no
 # claim.
@@ -64,10 +65,15 @@ PICK_REJECTED = (
 # A person may try a refused token once more.
 PICK_FOR_OPERATOR = """
 SELECT account_id FROM rdstation_tokens
- WHERE account_id = %(account_id)s
+ WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND stored_claim = %(stored_claim)s
    AND COALESCE(retry_at, '-infinity') <= rd_now() AND COALESCE(leased_until, '-infinity') <= rd_now()
    FOR NO KEY UPDATE SKIP LOCKED
 """
+PICKS: dict[SeenReason, str] = {
+    "early": PICK_SEEN,
+    "rejected": PICK_REJECTED,
+    "operator": PICK_FOR_OPERATOR,
+}
 # The attempt's row is written with the claim: it shows that the database takes writes before a token is spent.
 CLAIM = """
 WITH picked AS ({pick}),
@@ -247,23 +253,16 @@ def claim_seen(
     stored_claim: int,
     fingerprint: str,
     claimed_by: str,
-    reason: Literal["early", "rejected"],
+    reason: SeenReason,
 ) -> Claim | None:
     """Claim an account early, unless its row has moved on from what the caller saw, is leased or backs off.
 
-    For the reason `rejected` also unless there was such an attempt within the last 5 minutes.
+    For the reason `rejected` also unless there was such an attempt within the last 5 minutes; for `operator`, a person
+    who asked, whatever the account's status.
     """
     seen = {"account_id": account_id, "authorization_id": authorization_id, "stored_claim": stored_claim}
-    pick = PICK_REJECTED if reason == "rejected" else PICK_SEEN
-    return _only(_claim(conn, fingerprint, claimed_by, reason, pick, seen))
-
-
-def claim_for_operator(
-    conn: psycopg.Connection[Any], account_id: str, *, fingerprint: str, claimed_by: str
-) -> Claim | None:
-    """Claim an account because a person asked, whatever its state, unless it is leased or backs off."""
-    values = {"account_id": account_id}
-    return _only(_claim(conn, fingerprint, claimed_by, "operator", PICK_FOR_OPERATOR, values))
+    claimed = _claim(conn, fingerprint, claimed_by, reason, PICKS[reason], seen)
+    return claimed[0] if claimed else None
 
 
 def _claim(
@@ -292,10 +291,6 @@ def _run_claim(conn: psycopg.Connection[Any], pick: str, values: dict[str, Any])
     with conn.cursor(row_factory=dict_row) as cur:
         rows = cur.execute(CLAIM.format(pick=pick).encode(), values).fetchall()
     return [Claim(started=started, **row) for row in rows]
-
-
-def _only(claimed: list[Claim]) -> Claim | None:
-    return claimed[0] if claimed else None
 
 
 def holds(conn: psycopg.Connection[Any], claim: Claim) -> bool:
