@@ -9,15 +9,14 @@ from flask.typing import ResponseReturnValue
 from flask_babel import format_datetime, format_timedelta
 
 from rdservice import database
-from rdservice.tokens import store, workers
-from rdservice.web import guard
+from rdservice.tokens import store
+from rdservice.web import guard, status_diagnosis
 from rdservice.web.context import services
 from rdservice.web.languages import gettext
 from rdservice.web.status_texts import advice, outcome_words, status_words
 
 bp = Blueprint("status", __name__)
 
-WORKER_SILENT_S = 60.0
 MAX_ACCOUNTS = 500
 
 
@@ -53,16 +52,16 @@ class Card:
 @bp.get("/")
 @guard.operator_only
 def show() -> ResponseReturnValue:
-    """Show all accounts and whether a worker renews them."""
+    """Show all accounts, and what is wrong in words."""
     with database.transaction(services().pool) as conn:
         accounts = store.list_accounts(conn, limit=MAX_ACCOUNTS)
-        silence_s = workers.seconds_since_last_beat(conn)
+        diagnosis = status_diagnosis.diagnose(conn, services())
     return render_template(
         "status.html",
         operator=guard.actor().label,
         cards=[_card(account) for account in accounts],
         more=len(accounts) >= MAX_ACCOUNTS,
-        worker_runs=silence_s is not None and silence_s < WORKER_SILENT_S,
+        diagnosis=diagnosis,
         login_url=_login_url("default"),
     )
 

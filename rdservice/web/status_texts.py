@@ -74,10 +74,8 @@ def _error_words(last_error: str) -> str:
         "connection": gettext("No connection"),
         "bad_payload": gettext("Unusable answer"),
         "damaged": gettext("Stored token damaged"),
-        "key_missing": gettext("Encryption key missing"),
         "upload_refused": gettext("Uploaded token refused"),
         "no_refresh_token": gettext("No refresh token"),
-        "scope_missing": gettext("Permission for contacts missing"),
     }
     return words.get(last_error) or gettext("Failed (%(kind)s)", kind=last_error)
 
@@ -115,18 +113,10 @@ def _error_advice(last_error: str) -> str:
         ),
         "bad_payload": passing,
         "damaged": gettext("The stored token is damaged and cannot be read. Connect the account again."),
-        "key_missing": gettext(
-            "The token was encrypted with a key that is not configured. Add that key to TOKEN_ENCRYPTION_KEYS and"
-            " restart the service."
-        ),
         "upload_refused": gettext(
             "The refresh token that was uploaded last did not work, so the earlier one was put back. Upload a new pair,"
             " or connect the account again."
         ),
         "no_refresh_token": gettext("There is no refresh token for this account. Connect the account again."),
-        "scope_missing": gettext(
-            "The authorization does not cover contacts, so leads cannot be read. Check the app's permissions in the RD"
-            " Station App Store and RDSTATION_SCOPE, then connect the account again."
-        ),
     }
     return sentences.get(last_error, passing)

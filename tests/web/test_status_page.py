@@ -27,10 +27,8 @@ ERRORS = [
     "connection",
     "bad_payload",
     "damaged",
-    "key_missing",
     "upload_refused",
     "no_refresh_token",
-    "scope_missing",
 ]
 
 
@@ -145,7 +143,7 @@ def test_the_form_s_buttons_work(signed_in: Browser, conn: Conn, services: Servi
             "do not connect again",
         ),
         ({"status": "unverified"}, "Not verified yet", "still to be tried"),
-        ({"last_error": "key_missing"}, "Connected", "TOKEN_ENCRYPTION_KEYS"),
+        ({"last_error": "connection"}, "Connected", "RDSTATION_API_URL"),
         ({"last_error": "timeout", "failures": 3}, "Connected", "tried again by itself"),
         ({"expires_at": "2020-01-01T00:00:00Z"}, "Expired", "Make sure that the worker is running"),
     ],

@@ -1,0 +1,322 @@
+"""Findings: conclusions from plain facts, the root cause first, each with what was seen, what it means and what to do.
+
+Pure functions: no database, no network, no clock.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import quote
+
+from rdservice.diagnosis import words_en, words_pt
+from rdservice.diagnosis.facts import Account, DatabaseFacts, Facts, Probe, SettingsProblem
+from rdservice.diagnosis.words_en import Words
+
+Severity = Literal["error", "warning", "info"]
+Language = Literal["en", "pt-BR"]
+
+WORKER_SILENT_S = 60.0
+"""A worker beats every 10 s; six beats missed are no coincidence."""
+
+# Causes before what they bring about: without usable settings nothing starts, without a worker tokens expire, …
+ORDER = (
+    "redirect_uri_holds_secret",
+    "client_secret_holds_url",
+    "redirect_uri_local_host",
+    "redirect_uri_not_https",
+    "redirect_uri_wrong_path",
+    "settings_broken",
+    "database_unreachable",
+    "migrations_pending",
+    "key_missing",
+    "value_damaged",
+    "token_not_encrypted",
+    "worker_not_running",
+    "credentials_refused",
+    "rdstation_unreachable",
+    "rdstation_failing",
+    "rdstation_unexpected",
+    "no_account",
+    "reauthorization_required",
+    "upload_refused",
+    "refresh_refused",
+    "token_expired",
+    "audience_old",
+    "unauthorized_api",
+    "scope_missing",
+    "forbidden_api",
+    "rate_limited",
+    "refresh_backing_off",
+    "unverified",
+)
+
+SETTINGS_MISTAKES = (
+    (
+        "redirect_uri_holds_secret",
+        re.compile(r"RDSTATION_REDIRECT_URI (holds the client secret|looks like a secret)"),
+    ),
+    ("redirect_uri_local_host", re.compile(r"RDSTATION_REDIRECT_URI names a local host")),
+    ("redirect_uri_not_https", re.compile(r"RDSTATION_REDIRECT_URI must (use https|begin with https)")),
+    ("redirect_uri_wrong_path", re.compile(r"RDSTATION_REDIRECT_URI must end in")),
+    ("client_secret_holds_url", re.compile(r"RDSTATION_CLIENT_SECRET holds a URL")),
+)
+"""Mistakes that have words of their own, by the words of `rdservice.settings`."""
+
+# What stopped a renewal or a call, by the error kinds of `rdservice.token_answers` and of this package's probes.
+TROUBLES = {
+    "timeout": "rdstation_unreachable",
+    "connection": "rdstation_unreachable",
+    "server_error": "rdstation_failing",
+    "bad_payload": "rdstation_failing",
+    "client_error": "rdstation_unexpected",
+    "rate_limited": "rate_limited",
+}
+REFUSED_SO_FAR = frozenset({"revoked", "unauthorized", "answer_lost"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One conclusion. `variant` chooses among the sentences for a code, `values` fill them."""
+
+    code: str
+    severity: Severity
+    account_id: str | None = None
+    variant: str | None = None
+    values: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def words(self) -> str:
+        """The name of this finding's sentences in `words_en.WORDS` and `words_pt.WORDS`."""
+        return self.code if self.variant is None else f"{self.code}/{self.variant}"
+
+    def text(self, language: Language) -> Words:
+        """Return the sentences, filled."""
+        words = (words_pt if language == "pt-BR" else words_en).WORDS[self.words]
+        values = {**self.values, "account": self.account_id or "", "login": self._login_path}
+        if language == "pt-BR" and "what" in values:
+            values["what"] = words_pt.settings_problem(values["what"])
+            values["example"] = words_pt.settings_example(values.get("example", ""))
+        return Words(*(sentence.format_map(values) for sentence in words))
+
+    @property
+    def _login_path(self) -> str:
+        return f"/rd/login?account_id={quote(self.account_id or '', safe='')}"
+
+
+def find(facts: Facts) -> list[Finding]:
+    """Return all findings, the root cause first; an empty list when all is well."""
+    found = [
+        *_settings(facts.settings_problems),
+        *_database(facts),
+        *_rdstation(facts),
+        *_leads(facts),
+    ]
+    if facts.database is not None:
+        found += _installation(facts.database, facts)
+        for account in facts.database.accounts:
+            found += _account(account, facts)
+    return sorted(found, key=lambda finding: ORDER.index(finding.code))
+
+
+def _settings(problems: Iterable[SettingsProblem]) -> Iterator[Finding]:
+    for problem in problems:
+        if problem.variable is None:
+            yield Finding(
+                code="settings_broken", severity="error", variant="file", values={"what": problem.what}
+            )
+            continue
+        sentence = f"{problem.variable} {problem.what}"
+        code = next(
+            (code for code, mistake in SETTINGS_MISTAKES if mistake.match(sentence)), "settings_broken"
+        )
+        values = {"variable": problem.variable, "what": problem.what, "example": problem.example or ""}
+        yield Finding(code=code, severity="error", values=values)
+
+
+def _database(facts: Facts) -> Iterator[Finding]:
+    if facts.database_error is not None:
+        yield Finding(
+            code="database_unreachable",
+            severity="error",
+            variant="failing" if facts.database_reached else None,
+            values={"error": facts.database_error},
+        )
+    if facts.pending_migrations:
+        yield Finding(
+            code="migrations_pending",
+            severity="error",
+            values={"migrations": ", ".join(facts.pending_migrations)},
+        )
+
+
+def _installation(database: DatabaseFacts, facts: Facts) -> Iterator[Finding]:
+    """Yield what concerns no single account."""
+    silent_s = database.worker_silent_s
+    if silent_s is None:
+        yield Finding(code="worker_not_running", severity="error", variant="never")
+    elif silent_s >= WORKER_SILENT_S:
+        yield Finding(code="worker_not_running", severity="error", values={"silence": duration(silent_s)})
+
+    asked = facts.asked_account
+    if not database.accounts:
+        yield Finding(code="no_account", severity="error", account_id=asked)
+    elif asked is not None and asked not in {account.account_id for account in database.accounts}:
+        yield Finding(code="no_account", severity="error", account_id=asked, variant="unknown")
+
+    refused = sum(account.status == "credentials_refused" for account in database.accounts)
+    if database.credentials_closed_for_s is not None:
+        wait = duration(database.credentials_closed_for_s)
+        yield Finding(code="credentials_refused", severity="error", values={"wait": wait})
+    elif refused:
+        # Not by the settings of this process: they were changed since, or another process has other ones.
+        values = {"count": _count(refused, database)}
+        yield Finding(code="credentials_refused", severity="warning", variant="earlier", values=values)
+
+
+def _rdstation(facts: Facts) -> Iterator[Finding]:
+    """Yield what keeps RD Station from answering: in this run, or else by what the accounts' rows say."""
+    found = {}
+    for operation, probe in (("token_refresh", facts.refresh), ("segmentations_list", facts.leads)):
+        code = None if probe is None else TROUBLES.get(probe.error or "")
+        if probe is not None and code is not None:
+            found[code] = Finding(
+                code=code,
+                severity="warning" if code == "rate_limited" else "error",
+                variant="budget" if code == "rate_limited" and probe.http_status is None else None,
+                values={"operation": operation, "answer": _answer(probe), "api_url": facts.api_url},
+            )
+    accounts = facts.database.accounts if facts.database else []
+    for code in sorted(set(TROUBLES.values()) - set(found)):
+        hit = [
+            account
+            for account in accounts
+            if TROUBLES.get(account.last_error or "") == code and account.status != "reauthorization_required"
+        ]
+        if hit:
+            expired = any(account.life_left_s <= 0 for account in hit)
+            kinds = ", ".join(sorted({account.last_error or "" for account in hit}))
+            found[code] = Finding(
+                code=code,
+                severity="error" if expired and code != "rate_limited" else "warning",
+                variant="earlier",
+                values={"count": _count(len(hit), facts.database), "kinds": kinds, "api_url": facts.api_url},
+            )
+    yield from found.values()
+
+
+def _count(accounts: int, database: DatabaseFacts | None) -> str:
+    """Return how many accounts, with a plus where not all were looked at."""
+    return f"{accounts}+" if database is not None and database.more_accounts else str(accounts)
+
+
+def _answer(probe: Probe) -> str:
+    if probe.http_status is None:
+        return probe.error or probe.result
+    return (
+        f"HTTP {probe.http_status}"
+        if probe.error != "bad_payload"
+        else f"HTTP {probe.http_status}, bad_payload"
+    )
+
+
+def _leads(facts: Facts) -> Iterator[Finding]:
+    """Yield what RD Station has against the call for leads."""
+    probe = facts.leads
+    if probe is None:
+        return
+    if probe.http_status == 401:
+        new_token = probe.renewed or (facts.refresh is not None and facts.refresh.result == "stored")
+        yield Finding(
+            code="unauthorized_api",
+            severity="error",
+            account_id=facts.probed_account,
+            variant=None if new_token else "same_token",
+        )
+    elif probe.http_status == 403:
+        values = {"scope": facts.required_scope}
+        yield Finding(code="forbidden_api", severity="error", account_id=facts.probed_account, values=values)
+
+
+def _account(account: Account, facts: Facts) -> Iterator[Finding]:
+    yield from _values(account, facts)
+    if account.status == "reauthorization_required":
+        yield from _reauthorization(account)
+        return
+    if account.life_left_s <= 0:
+        yield _about(account, "token_expired", "error", ago=duration(-account.life_left_s))
+    yield from _claims(account, facts)
+    if account.last_error == "upload_refused":
+        yield _about(account, "upload_refused", "warning")
+    elif account.last_error in REFUSED_SO_FAR:
+        yield _about(account, "refresh_refused", "warning", error=account.last_error or "")
+    if account.status == "unverified":
+        yield _about(account, "unverified", "info")
+    if account.retry_in_s > 0:
+        yield _about(
+            account,
+            "refresh_backing_off",
+            "info",
+            wait=duration(account.retry_in_s),
+            failures=str(account.failures),
+            error=account.last_error or "?",
+        )
+
+
+def _values(account: Account, facts: Facts) -> Iterator[Finding]:
+    """Yield what is wrong with the stored values themselves."""
+    states = {value.state for value in account.values}
+    if "key_missing" in states:
+        needed = {value.key_id or "?" for value in account.values if value.state == "key_missing"}
+        there = (facts.database.key_ids if facts.database else None) or []
+        yield _about(
+            account, "key_missing", "error", needed=", ".join(sorted(needed)), there=", ".join(there)
+        )
+    if "damaged" in states:
+        yield _about(account, "value_damaged", "error")
+    if "plain" in states and account.last_error != "no_refresh_token":
+        yield _about(account, "token_not_encrypted", "error")
+
+
+def _reauthorization(account: Account) -> Iterator[Finding]:
+    if account.last_error == "damaged":
+        if all(value.state != "damaged" for value in account.values):
+            yield _about(account, "value_damaged", "error", variant="earlier")
+        return
+    variant = account.last_error if account.last_error in ("answer_lost", "no_refresh_token") else None
+    yield _about(account, "reauthorization_required", "error", variant=variant)
+
+
+def _claims(account: Account, facts: Facts) -> Iterator[Finding]:
+    """Yield what the access token lacks by its own words: an error once RD Station has refused leads with it."""
+    if account.claims is None:
+        return
+    probed = account.account_id == facts.probed_account
+    status = facts.leads.http_status if facts.leads and probed else None
+    if "audience_differs" in account.claims.notices:
+        severity: Severity = "error" if status == 401 else "warning"
+        aud = ", ".join(account.claims.aud or [])
+        yield _about(account, "audience_old", severity, aud=aud, api_url=facts.api_url)
+    if "scope_missing" in account.claims.notices:
+        severity = "error" if status in (401, 403) else "warning"
+        scope = " ".join(account.claims.scope or []) or "–"
+        yield _about(account, "scope_missing", severity, scope=scope, required=facts.required_scope)
+
+
+def _about(
+    account: Account, code: str, severity: Severity, *, variant: str | None = None, **values: str
+) -> Finding:
+    return Finding(
+        code=code, severity=severity, account_id=account.account_id, variant=variant, values=values
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the two largest units that it has, which read the same in both languages."""
+    left = max(0, round(seconds))
+    parts = []
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2]) or "0 s"

@@ -1,0 +1,183 @@
+"""The settings as the diagnosis sees them: what is wrong, what can be used all the same, and all of it masked."""
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import psycopg.conninfo
+
+from rdservice.diagnosis.facts import SettingsProblem
+from rdservice.encryption import key_id
+from rdservice.settings import ROOT, Settings, SettingsError, collect_sources, is_production
+
+SECRETS = ("RDSTATION_CLIENT_SECRET", "SECRET_KEY", "TOKEN_ENCRYPTION_KEYS", "METRICS_TOKEN", "DATABASE_URL")
+# Valid values that stand in for broken ones, so that the others can be used. Nothing is ever sent or opened with them:
+# see `KnownSettings.usable`.
+STAND_INS = {
+    "RDSTATION_CLIENT_ID": "00000000-0000-0000-0000-000000000000",
+    "RDSTATION_CLIENT_SECRET": "stand-in-for-a-broken-client-secret",
+    "RDSTATION_REDIRECT_URI": "https://stand-in.invalid/rd/callback",
+    "DATABASE_URL": "postgres://stand-in.invalid/stand-in",
+    "SECRET_KEY": "0" * 32,
+    "TOKEN_ENCRYPTION_KEYS": base64.urlsafe_b64encode(bytes(32)).decode(),
+}
+CALLING = frozenset(
+    {
+        "RDSTATION_CLIENT_ID",
+        "RDSTATION_CLIENT_SECRET",
+        "RDSTATION_API_URL",
+        "TOKEN_ENCRYPTION_KEYS",
+        "DATABASE_URL",
+    }
+)
+"""What a call to RD Station depends on. Also one with a live token: it may lead to a refresh."""
+
+FINGERPRINT_LABEL = b"rdservice diagnosis\0"
+SHORTEST_FINGERPRINTED = 16
+LIKE_A_CLIENT_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|.{1,15}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownSettings:
+    """What could be read. `settings` has stand-ins where `broken` names a variable; use it where `usable` allows."""
+
+    values: Mapping[str, str] = field(repr=False)
+    problems: tuple[SettingsProblem, ...]
+    settings: Settings
+    broken: frozenset[str]
+
+    def usable(self, *variables: str) -> bool:
+        """Return whether these variables have values of their own that can be used."""
+        return self.broken.isdisjoint(variables)
+
+    @property
+    def can_call(self) -> bool:
+        """Whether RD Station can be called."""
+        return self.usable(*CALLING)
+
+
+def collect(environ: Mapping[str, str]) -> KnownSettings:
+    """Read the settings from all their sources, as every process of the service does. Never raises SettingsError."""
+    problems: list[str] = []
+    try:
+        values: Mapping[str, str] = collect_sources(environ)
+    except SettingsError as error:
+        problems += error.problems
+        values = {name: value for name, value in environ.items() if value.strip()}
+    try:
+        settings = Settings.from_mapping(values)
+        broken: frozenset[str] = frozenset()
+    except SettingsError as error:
+        problems += error.problems
+        broken = frozenset(parsed.variable for parsed in map(_parse, error.problems) if parsed.variable)
+        # A variable without stand-in has a default.
+        sound = {name: value for name, value in values.items() if name not in broken}
+        settings = Settings.from_mapping(
+            sound | {name: value for name, value in STAND_INS.items() if name in broken}
+        )
+    return KnownSettings(
+        values=values, problems=tuple(map(_parse, problems)), settings=settings, broken=broken
+    )
+
+
+def _parse(problem: str) -> SettingsProblem:
+    """Take apart a sentence of SettingsError: "NAME is wrong so. Example: NAME=value"."""
+    found = re.fullmatch(r"([A-Z_]+) (.*?)\. Example: \1=(.*)", problem, re.DOTALL)
+    if found is None:
+        return SettingsProblem(variable=None, what=_without_home(problem), example=None)
+    return SettingsProblem(variable=found[1], what=found[2], example=found[3])
+
+
+def _without_home(text: str) -> str:
+    """Shorten paths: the name of a home folder is often a person's."""
+    return text.replace(f"{ROOT}/", "").replace(f"{Path.home()}/", "~/")
+
+
+def masked(known: KnownSettings) -> dict[str, Any]:
+    """Return every setting: plain ones with the value in effect, secrets by length and fingerprint only."""
+    settings = known.settings
+    plain = {
+        "RDSTATION_CLIENT_ID": _client_id(settings.client_id),
+        "RDSTATION_REDIRECT_URI": settings.redirect_uri,
+        "RDSTATION_CACHE_TTL": settings.cache_ttl_s,
+        "RDSTATION_API_URL": settings.api_url,
+        "RDSTATION_SCOPE": settings.scope,
+        "RDSTATION_RATE_LIMIT": settings.rate_limit,
+        "TRUSTED_PROXIES": settings.trusted_proxies,
+    }
+    variables: dict[str, Any] = {
+        name: _state(known, name) | ({"value": value} if known.usable(name) else {})
+        for name, value in plain.items()
+    }
+    variables["DATABASE_URL"] = _state(known, "DATABASE_URL") | _database(known)
+    variables["RDSTATION_CLIENT_SECRET"] = _state(known, "RDSTATION_CLIENT_SECRET") | {
+        "entries": [_fingerprinted(part) for part in _entries(known, "RDSTATION_CLIENT_SECRET")]
+    }
+    variables["TOKEN_ENCRYPTION_KEYS"] = _state(known, "TOKEN_ENCRYPTION_KEYS") | _keys(known)
+    variables["SECRET_KEY"] = _state(known, "SECRET_KEY") | {
+        "entries": [_fingerprinted(part) for part in _entries(known, "SECRET_KEY")]
+    }
+    # No fingerprint: people choose this one by hand, so that it could be guessed from it.
+    variables["METRICS_TOKEN"] = _state(known, "METRICS_TOKEN") | {
+        "entries": [{"length": len(part)} for part in _entries(known, "METRICS_TOKEN")]
+    }
+    return {
+        "usable": not known.problems,
+        "production": is_production(known.values),
+        "variables": variables,
+    }
+
+
+def secrets_in(known: KnownSettings) -> set[str]:
+    """Return every secret text of the settings, whole and in parts: what no output may hold."""
+    texts = {known.values.get(name, "").strip() for name in SECRETS}
+    texts |= {part.strip() for text in texts for part in text.split(",")}
+    texts |= {key.decode() for key in known.settings.encryption_keys if known.usable("TOKEN_ENCRYPTION_KEYS")}
+    if known.usable("DATABASE_URL"):
+        texts.add(str(_conninfo(known).get("password") or ""))
+    return texts
+
+
+def _state(known: KnownSettings, name: str) -> dict[str, Any]:
+    # The values of broken variables are never shown: a secret pasted in the wrong place is a common mistake.
+    return {"set": bool(known.values.get(name, "").strip()), "valid": known.usable(name)}
+
+
+def _entries(known: KnownSettings, name: str) -> list[str]:
+    return [part.strip() for part in known.values.get(name, "").split(",") if part.strip()]
+
+
+def _fingerprinted(secret: str) -> dict[str, Any]:
+    """Return what can be compared between two machines. 32 bits of a hash tell nothing of a long random secret, but
+    would let a short one be guessed, so that one gets none."""
+    shown: dict[str, Any] = {"length": len(secret)}
+    if len(secret) >= SHORTEST_FINGERPRINTED:
+        shown["fingerprint"] = hashlib.sha256(FINGERPRINT_LABEL + secret.encode()).hexdigest()[:8]
+    return shown
+
+
+def _client_id(value: str) -> Any:
+    # Not a text that may be the secret, swapped with the id.
+    return value if LIKE_A_CLIENT_ID.fullmatch(value) else _fingerprinted(value)
+
+
+def _keys(known: KnownSettings) -> dict[str, Any]:
+    if not known.usable("TOKEN_ENCRYPTION_KEYS"):
+        return {}
+    return {"key_ids": [key_id(key) for key in known.settings.encryption_keys]}
+
+
+def _database(known: KnownSettings) -> dict[str, Any]:
+    if not known.usable("DATABASE_URL"):
+        return {}
+    parts = _conninfo(known)
+    return {name: parts.get(name) for name in ("host", "port", "dbname", "user", "sslmode")}
+
+
+def _conninfo(known: KnownSettings) -> dict[str, Any]:
+    return dict(psycopg.conninfo.conninfo_to_dict(known.settings.database_url))

@@ -1,0 +1,95 @@
+"""Tries RD Station with one account, the way every process of the service does: bound by leases and back-off."""
+
+import dataclasses
+import time
+from collections.abc import Iterable
+
+from rdservice.diagnosis.facts import Account, Probe
+from rdservice.errors import RdServiceError, TooManyRequests
+from rdservice.rdstation import Answer, NoAnswer
+from rdservice.services import Services
+from rdservice.tokens.attempts import Attempt
+
+
+def skipped(reason: str) -> Probe:
+    return Probe(result="skipped", reason=reason)
+
+
+def refresh(services: Services, account: Account) -> Probe:
+    """Renew the account's tokens now, through the claim of an operator."""
+    if account.refresh_token.state != "readable":
+        # The ordinary refresh would mark the row; a diagnosis leaves it as it found it.
+        return skipped("the stored refresh token cannot be read")
+    started = time.monotonic()
+    try:
+        result = services.access_tokens.refresh_now(account.account_id)
+    except TooManyRequests:
+        until = account.retry_at.isoformat(timespec="seconds") if account.retry_at else "the next attempt"
+        return skipped(f"back-off until {until}")
+    except RdServiceError as error:
+        return Probe(result=error.code, duration_ms=_milliseconds(started), reason=error.detail)
+    return Probe(result=result.value, duration_ms=_milliseconds(started))
+
+
+def with_outcome(probe: Probe, recent: Iterable[Attempt], *, claimed_by: str, after: int) -> Probe:
+    """Return the refresh with what its attempt's record says: more than the caller is told, and also what came later.
+
+    `recent` are the account's attempts, newest first; `claimed_by` is the name of the process that refreshed, and
+    `after` the last claim before it: in containers every process may have the same name.
+    """
+    for attempt in recent:
+        if attempt.claim_no > after and attempt.claimed_by == claimed_by and attempt.reason == "operator":
+            return dataclasses.replace(
+                probe,
+                result=attempt.outcome or probe.result,
+                http_status=attempt.http_status,
+                error=attempt.error,
+                duration_ms=probe.duration_ms if attempt.duration_ms is None else attempt.duration_ms,
+                reason=None if attempt.outcome else probe.reason,
+            )
+    return probe
+
+
+def leads(services: Services, account_id: str) -> Probe:
+    """Make the smallest call that leads need; nothing of its answer is kept."""
+    sent = 0
+
+    def send(access_token: str) -> Answer:
+        nonlocal sent
+        sent += 1
+        return services.rate_budget.spend(
+            account_id, lambda: services.rdstation.segmentations(access_token, {"page": 1, "page_size": 1})
+        )
+
+    started = time.monotonic()
+    try:
+        answer = services.access_tokens.call(account_id, send)
+    except NoAnswer as error:
+        return Probe(result="failed", error=error.kind, duration_ms=_milliseconds(started), renewed=sent > 1)
+    except TooManyRequests as error:
+        return Probe(result="skipped", error="rate_limited", reason=error.detail)
+    except RdServiceError as error:
+        return Probe(result=error.code, duration_ms=_milliseconds(started), reason=error.detail)
+    kind = _error_kind(answer)
+    return Probe(
+        result="ok" if kind is None else "failed",
+        http_status=answer.status,
+        error=kind,
+        duration_ms=_milliseconds(started),
+        renewed=sent > 1,
+    )
+
+
+def _error_kind(answer: Answer) -> str | None:
+    """Return the error kind of an answer to the call for leads, None for a good one."""
+    if answer.status == 200:
+        body = answer.json()
+        good = isinstance(body, dict) and isinstance(body.get("segmentations"), list)
+        return None if good else "bad_payload"
+    if answer.status >= 500:
+        return "server_error"
+    return {401: "unauthorized", 403: "forbidden", 429: "rate_limited"}.get(answer.status, "client_error")
+
+
+def _milliseconds(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)

@@ -1,0 +1,337 @@
+"""Findings from plain facts: which ones, in which order, how serious, and in words that both languages have."""
+
+import string
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, get_args
+
+import pytest
+
+from rdservice.diagnosis import words_en, words_pt
+from rdservice.diagnosis.facts import (
+    Account,
+    DatabaseFacts,
+    Facts,
+    Probe,
+    SettingsProblem,
+    StoredValue,
+    TokenClaims,
+    TokenState,
+)
+from rdservice.diagnosis.findings import ORDER, Finding, Language, duration, find
+from rdservice.tokens.store import Status
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+READABLE = StoredValue(key_id="0badcafe", state="readable")
+WELL = Account(
+    account_id="default",
+    status="connected",
+    last_error=None,
+    failures=0,
+    expires_at=NOW + timedelta(hours=20),
+    life_left_s=72_000,
+    refresh_after=NOW + timedelta(hours=12),
+    retry_at=None,
+    retry_in_s=0,
+    access_token=READABLE,
+    refresh_token=READABLE,
+    claims=None,
+)
+ERRORS = [
+    None,
+    "revoked",
+    "answer_lost",
+    "unauthorized",
+    "credentials",
+    "rate_limited",
+    "client_error",
+    "server_error",
+    "timeout",
+    "connection",
+    "bad_payload",
+    "damaged",
+    "upload_refused",
+    "no_refresh_token",
+    "something_new",
+]
+
+
+def account(**changes: Any) -> Account:
+    return replace(WELL, **changes)
+
+
+def database(*accounts: Account, **changes: Any) -> DatabaseFacts:
+    values: dict[str, Any] = {
+        "accounts": list(accounts),
+        "more_accounts": False,
+        "worker_silent_s": 3.0,
+        "credentials_closed_for_s": None,
+        "key_ids": ["0badcafe"],
+    }
+    return DatabaseFacts(**values | changes)
+
+
+def found(*accounts: Account, **facts: Any) -> list[tuple[str, str]]:
+    """Return code and severity of each finding about these accounts."""
+    made = find(Facts(database=database(*(accounts or (WELL,))), probed_account="default", **facts))
+    return [(finding.words, finding.severity) for finding in made]
+
+
+def claims(*notices: str) -> TokenClaims:
+    return TokenClaims(aud=["https://old"], scope=["emails"], exp=None, iat=None, notices=notices)
+
+
+def test_a_well_account_gives_no_finding() -> None:
+    assert found() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"status": "expired", "life_left_s": -5.0}, [("token_expired", "error")]),
+        ({"status": "unverified"}, [("unverified", "info")]),
+        (
+            {"status": "reauthorization_required", "last_error": "revoked", "life_left_s": -5.0},
+            [("reauthorization_required", "error")],
+        ),
+        (
+            {"status": "reauthorization_required", "last_error": "answer_lost"},
+            [("reauthorization_required/answer_lost", "error")],
+        ),
+        (
+            {"status": "reauthorization_required", "last_error": "no_refresh_token"},
+            [("reauthorization_required/no_refresh_token", "error")],
+        ),
+        (
+            {"status": "reauthorization_required", "last_error": "damaged"},
+            [("value_damaged/earlier", "error")],
+        ),
+        (
+            {
+                "status": "reauthorization_required",
+                "last_error": "damaged",
+                "refresh_token": StoredValue(key_id="0badcafe", state="damaged"),
+            },
+            [("value_damaged", "error")],
+        ),
+        ({"last_error": "unauthorized"}, [("refresh_refused", "warning")]),
+        ({"last_error": "upload_refused"}, [("upload_refused", "warning")]),
+        ({"last_error": "timeout"}, [("rdstation_unreachable/earlier", "warning")]),
+        (
+            {"last_error": "connection", "status": "expired", "life_left_s": -1.0},
+            [("rdstation_unreachable/earlier", "error"), ("token_expired", "error")],
+        ),
+        ({"last_error": "server_error"}, [("rdstation_failing/earlier", "warning")]),
+        ({"last_error": "client_error"}, [("rdstation_unexpected/earlier", "warning")]),
+        ({"last_error": "rate_limited"}, [("rate_limited/earlier", "warning")]),
+        (
+            {"last_error": "timeout", "retry_in_s": 30.0, "failures": 2},
+            [("rdstation_unreachable/earlier", "warning"), ("refresh_backing_off", "info")],
+        ),
+        (
+            {"status": "credentials_refused", "last_error": "credentials"},
+            [("credentials_refused/earlier", "warning")],
+        ),
+        ({"access_token": StoredValue(key_id="12345678", state="key_missing")}, [("key_missing", "error")]),
+        ({"refresh_token": StoredValue(key_id=None, state="plain")}, [("token_not_encrypted", "error")]),
+        ({"refresh_token": StoredValue(key_id="0badcafe", state="unknown")}, []),
+        ({"claims": claims("audience_differs")}, [("audience_old", "warning")]),
+        ({"claims": claims("scope_missing")}, [("scope_missing", "warning")]),
+    ],
+)
+def test_an_account_s_state_is_named(changes: dict[str, Any], expected: list[tuple[str, str]]) -> None:
+    assert found(account(**changes)) == expected
+
+
+@pytest.mark.parametrize(
+    ("probe", "expected"),
+    [
+        (Probe(result="ok", http_status=200), []),
+        (Probe(result="skipped", reason="no"), []),
+        (Probe(result="failed", error="timeout"), [("rdstation_unreachable", "error")]),
+        (Probe(result="failed", error="bad_payload", http_status=200), [("rdstation_failing", "error")]),
+        (Probe(result="failed", error="client_error", http_status=302), [("rdstation_unexpected", "error")]),
+        (Probe(result="failed", error="rate_limited", http_status=429), [("rate_limited", "warning")]),
+        (Probe(result="skipped", error="rate_limited"), [("rate_limited/budget", "warning")]),
+        (Probe(result="failed", error="forbidden", http_status=403), [("forbidden_api", "error")]),
+        (
+            Probe(result="failed", error="unauthorized", http_status=401),
+            [("unauthorized_api/same_token", "error")],
+        ),
+        (
+            Probe(result="failed", error="unauthorized", http_status=401, renewed=True),
+            [("unauthorized_api", "error")],
+        ),
+    ],
+)
+def test_what_came_of_the_call_for_leads_is_named(probe: Probe, expected: list[tuple[str, str]]) -> None:
+    assert found(leads=probe) == expected
+
+
+def test_a_token_that_was_renewed_a_moment_ago_counts_as_new() -> None:
+    refused = Probe(result="failed", error="unauthorized", http_status=401)
+    assert found(leads=refused, refresh=Probe(result="stored")) == [("unauthorized_api", "error")]
+
+
+def test_a_missing_scope_is_the_cause_once_rd_station_forbids_leads() -> None:
+    refused = Probe(result="failed", error="forbidden", http_status=403)
+    assert found(account(claims=claims("scope_missing")), leads=refused) == [
+        ("scope_missing", "error"),
+        ("forbidden_api", "error"),
+    ]
+
+
+def test_what_one_account_met_says_nothing_of_another_account_s_token() -> None:
+    refused = Probe(result="failed", error="forbidden", http_status=403)
+    other = account(account_id="other", claims=claims("scope_missing"))
+    assert found(WELL, other, leads=refused) == [("scope_missing", "warning"), ("forbidden_api", "error")]
+
+
+def test_the_trouble_of_this_run_is_told_and_not_that_of_an_earlier_one_with_it() -> None:
+    down = Probe(result="transient", error="connection")
+    assert found(account(last_error="connection"), refresh=down) == [("rdstation_unreachable", "error")]
+
+
+def test_accounts_with_the_same_trouble_are_one_finding() -> None:
+    accounts = [account(account_id=str(number), last_error="timeout") for number in range(3)]
+    (only,) = find(Facts(database=database(*accounts)))
+    assert "3 account(s)" in only.text("en").seen
+    (only,) = find(Facts(database=database(*accounts, more_accounts=True)))
+    assert "3+ account(s)" in only.text("en").seen
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "expected"),
+    [
+        (59.0, []),
+        (60.0, [("worker_not_running", "error")]),
+        (None, [("worker_not_running/never", "error")]),
+    ],
+)
+def test_a_worker_counts_as_running_for_a_minute_after_its_beat(
+    silent_s: float | None, expected: list[tuple[str, str]]
+) -> None:
+    made = find(Facts(database=database(WELL, worker_silent_s=silent_s)))
+    assert [(finding.words, finding.severity) for finding in made] == expected
+
+
+def test_refused_credentials_are_one_finding_for_all_accounts() -> None:
+    accounts = [
+        account(account_id=str(number), status="credentials_refused", last_error="credentials")
+        for number in range(3)
+    ]
+    made = find(Facts(database=database(*accounts, credentials_closed_for_s=120.0)))
+    assert [(finding.words, finding.severity, finding.account_id) for finding in made] == [
+        ("credentials_refused", "error", None)
+    ]
+
+
+def test_nothing_is_known_without_a_database_but_that() -> None:
+    made = find(Facts(database_error="connection refused", database_reached=False))
+    assert [finding.code for finding in made] == ["database_unreachable"]
+
+
+def test_causes_come_before_what_they_bring_about() -> None:
+    made = find(
+        Facts(
+            settings_problems=(SettingsProblem(variable="SECRET_KEY", what="is not set", example="x"),),
+            pending_migrations=("0009_later",),
+            database=database(
+                account(status="expired", life_left_s=-60.0, last_error="timeout", retry_in_s=20.0),
+                account(account_id="b", status="unverified"),
+                worker_silent_s=None,
+            ),
+        )
+    )
+    assert [finding.code for finding in made] == [
+        "settings_broken",
+        "migrations_pending",
+        "worker_not_running",
+        "rdstation_unreachable",
+        "token_expired",
+        "refresh_backing_off",
+        "unverified",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (-3, "0 s"), (59.6, "1 min"), (61, "1 min 1 s"), (7_200, "2 h"), (90_061, "1 d 1 h")],
+)
+def test_durations_are_short(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def all_facts() -> Iterator[Facts]:
+    """Yield facts of every kind, which between them lead to every finding."""
+    states: list[TokenState] = list(get_args(TokenState))
+    for status in get_args(Status):
+        for error in ERRORS:
+            for state in states:
+                one = account(
+                    status=status,
+                    last_error=error,
+                    life_left_s=-1.0 if status == "expired" else 10.0,
+                    retry_in_s=5.0,
+                    refresh_token=StoredValue(key_id="12345678", state=state),
+                    claims=claims("scope_missing", "audience_differs"),
+                )
+                yield Facts(database=database(one))
+    for error in (*ERRORS, "forbidden"):
+        for status_code in (None, 200, 401, 403, 429, 503):
+            for renewed in (False, True):
+                probe = Probe(result="failed", error=error, http_status=status_code, renewed=renewed)
+                yield Facts(database=database(WELL), leads=probe, probed_account="default")
+                yield Facts(database=database(WELL), refresh=probe, probed_account="default")
+    for variable, what in (
+        (None, ".env cannot be read (Permission denied)"),
+        ("SECRET_KEY", "is not set"),
+        ("RDSTATION_REDIRECT_URI", "holds the client secret; it must be the callback URL"),
+        ("RDSTATION_REDIRECT_URI", "must end in /rd/callback, with nothing after it"),
+        ("RDSTATION_REDIRECT_URI", "must begin with https://"),
+        ("RDSTATION_REDIRECT_URI", "names a local host, which RD Station cannot send operators back to"),
+        ("RDSTATION_CLIENT_SECRET", "holds a URL: were the secret and RDSTATION_REDIRECT_URI swapped?"),
+    ):
+        yield Facts(settings_problems=(SettingsProblem(variable=variable, what=what, example="an-example"),))
+    yield Facts(database_error="refused", database_reached=False)
+    yield Facts(database_error="SyntaxError", database_reached=True)
+    yield Facts(pending_migrations=("0001_tokens",))
+    yield Facts(database=database(worker_silent_s=None))
+    yield Facts(database=database(WELL, worker_silent_s=100.0, credentials_closed_for_s=10.0))
+    yield Facts(database=database(WELL), asked_account="nobody")
+
+
+def all_findings() -> list[Finding]:
+    return [finding for facts in all_facts() for finding in find(facts)]
+
+
+def test_every_code_and_every_sentence_is_reached() -> None:
+    made = all_findings()
+    assert {finding.code for finding in made} == set(ORDER)
+    assert {finding.words for finding in made} == set(words_en.WORDS) == set(words_pt.WORDS)
+
+
+def test_every_finding_has_all_its_sentences_in_both_languages() -> None:
+    for finding in all_findings():
+        for language in get_args(Language):
+            for sentence in finding.text(language):
+                assert sentence, finding.words
+                assert "{" not in sentence
+                assert "None" not in sentence
+        assert finding.text("en") != finding.text("pt-BR")
+
+
+def test_both_languages_tell_the_same_facts() -> None:
+    def places(words: words_en.Words) -> list[set[str | None]]:
+        return [{name for _, name, _, _ in string.Formatter().parse(text) if name} for text in words]
+
+    for name, english in words_en.WORDS.items():
+        assert places(english) == places(words_pt.WORDS[name]), name
+
+
+def test_the_way_to_reconnect_works_for_any_name() -> None:
+    (only,) = find(
+        Facts(database=database(account(account_id="filial 2 & co", status="reauthorization_required")))
+    )
+    assert "/rd/login?account_id=filial%202%20%26%20co" in only.text("en").todo

@@ -1,0 +1,130 @@
+"""The section "Diagnosis" of the status page."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from argon2 import PasswordHasher
+from flask import Flask
+
+from rdservice.access import operators, passwords
+from rdservice.metrics import store as metric_totals
+from rdservice.metrics.store import Batch
+from rdservice.services import Services
+from rdservice.settings import Settings
+from rdservice.tokens import workers
+from rdservice.web import create_app
+from tests.accounts import connect_account
+from tests.sandbox_process import SandboxProcess
+from tests.web.browser import Browser
+
+Conn = psycopg.Connection[Any]
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture
+def browser(services: Services, conn: Conn, monkeypatch: pytest.MonkeyPatch) -> Browser:
+    """An operator's browser, signed in."""
+    monkeypatch.setattr(passwords, "_hasher", PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
+    assert operators.create(conn, "ana@example.com", passwords.hash_password(PASSWORD))
+    signed_in = Browser(create_app(services))
+    assert signed_in.log_in("ana@example.com", PASSWORD).status_code == 303
+    return signed_in
+
+
+def findings(page: str) -> list[str]:
+    return re.findall(r'data-finding="(\w+)"', page)
+
+
+def test_when_all_is_well_the_page_says_so_below_the_accounts(
+    browser: Browser, services: Services, conn: Conn
+) -> None:
+    connect_account(services, due=False)
+    workers.beat(conn, "worker-1")
+    page = browser.get("/").text
+    assert findings(page) == []
+    assert "Nothing wrong was found." in page
+    assert page.index('data-account="default"') < page.index('id="diagnosis"')
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en", "no longer accepts the refresh token of account default"),
+        ("pt-BR", "não aceita mais o refresh token"),
+    ],
+)
+def test_findings_stand_above_the_accounts_in_the_reader_s_language(
+    browser: Browser, services: Services, conn: Conn, language: str, words: str
+) -> None:
+    connect_account(services, due=False)
+    conn.execute("UPDATE rdstation_tokens SET status = 'reauthorization_required', last_error = 'revoked'")
+    page = browser.get("/", {"Accept-Language": language}).text
+    assert findings(page) == ["worker_not_running", "reauthorization_required"]
+    assert words in page
+    assert page.index('id="diagnosis"') < page.index('data-account="default"')
+    assert page.count('role="alert"') == 2
+
+
+def test_an_unconnected_installation_is_told_by_its_button_alone(browser: Browser, conn: Conn) -> None:
+    workers.beat(conn, "worker-1")
+    page = browser.get("/").text
+    assert findings(page) == []
+    assert "Connect to RD Station</a>" in page
+
+
+def test_names_in_findings_are_shown_as_text(browser: Browser, services: Services, conn: Conn) -> None:
+    connect_account(services, account_id="<b>bold</b>", due=False)
+    workers.beat(conn, "worker-1")
+    conn.execute("UPDATE rdstation_tokens SET status = 'reauthorization_required'")
+    page = browser.get("/").text
+    assert "<b>bold" not in page
+    assert "&lt;b&gt;bold&lt;/b&gt;" in page
+
+
+def test_many_findings_are_cut_short_and_counted(browser: Browser, services: Services, conn: Conn) -> None:
+    workers.beat(conn, "worker-1")
+    for number in range(12):
+        connect_account(services, account_id=f"account-{number}", due=False)
+    conn.execute("UPDATE rdstation_tokens SET status = 'reauthorization_required'")
+    page = browser.get("/").text
+    assert len(findings(page)) == 10
+    assert "Further findings: 2." in page
+
+
+def test_rd_station_is_not_asked_while_the_page_is_made(
+    make_services: Callable[[Settings], Services],
+    sandbox_settings: Settings,
+    sandbox: SandboxProcess,
+    browser: Browser,
+    conn: Conn,
+) -> None:
+    live = make_services(sandbox_settings)
+    connect_account(live, sandbox)
+    conn.execute("UPDATE rdstation_tokens SET expires_at = rd_now() - interval '1 hour'")
+    before = sandbox.calls()
+    app: Flask = create_app(live)
+    page = Browser(app)
+    assert page.log_in("ana@example.com", PASSWORD).status_code == 303
+    assert "token_expired" in findings(page.get("/").text)
+    assert sandbox.calls() == before
+
+
+def test_the_numbers_are_the_sums_of_all_processes(browser: Browser, conn: Conn) -> None:
+    for process in (uuid4(), uuid4()):
+        deltas = {
+            ("rdstation_leads_served_total", (("cache", "hit"),)): 1000.0,
+            ("rdstation_leads_served_total", (("cache", "miss"),)): 3.0,
+            ("rdstation_api_requests_total", (("operation", "contacts_list"), ("status_class", "2xx"))): 20.0,
+            ("rdstation_api_requests_total", (("operation", "token_refresh"), ("status_class", "2xx"))): 1.0,
+            ("rdstation_api_requests_total", (("operation", "token_refresh"), ("status_class", "4xx"))): 2.0,
+            ("rdstation_api_requests_total", (("operation", "token_refresh"), ("status_class", "none"))): 4.0,
+        }
+        metric_totals.add(conn, Batch(process=process, sequence=1, deltas=deltas))
+    page = browser.get("/").text
+    assert "2,000 from the cache, 6 fresh, 0 out of date because RD Station failed" in page
+    assert "42 succeeded, 4 refused (3xx, 4xx), 0 failed (5xx), 8 without an answer" in page
+    assert "2.000 do cache" in browser.get("/", {"Accept-Language": "pt-BR"}).text
