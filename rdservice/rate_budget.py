@@ -89,7 +89,8 @@ class RateBudget:
         if not taken:
             raise TooManyRequests(
                 "The account's calls to RD Station within a minute are spent"
-                f" (RDSTATION_RATE_LIMIT={self._allowed}). Wait as long as Retry-After says.",
+                f" (RDSTATION_RATE_LIMIT={self._allowed}), or RD Station asked for a pause."
+                " Wait as long as Retry-After says.",
                 retry_after_s=max(1.0, wait[0] if wait else 1.0),
             )
         answer = call()

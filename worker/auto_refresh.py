@@ -10,6 +10,7 @@ from psycopg_pool import PoolTimeout
 from rdservice import database, rate_budget
 from rdservice.cache import table as cache_table
 from rdservice.encryption import KeyMissing
+from rdservice.metrics import store as metric_totals
 from rdservice.refresh import Refresher, Result
 from rdservice.tokens import attempts, claims, workers
 from rdservice.tokens.claims import Claim
@@ -79,6 +80,7 @@ class _Loop:
             attempts.prune(conn)
             cache_table.prune(conn)
             rate_budget.prune(conn)
+            metric_totals.remember_hour(conn)
         self._beaten_at = now
 
     def _claim_and_start(self) -> float:

@@ -1,8 +1,9 @@
-"""The sums of what all processes have counted. Owns `rdservice_metric_totals` and `rdservice_metric_processes`."""
+"""The sums of what all processes have counted. Owns the tables `rdservice_metric_*`."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -27,6 +28,25 @@ SELECT key, value FROM unnest(%(keys)s::text[], %(values)s::float8[]) AS delta (
 ON CONFLICT (key) DO UPDATE SET value = totals.value + EXCLUDED.value
 """
 TOTALS = "SELECT key, value FROM rdservice_metric_totals"
+# What the status page shows of the past day.
+SHOWN_LATELY = ['["rdstation_leads_served_total", %', '["rdstation_api_requests_total", %']
+REMEMBER_HOUR = """
+INSERT INTO rdservice_metric_hours (hour, key, value, taken_at)
+SELECT date_trunc('hour', rd_now()), key, value, rd_now() FROM rdservice_metric_totals
+ WHERE key LIKE ANY (%(shown)s)
+   AND NOT EXISTS (SELECT FROM rdservice_metric_hours WHERE hour = date_trunc('hour', rd_now()))
+ON CONFLICT DO NOTHING
+"""
+FORGET_HOURS = "DELETE FROM rdservice_metric_hours WHERE hour < rd_now() - interval '2 days'"
+LATELY = """
+WITH start AS (
+    SELECT hour, max(taken_at) AS taken_at FROM rdservice_metric_hours
+     WHERE hour <= rd_now() - interval '1 day' GROUP BY hour ORDER BY hour DESC LIMIT 1)
+SELECT t.key, t.value - COALESCE(h.value, 0), (SELECT taken_at FROM start)
+  FROM rdservice_metric_totals t
+  LEFT JOIN rdservice_metric_hours h ON h.key = t.key AND h.hour = (SELECT hour FROM start)
+ WHERE t.key LIKE ANY (%(shown)s)
+"""
 FORGET_PROCESSES = """
 DELETE FROM rdservice_metric_processes WHERE seen_at < rd_now() - make_interval(days => %(days)s)
 """
@@ -57,6 +77,26 @@ def add(conn: psycopg.Connection[Any], batch: Batch) -> None:
 def totals(conn: psycopg.Connection[Any]) -> dict[Series, float]:
     """Return all sums."""
     return {_series(key): value for key, value in conn.execute(TOTALS)}
+
+
+def remember_hour(conn: psycopg.Connection[Any]) -> None:
+    """Note once an hour what the sums are that `lately` tells of, and forget the notes of two days ago."""
+    conn.execute(REMEMBER_HOUR, {"shown": SHOWN_LATELY})
+    conn.execute(FORGET_HOURS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lately:
+    """What was counted since `since`, about a day ago; None: since counting began."""
+
+    since: datetime | None
+    counts: dict[Series, float]
+
+
+def lately(conn: psycopg.Connection[Any]) -> Lately:
+    """Return the leads served and the calls to RD Station of the past day, or of all time where that is shorter."""
+    rows = conn.execute(LATELY, {"shown": SHOWN_LATELY}).fetchall()
+    return Lately(since=rows[0][2] if rows else None, counts={_series(key): value for key, value, _ in rows})
 
 
 def forget_processes(conn: psycopg.Connection[Any]) -> None:

@@ -7,6 +7,16 @@ CREATE TABLE rdservice_metric_totals (
     value double precision NOT NULL
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
 
+-- What some of the sums were in the first moments of each hour of the last two days, so that pages can tell what
+-- happened lately.
+CREATE TABLE rdservice_metric_hours (
+    hour timestamptz NOT NULL,
+    key text COLLATE "C" NOT NULL,
+    value double precision NOT NULL,
+    taken_at timestamptz NOT NULL,
+    PRIMARY KEY (hour, key)
+);
+
 -- The last batch that was taken from each process: one whose commit went unseen is not added a second time.
 CREATE TABLE rdservice_metric_processes (
     process uuid PRIMARY KEY,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from flask_babel import format_decimal
+from flask_babel import format_datetime, format_decimal
 
 from rdservice.diagnosis import database_facts
 from rdservice.diagnosis.facts import Facts
@@ -30,8 +30,9 @@ class ShownFinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """Numbers since counting began, as texts in the reader's language."""
+    """Numbers of the past day, as texts in the reader's language. `since`: None for since counting began."""
 
+    since: str | None
     hit: str
     miss: str
     stale: str
@@ -87,12 +88,14 @@ def _shown(finding: Finding) -> ShownFinding:
 
 def _traffic(conn: psycopg.Connection[Any]) -> Traffic:
     served, calls = Counter[str](), Counter[str]()
-    for (name, labels), value in metric_totals.totals(conn).items():
+    lately = metric_totals.lately(conn)
+    for (name, labels), value in lately.counts.items():
         if name == "rdstation_leads_served_total":
             served[dict(labels)["cache"]] += round(value)
-        elif name == "rdstation_api_requests_total":
+        else:
             calls[dict(labels)["status_class"]] += round(value)
     return Traffic(
+        since=None if lately.since is None else f"{format_datetime(lately.since, 'medium')} UTC",
         hit=format_decimal(served["hit"]),
         miss=format_decimal(served["miss"]),
         stale=format_decimal(served["stale"]),

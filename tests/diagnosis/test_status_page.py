@@ -125,6 +125,6 @@ def test_the_numbers_are_the_sums_of_all_processes(browser: Browser, conn: Conn)
         }
         metric_totals.add(conn, Batch(process=process, sequence=1, deltas=deltas))
     page = browser.get("/").text
-    assert "2,000 from the cache, 6 fresh, 0 out of date because RD Station failed" in page
+    assert "2,000 from the cache, 6 fresh, 0 older than usual" in page
     assert "42 succeeded, 4 refused (3xx, 4xx), 0 failed (5xx), 8 without an answer" in page
     assert "2.000 do cache" in browser.get("/", {"Accept-Language": "pt-BR"}).text

@@ -144,6 +144,31 @@ def test_what_is_known_of_processes_long_gone_is_forgotten_and_their_counts_stay
     assert store.totals(conn)[HIT] == 3
 
 
+def test_lately_is_the_past_day_once_there_is_one(conn: psycopg.Connection[Any], clock: Clock) -> None:
+    process = uuid4()
+
+    def count(sequence: int, hits: float) -> None:
+        other: Series = ("flask_http_request_total", (("method", "GET"), ("status", "200")))
+        store.add(conn, Batch(process=process, sequence=sequence, deltas={HIT: hits, other: 1.0}))
+
+    assert store.lately(conn) == store.Lately(since=None, counts={})
+    count(1, 5.0)
+    store.remember_hour(conn)
+    count(2, 7.0)
+    store.remember_hour(conn)
+    assert store.lately(conn) == store.Lately(since=None, counts={HIT: 12.0})
+    clock.advance(DAY_S + 3600)
+    count(3, 100.0)
+    found = store.lately(conn)
+    assert found.counts == {HIT: 107.0}
+    assert found.since is not None
+    store.remember_hour(conn)
+    clock.advance(2 * DAY_S)
+    store.remember_hour(conn)
+    hours = conn.execute("SELECT count(DISTINCT hour) FROM rdservice_metric_hours").fetchone()
+    assert hours == (1,)
+
+
 def test_a_process_that_counts_nothing_writes_nothing(
     make_flusher: MakeFlusher, conn: psycopg.Connection[Any]
 ) -> None:

@@ -11,6 +11,7 @@ from werkzeug.test import TestResponse
 
 from rdservice.access import keys
 from rdservice.services import Services
+from rdservice.settings import Settings
 from rdservice.web import MAX_BODY_BYTES, create_app, guard, openapi
 from tests.error_codes import error_codes
 from tests.sandbox_process import SandboxProcess
@@ -329,6 +330,23 @@ def test_answers_with_leads_are_as_documented(
     ask("GET", "/rd/leads?page=3", "/rd/leads", 503)
     sandbox.patch(faults=[{"operation": "*", "kind": "status", "status": 429}])
     ask("GET", "/rd/leads?page=4", "/rd/leads", 429)
+
+
+def test_answers_with_metrics_are_as_documented(
+    program: Browser,
+    document: Json,
+    make_services: Callable[[Settings], Services],
+    variables: dict[str, str],
+) -> None:
+    here = {"REMOTE_ADDR": "127.0.0.1"}
+    answer = program.get("/metrics", environ_overrides=here)
+    check(document, answer, "/metrics")
+    assert (answer.status_code, "rdstation_database_up 1.0\n" in answer.text) == (200, True)
+    elsewhere = program.get("/metrics", {"X-Forwarded-For": "203.0.113.9"}, environ_overrides=here)
+    assert check(document, elsewhere, "/metrics")["code"] == "insufficient_scope"
+    guarded = Settings.from_mapping(variables | {"METRICS_TOKEN": "the-token-of-the-tests"})
+    without = Browser(create_app(make_services(guarded)), accept="*/*").get("/metrics")
+    assert check(document, without, "/metrics")["code"] == "unauthorized"
 
 
 def test_answers_to_those_who_may_not_are_as_documented(
