@@ -292,7 +292,6 @@ def test_a_new_row_is_seen_at_once(services: Services) -> None:
             services.access_tokens.usable("default")
     connect_account(services, due=False)
     assert services.access_tokens.usable("default")
-    assert claims.LEASE_S > 20 + 5
 
 
 def kill_access_token(sandbox: SandboxProcess, pair: dict[str, Any]) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from rdservice import database
+from rdservice import database, rdstation, refresh
 from rdservice.services import Services
-from rdservice.tokens import claims, store
+from rdservice.tokens import claims
 from rdservice.tokens.claims import Claim
 from tests.accounts import attempts_of, claim_due, claim_one, connect_account, row, stored_pair
 from tests.conftest import Clock
@@ -372,4 +372,7 @@ def test_no_secret_stands_in_the_repr_of_a_claim(services: Services) -> None:
     token = services.memory.read("default")
     assert token is not None
     assert token.access_token not in repr(token)
-    assert isinstance(token, store.StoredToken)
+
+
+def test_the_lease_outlasts_an_exchange_and_the_writing_of_its_answer() -> None:
+    assert claims.LEASE_S > rdstation.EXCHANGE_DEADLINE_S + refresh.COMMIT_ALLOWANCE_S
