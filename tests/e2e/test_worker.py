@@ -91,7 +91,8 @@ def test_two_workers_share_the_accounts_and_never_exchange_one_token_at_once(
     for worker in workers:
         worker.wait_until_it_says("started")
     connect_many(connected, sandbox, conn, 200)
-    sandbox.patch(latency_ms=200)
+    # One worker alone would be busy for longer than the pause after which the other looks again.
+    sandbox.patch(latency_ms=800)
     conn.execute("UPDATE rdstation_tokens SET refresh_after = rd_now()")
 
     stored = "SELECT count(*) FROM rdstation_refresh_attempts WHERE outcome = 'stored'"
