@@ -10,7 +10,7 @@ import pytest
 
 from rdservice import database
 from rdservice.settings import ROOT
-from rdservice.tokens import claims
+from rdservice.tokens import claim_sql
 
 Conn = psycopg.Connection[Any]
 
@@ -146,12 +146,12 @@ def test_a_claim_uses_the_index_on_due_at_and_the_clock_is_inlined(conn: Conn) -
         "   FROM generate_series(1, 5000) n"
     )
     conn.execute("ANALYZE rdstation_tokens")
-    plan = explain(conn, claims.PICK_DUE, slots=10)
+    plan = explain(conn, claim_sql.PICK_DUE, slots=10)
     assert "Index Scan using rdstation_tokens_due" in plan
     assert "Index Cond: (rdstation_tokens.due_at <= now())" in plan
     assert "rd_now" not in plan
     assert "Sort" not in plan
-    assert "rdstation_tokens_due" in explain(conn, claims.SECONDS_UNTIL_DUE)
+    assert "rdstation_tokens_due" in explain(conn, claim_sql.SECONDS_UNTIL_DUE)
 
 
 def test_the_clock_is_one_function_and_equals_that_of_the_transaction(conn: Conn) -> None:

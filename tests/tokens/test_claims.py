@@ -9,7 +9,7 @@ import pytest
 
 from rdservice import database, rdstation, refresh
 from rdservice.services import Services
-from rdservice.tokens import claims
+from rdservice.tokens import claim_sql, claims
 from rdservice.tokens.claims import Claim
 from tests.accounts import attempts_of, claim_due, claim_one, connect_account, row, stored_pair
 from tests.conftest import Clock
@@ -358,7 +358,7 @@ def test_a_claim_over_many_rows_reads_only_what_is_due(services: Services, conn:
         " FROM generate_series(1, 20000) n"
     )
     conn.execute("ANALYZE rdstation_tokens")
-    pick = claims.PICK_DUE.replace("%(slots)s", "32")
+    pick = claim_sql.PICK_DUE.replace("%(slots)s", "32")
     plan = "\n".join(line for (line,) in conn.execute(f"EXPLAIN (ANALYZE, BUFFERS) {pick}"))
     assert "rdstation_tokens_due" in plan
     assert "rd_now" not in plan, "the clock was not inlined"
