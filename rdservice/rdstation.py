@@ -5,7 +5,8 @@ Facts of the API: https://developers.rdstation.com/reference (authentication, co
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -19,6 +20,7 @@ from requests.auth import AuthBase
 from rdservice.deadline import CallFailed, DeadlineExceeded, WatchedAdapter, bounded
 from rdservice.settings import Settings
 
+EXCHANGE_PATH = "/auth/token"
 EXCHANGE_DEADLINE_S = 20.0
 CALL_DEADLINE_S = 15.0
 CONNECT_TIMEOUT_S = 5.0
@@ -126,13 +128,9 @@ class RDStation:
         self._settings = settings
         self._on_call = on_call
         self._session = _session()
-        # Token requests are never repeated, so they never meet a kept connection that the peer may have dropped.
-        self._token_session = _session()
-        self._token_session.headers["Connection"] = "close"
 
     def close(self) -> None:
         self._session.close()
-        self._token_session.close()
 
     def dialog_url(self, state: str) -> str:
         """Return the URL of the consent dialog; RD Station sends `state` back to the callback."""
@@ -197,7 +195,7 @@ class RDStation:
         for secret in self._settings.client_secrets:
             body = {"client_id": self._settings.client_id, "client_secret": secret, **grant}
             answer = self._call(
-                operation, "POST", "/auth/token", json_body=body, deadline_s=ends - time.monotonic()
+                operation, "POST", EXCHANGE_PATH, json_body=body, deadline_s=ends - time.monotonic()
             )
             if not is_access_denied(answer):
                 break
@@ -215,21 +213,24 @@ class RDStation:
         deadline_s: float = CALL_DEADLINE_S,
     ) -> Answer:
         def send() -> Answer:
-            with session.request(
-                method,
-                self._settings.api_url + path,
-                json=json_body,
-                data=form,
-                auth=_Bearer(bearer),
-                timeout=(CONNECT_TIMEOUT_S, deadline_s),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
+            with (
+                self._connections(path) as session,
+                session.request(
+                    method,
+                    self._settings.api_url + path,
+                    json=json_body,
+                    data=form,
+                    auth=_Bearer(bearer),
+                    # The deadline is enforced from outside; a read that ended at the same moment would race with it.
+                    timeout=(CONNECT_TIMEOUT_S, deadline_s + 1),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
                 return _read(operation, response)
 
         if deadline_s <= 0:
             raise NoAnswer(operation, "timeout", sent=False)
-        session = self._token_session if path == "/auth/token" else self._session
         started = time.monotonic()
         try:
             answer = bounded(deadline_s, send)
@@ -241,6 +242,20 @@ class RDStation:
             raise no_answer from failure.__cause__
         self._on_call(answer, time.monotonic() - started)
         return answer
+
+    @contextmanager
+    def _connections(self, path: str) -> Iterator[requests.Session]:
+        """Yield where a call takes its connection from.
+
+        Token requests are never repeated, so each has a connection of its own: one that was kept may be dropped by the
+        peer at the moment at which the request leaves.
+        """
+        if path != EXCHANGE_PATH:
+            yield self._session
+            return
+        with _session() as fresh:
+            fresh.headers["Connection"] = "close"
+            yield fresh
 
 
 def _session() -> requests.Session:

@@ -186,6 +186,22 @@ def test_all_secrets_share_one_deadline(make: Make, monkeypatch: pytest.MonkeyPa
     assert len(server.received) <= 2
 
 
+def test_every_exchange_has_a_connection_of_its_own_whatever_the_answer_says(make: Make) -> None:
+    """RFC 9112 9.6 lets a server close after `Connection: close` without saying so itself."""
+    denied = http("401 Unauthorized", json.dumps(WRONG).encode())
+
+    def keep_open(connection: socket.socket, server: OddServer, number: int) -> None:
+        while True:
+            read_request(connection, server, number)
+            connection.sendall(denied)
+
+    with odd_server(keep_open) as server:
+        client = make(server.url, RDSTATION_CLIENT_SECRET="one,two")
+        for _ in range(2):
+            assert client.refresh("r").status == 401
+    assert len(server.received) == 4
+
+
 def test_nothing_is_sent_when_the_deadline_is_over(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rdstation, "EXCHANGE_DEADLINE_S", 0.0)
     with odd_server(say_nothing) as server:
