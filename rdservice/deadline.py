@@ -115,35 +115,30 @@ def _run(call: Callable[[], T], watch: _Watch, outcome: _Outcome[T]) -> None:
         outcome.done.set()
 
 
-def _hold(connection: HTTPConnection) -> None:
-    watch: _Watch | None = getattr(_current, "watch", None)
-    if watch is not None and connection.sock is not None:
-        watch.hold(connection.sock)
+class _Watched(HTTPConnection):
+    """What both kinds of connection do more than urllib3's: they show their socket to the watch of the call."""
 
-
-class _WatchedHTTPConnection(HTTPConnection):
     def connect(self) -> None:
         super().connect()
-        _hold(self)
+        self._show()
 
     def putrequest(self, *args: Any, **kwargs: Any) -> None:
         # A connection that was kept alive by an earlier call.
-        _hold(self)
+        self._show()
         super().putrequest(*args, **kwargs)
 
+    def _show(self) -> None:
+        watch: _Watch | None = getattr(_current, "watch", None)
+        if watch is not None and self.sock is not None:
+            watch.hold(self.sock)
 
-class _WatchedHTTPSConnection(HTTPSConnection):
-    def connect(self) -> None:
-        super().connect()
-        _hold(self)
 
-    def putrequest(self, *args: Any, **kwargs: Any) -> None:
-        _hold(self)
-        super().putrequest(*args, **kwargs)
+class _WatchedHTTPSConnection(_Watched, HTTPSConnection):
+    pass
 
 
 class _WatchedHTTPPool(HTTPConnectionPool):
-    ConnectionCls = _WatchedHTTPConnection
+    ConnectionCls = _Watched
 
 
 class _WatchedHTTPSPool(HTTPSConnectionPool):

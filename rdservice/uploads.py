@@ -118,9 +118,7 @@ def disconnect(services: Services, account_id: str) -> Disconnected:
     try:
         access_token = services.keys.decrypt("access_token", account_id, removed.access_token)
         answer = services.rdstation.revoke(access_token)
-    except (KeyMissing, ValueDamaged) as error:
-        return _not_revoked(str(error))
-    except NoAnswer as error:
+    except (KeyMissing, ValueDamaged, NoAnswer) as error:
         return _not_revoked(str(error))
     if 200 <= answer.status < 300:
         return Disconnected(revoked=True, warnings=[])

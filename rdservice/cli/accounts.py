@@ -7,8 +7,7 @@ import click
 from flask.cli import AppGroup
 
 from rdservice import uploads
-from rdservice.cli.connection import transaction
-from rdservice.errors import RdServiceError
+from rdservice.cli.connection import check, errors_in_one_line, transaction
 from rdservice.tokens import attempts, store
 from rdservice.tokens.store import AccountState
 from rdservice.web.context import services
@@ -68,12 +67,9 @@ def show(account_id: str) -> None:
 @click.argument("account_id", default=store.DEFAULT_ACCOUNT)
 def refresh(account_id: str) -> None:
     """Renew the tokens of ACCOUNT_ID now."""
-    with transaction():
-        pass  # Says what is wrong when the database cannot be used.
-    try:
+    check()
+    with errors_in_one_line():
         result = services().access_tokens.refresh_now(account_id)
-    except RdServiceError as error:
-        raise click.ClickException(error.detail) from error
     click.echo(f"{account_id}: {result}")
     if result not in ("stored", "superseded"):
         raise SystemExit(1)
@@ -83,12 +79,9 @@ def refresh(account_id: str) -> None:
 @click.argument("account_id")
 def disconnect(account_id: str) -> None:
     """Remove the tokens of ACCOUNT_ID here and revoke them at RD Station."""
-    with transaction():
-        pass  # Says what is wrong when the database cannot be used.
-    try:
+    check()
+    with errors_in_one_line():
         removed = uploads.disconnect(services(), account_id)
-    except RdServiceError as error:
-        raise click.ClickException(error.detail) from error
     click.echo(f"{account_id} is disconnected" + (" and revoked at RD Station." if removed.revoked else "."))
     for notice in removed.warnings:
         click.echo(f"Warning: {notice.text}", err=True)

@@ -21,15 +21,25 @@ def transaction() -> Iterator[Connection[Any]]:
     Leaves with status 75 (EX_TEMPFAIL) when the database cannot be reached, and with 1 when its tables are missing or
     when what was asked for is refused (RdServiceError).
     """
-    # Its attempts are told in one line below.
+    with errors_in_one_line(), database.transaction(services().pool) as conn:
+        if database.pending_migrations(conn):
+            raise click.ClickException("The database is not prepared for this version. Run 'flask release'.")
+        yield conn
+
+
+def check() -> None:
+    """Leave as `transaction` does when the database cannot be used now."""
+    with transaction():
+        return
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Leave with status 75 when the database cannot be reached inside the block, with 1 on an RdServiceError."""
+    # The pool's attempts are told in one line below.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     try:
-        with database.transaction(services().pool) as conn:
-            if database.pending_migrations(conn):
-                raise click.ClickException(
-                    "The database is not prepared for this version. Run 'flask release'."
-                )
-            yield conn
+        yield
     except database.UNAVAILABLE as error:
         click.echo(
             "Error: The database cannot be reached. Check DATABASE_URL and whether the server runs, then try again.",

@@ -1,12 +1,11 @@
 """`flask release`: brings the database to this version."""
 
-import os
-
 import click
 import psycopg
 from flask.cli import with_appcontext
 
 from rdservice import database
+from rdservice.cli.connection import errors_in_one_line
 from rdservice.tokens import adoption
 from rdservice.web.context import services
 
@@ -18,6 +17,18 @@ def release() -> None:
 
     Safe to repeat, to run twice at once and to interrupt.
     """
+    with errors_in_one_line():
+        applied, encrypted = _bring_up_to_date()
+    for migration in applied:
+        click.echo(f"Applied migration {migration.version:04d} {migration.name}.")
+    if encrypted:
+        click.echo(f"Encrypted the plain tokens of {encrypted} accounts.")
+    if not applied and not encrypted:
+        click.echo("The database is up to date.")
+
+
+def _bring_up_to_date() -> tuple[list[database.Migration], int]:
+    """Return the migrations that were applied and the number of rows that were encrypted."""
     try:
         with psycopg.connect(
             services().settings.database_url,
@@ -26,21 +37,11 @@ def release() -> None:
             connect_timeout=database.CONNECT_TIMEOUT_S,
         ) as conn:
             applied = database.migrate(conn)
-        encrypted = adoption.encrypt_plain_rows(services().pool, services().keys)
-    except database.UNAVAILABLE as error:
-        click.echo(
-            "Error: The database cannot be reached. Check DATABASE_URL and whether the server runs, then try again.",
-            err=True,
-        )
-        raise SystemExit(os.EX_TEMPFAIL) from error
+        return applied, adoption.encrypt_plain_rows(services().pool, services().keys)
+    except database.UNAVAILABLE:
+        raise
     except psycopg.Error as error:
         raise click.ClickException(
             f"The database refused what this version needs, and nothing was changed: {error.diag.message_primary}."
             " If other tables or views use an older rdstation_tokens, drop them first, then repeat."
         ) from error
-    for migration in applied:
-        click.echo(f"Applied migration {migration.version:04d} {migration.name}.")
-    if encrypted:
-        click.echo(f"Encrypted the plain tokens of {encrypted} accounts.")
-    if not applied and not encrypted:
-        click.echo("The database is up to date.")

@@ -25,14 +25,13 @@ SELECT account_id, access_token, issued_at, expires_at, status, connection_id, a
        COALESCE(leased_until > rd_now(), false) AS leased
   FROM rdstation_tokens WHERE account_id = %(account_id)s
 """
-LOCK_PAIR = """
-SELECT access_token, refresh_token, status, name, connection_id
+LOCK_PREVIOUS = """
+SELECT access_token, name, connection_id
   FROM rdstation_tokens WHERE account_id = %(account_id)s
    FOR UPDATE
 """
 READ_PAIR = """
-SELECT access_token, refresh_token, status, name, connection_id
-  FROM rdstation_tokens WHERE account_id = %(account_id)s
+SELECT access_token, refresh_token FROM rdstation_tokens WHERE account_id = %(account_id)s
 """
 # The uploaded refresh token is unproven until it has worked once: what it replaces is kept until then. A pair that was
 # itself never proven does not displace the kept one.
@@ -213,7 +212,7 @@ def authorize(
     """
     values: dict[str, Any] = {"account_id": account_id}
     with conn.cursor(row_factory=dict_row) as cur:
-        before = cur.execute(LOCK_PAIR, values).fetchone()
+        before = cur.execute(LOCK_PREVIOUS, values).fetchone()
         clock = cur.execute("SELECT rd_now() AS now").fetchone()
     if clock is None:
         raise RuntimeError("SELECT without FROM returned no row")
