@@ -31,7 +31,7 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     """Processor time that these processes have used together, in user and system mode."""
     ticks = 0
     for pid in pids:
-        fields = _stat(pid)
+        fields = stat_fields(pid)
         ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
 
@@ -53,11 +53,11 @@ def _parents() -> Iterable[tuple[int, int]]:
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
             try:
-                yield int(folder.name), int(_stat(int(folder.name))[1])
+                yield int(folder.name), int(stat_fields(int(folder.name))[1])
             except (FileNotFoundError, ProcessLookupError):
                 continue
 
 
-def _stat(pid: int) -> list[str]:
-    """The fields from `state` on; the name before them may hold spaces and parentheses."""
+def stat_fields(pid: int) -> list[str]:
+    """The fields of proc(5) from `state` on; the name before them may hold spaces and parentheses."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

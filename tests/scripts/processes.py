@@ -4,14 +4,12 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from scripts.benchmarks.processes import stat_fields, tree
+
 
 def descendants(pid: int) -> set[int]:
     """The process ids of all children of `pid`, their children, and so on."""
-    parents = dict(_parents())
-    found = {pid}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found - {pid}
+    return tree(pid) - {pid}
 
 
 def command_line(pid: int) -> str:
@@ -34,20 +32,6 @@ def wait_until_gone(pids: Iterable[int], *, seconds: float) -> set[int]:
 
 def _runs(pid: int) -> bool:
     try:
-        return _stat(pid)[0] not in ("Z", "X")
+        return stat_fields(pid)[0] not in ("Z", "X")
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def _parents() -> Iterable[tuple[int, int]]:
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            try:
-                yield int(folder.name), int(_stat(int(folder.name))[1])
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-
-
-def _stat(pid: int) -> list[str]:
-    """The fields of proc(5) from `state` on; the name before them may hold spaces and parentheses."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
