@@ -2,9 +2,8 @@
 
 import math
 import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from http import HTTPStatus
 from typing import NoReturn
@@ -34,12 +33,19 @@ REFRESH_THREADS = 8
 class AccessTokens:
     """Gives out access tokens and refreshes them on demand. Safe to use from many threads."""
 
-    def __init__(self, settings: Settings, memory: TokenMemory, refresher: Refresher) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        memory: TokenMemory,
+        refresher: Refresher,
+        *,
+        executor: Executor | None = None,
+    ) -> None:
         self._settings = settings
         self._memory = memory
         self._refresher = refresher
         # Refreshes run here and not in the caller's thread: the caller may give up, the refresh may not.
-        self._executor = ThreadPoolExecutor(REFRESH_THREADS, thread_name_prefix="refresh")
+        self._executor = executor or ThreadPoolExecutor(REFRESH_THREADS, thread_name_prefix="refresh")
         self._lock = threading.Lock()
         self._under_way: dict[str, Future[None]] = {}
 
@@ -53,10 +59,10 @@ class AccessTokens:
         A token that lives never waits for RD Station. Raises NotConnected, ReauthorizationRequired, InvalidField
         (`min_ttl_s` above half the lifetime), RdStationUnavailable, CredentialsRefused or TokenUnreadable.
         """
-        give_up_at = time.monotonic() + WAIT_S
+        give_up_at = self._refresher.monotonic() + WAIT_S
         token = self.stored(account_id)
         while token.life_left_s < self._needed_s(token, min_ttl_s):
-            self._wait_for(self._join_refresh(token), give_up_at - time.monotonic())
+            self._wait_for(self._join_refresh(token), give_up_at - self._refresher.monotonic())
             seen, token = token, self._read(account_id)
             if _same_answer(seen, token):
                 self._raise_why_not(token)
@@ -91,7 +97,7 @@ class AccessTokens:
         TokenUnreadable.
         """
         seen = self._read(account_id)
-        give_up_at = time.monotonic() + WAIT_S
+        give_up_at = self._refresher.monotonic() + WAIT_S
         waited = False
         while True:
             claim = self._claim_seen(seen, "operator")
@@ -106,7 +112,7 @@ class AccessTokens:
             elif not waited:
                 self._refresher.metrics.token_refresh("waited")
                 waited = True
-            if time.monotonic() > give_up_at or self._refresher.must_end.wait(POLL_S):
+            if self._refresher.monotonic() > give_up_at or self._refresher.must_end.wait(POLL_S):
                 raise _slow()
 
     def _run(self, claim: Claim) -> Result:
@@ -192,9 +198,9 @@ class AccessTokens:
     def _refresh_seen(self, seen: StoredToken, reason: SeenReason) -> None:
         """Refresh what was seen, or wait until another process has, or until it is known that nobody will."""
         try:
-            give_up_at = time.monotonic() + WAIT_S
+            give_up_at = self._refresher.monotonic() + WAIT_S
             waited = idle = False
-            while time.monotonic() < give_up_at:
+            while self._refresher.monotonic() < give_up_at:
                 claim = self._claim_seen(seen, reason)
                 if claim is not None:
                     self._refresher.renew(claim)
@@ -223,6 +229,7 @@ class AccessTokens:
                 seen.account_id,
                 authorization_id=seen.authorization_id,
                 stored_claim=seen.stored_claim,
+                started=self._refresher.monotonic(),
                 fingerprint=self._refresher.fingerprint,
                 claimed_by=self._refresher.claimed_by,
                 reason=reason,

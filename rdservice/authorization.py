@@ -6,7 +6,6 @@ Owns `rdstation_oauth_states`.
 import hashlib
 import logging
 import secrets
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -91,7 +90,7 @@ def complete(services: Services, *, operator_id: str, callback: Mapping[str, str
     code = callback.get("code", "")
     if not code:
         raise errors.InvalidState("RD Station came back without a code. Start the connection again.")
-    started = time.monotonic()
+    started = services.refresher.monotonic()
     pair = _exchange(services, code)
 
     def put(conn: psycopg.Connection[Any]) -> store.Authorized:
@@ -104,13 +103,17 @@ def complete(services: Services, *, operator_id: str, callback: Mapping[str, str
             refresh_token=pair.refresh_token,
             expires_in_s=pair.expires_in_s,
             # The database may have kept it waiting.
-            age_s=time.monotonic() - started,
+            age_s=services.refresher.monotonic() - started,
             verified=True,
             proven=True,
         )
 
     authorized = database.write_for_sure(
-        services.pool, put, give_up=services.refresher.must_end, patience_s=STORE_PATIENCE_S
+        services.pool,
+        put,
+        give_up=services.refresher.must_end,
+        patience_s=STORE_PATIENCE_S,
+        monotonic=services.refresher.monotonic,
     )
     services.memory.forget(account_id)
     return _introduce(services, account_id, pair.access_token, authorized)

@@ -84,6 +84,7 @@ def write_for_sure(
     *,
     give_up: threading.Event,
     patience_s: float = math.inf,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> T:
     """Run `change` in a transaction, again and again until it succeeds, and return its result.
 
@@ -91,13 +92,13 @@ def write_for_sure(
     although an earlier commit of it went through unseen. Raises the database's last error when `give_up` is set or
     `patience_s` seconds are over.
     """
-    started, pause_s = time.monotonic(), FIRST_WRITE_PAUSE_S
+    started, pause_s = monotonic(), FIRST_WRITE_PAUSE_S
     while True:
         try:
             with transaction(pool) as conn:
                 return change(conn)
         except (psycopg.Error, PoolTimeout) as error:
-            if time.monotonic() - started > patience_s or give_up.wait(pause_s):
+            if monotonic() - started > patience_s or give_up.wait(pause_s):
                 raise
             log.warning("the database did not take a write (%s): trying again", type(error).__name__)
             pause_s = min(pause_s * 2, LONGEST_WRITE_PAUSE_S)

@@ -10,10 +10,10 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import certifi
-from requests.adapters import HTTPAdapter
+from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -80,6 +80,16 @@ class _Outcome(Generic[T]):
         self.done = threading.Event()
         self.value: T | None = None
         self.error: BaseException | None = None
+
+
+class Transport(Protocol):
+    """How calls leave this process, and how each of them is bounded."""
+
+    def adapter(self) -> BaseAdapter:
+        """Return what sends the requests of a `requests` session."""
+
+    def bounded(self, seconds: float, call: Callable[[], T]) -> T:
+        """Run `call`, which sends through an `adapter`, and return its result within `seconds`; raise CallFailed."""
 
 
 _current = threading.local()
@@ -177,3 +187,13 @@ class WatchedAdapter(HTTPAdapter):
         # True is what the context above does anyway; a path comes from REQUESTS_CA_BUNDLE.
         if verify is not True:
             super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]
+
+
+class WatchedTransport:
+    """The transport of a real process."""
+
+    def adapter(self) -> BaseAdapter:
+        return WatchedAdapter(pool_maxsize=32)
+
+    def bounded(self, seconds: float, call: Callable[[], T]) -> T:
+        return bounded(seconds, call)

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 import requests
 from requests.auth import AuthBase
 
-from rdservice.deadline import CallFailed, DeadlineExceeded, WatchedAdapter, bounded
+from rdservice.deadline import CallFailed, DeadlineExceeded, Transport, WatchedTransport
 from rdservice.settings import Settings
 
 EXCHANGE_PATH = "/auth/token"
@@ -123,11 +123,15 @@ class RDStation:
         settings: Settings,
         *,
         on_call: Callable[[Answer | NoAnswer, float], None] = lambda _outcome, _seconds: None,
+        transport: Transport | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`on_call` is told what came of each call that was tried, and its duration in seconds."""
         self._settings = settings
         self._on_call = on_call
-        self._session = _session()
+        self._transport = transport or WatchedTransport()
+        self._monotonic = monotonic
+        self._session = _session(self._transport)
 
     def close(self) -> None:
         self._session.close()
@@ -191,11 +195,11 @@ class RDStation:
 
     def _token_request(self, operation: str, grant: dict[str, str]) -> Answer:
         """Send `grant` with each client secret in turn until one is accepted, all within one deadline."""
-        ends = time.monotonic() + EXCHANGE_DEADLINE_S
+        ends = self._monotonic() + EXCHANGE_DEADLINE_S
         for secret in self._settings.client_secrets:
             body = {"client_id": self._settings.client_id, "client_secret": secret, **grant}
             answer = self._call(
-                operation, "POST", EXCHANGE_PATH, json_body=body, deadline_s=ends - time.monotonic()
+                operation, "POST", EXCHANGE_PATH, json_body=body, deadline_s=ends - self._monotonic()
             )
             if not is_access_denied(answer):
                 break
@@ -231,16 +235,16 @@ class RDStation:
 
         if deadline_s <= 0:
             raise NoAnswer(operation, "timeout", sent=False)
-        started = time.monotonic()
+        started = self._monotonic()
         try:
-            answer = bounded(deadline_s, send)
+            answer = self._transport.bounded(deadline_s, send)
         except CallFailed as failure:
             no_answer = _no_answer(operation, failure)
             if no_answer is None:
                 raise
-            self._on_call(no_answer, time.monotonic() - started)
+            self._on_call(no_answer, self._monotonic() - started)
             raise no_answer from failure.__cause__
-        self._on_call(answer, time.monotonic() - started)
+        self._on_call(answer, self._monotonic() - started)
         return answer
 
     @contextmanager
@@ -253,16 +257,16 @@ class RDStation:
         if path != EXCHANGE_PATH:
             yield self._session
             return
-        with _session() as fresh:
+        with _session(self._transport) as fresh:
             fresh.headers["Connection"] = "close"
             yield fresh
 
 
-def _session() -> requests.Session:
+def _session(transport: Transport) -> requests.Session:
     session = _Session()
     session.headers.update({"Accept": "application/json", "User-Agent": "rdservice"})
     for scheme in ("http://", "https://"):
-        session.mount(scheme, WatchedAdapter(pool_maxsize=32))
+        session.mount(scheme, transport.adapter())
     return session
 
 

@@ -54,6 +54,8 @@ class Refresher:
     rdstation: RDStation
     fingerprint: str
     must_end: threading.Event
+    monotonic: Callable[[], float] = time.monotonic
+    """Seconds of a clock that is never set."""
     claimed_by: str = f"{socket.gethostname()}:{os.getpid()}"
 
     def renew(self, claim: Claim) -> Result:
@@ -80,9 +82,9 @@ class Refresher:
         if not self._may_send(claim):
             self._give_back(claim, None)
             return Result.SUPERSEDED
-        started = time.monotonic()
+        started = self.monotonic()
         answer = self._exchange(refresh_token)
-        duration_s = time.monotonic() - started
+        duration_s = self.monotonic() - started
         result = self._write(lambda conn: self._settle(conn, claim, answer, duration_s))
         _log_result(claim, answer, result)
         return result
@@ -91,7 +93,7 @@ class Refresher:
         """Return whether the lease outlasts the exchange and the row is still ours: asked last before sending."""
         with database.transaction(self.pool) as conn:
             held = claims.holds(conn, claim)
-        return held and claim.lease_left_s() >= EXCHANGE_DEADLINE_S + COMMIT_ALLOWANCE_S
+        return held and claim.lease_left_s(self.monotonic()) >= EXCHANGE_DEADLINE_S + COMMIT_ALLOWANCE_S
 
     def _exchange(self, refresh_token: str) -> TokenAnswer:
         try:

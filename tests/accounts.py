@@ -48,7 +48,11 @@ def claim_due(services: Services, *, slots: int = 10) -> list[Claim]:
     """Claim what is due, as the worker does."""
     with database.transaction(services.pool) as conn:
         return claims.claim_due(
-            conn, fingerprint=services.refresher.fingerprint, slots=slots, claimed_by="test"
+            conn,
+            started=services.refresher.monotonic(),
+            fingerprint=services.refresher.fingerprint,
+            slots=slots,
+            claimed_by="test",
         )
 
 

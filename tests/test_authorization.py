@@ -1,5 +1,6 @@
 """Connecting an account in a browser: the state, the code, and everything that can go wrong in between."""
 
+import dataclasses
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -235,13 +236,13 @@ class FakeTime:
 
 
 def test_the_life_of_a_token_counts_from_before_its_exchange(
-    services: Services, operator_id: str, conn: Conn, requests_mock: Mocker, monkeypatch: pytest.MonkeyPatch
+    services: Services, operator_id: str, conn: Conn, requests_mock: Mocker
 ) -> None:
     requests_mock.post(f"{API}/auth/token", json=PAIR)
     requests_mock.get(f"{API}/marketing/account_info", json={"name": "Acme"})
-    monkeypatch.setattr(authorization, "time", FakeTime(100.0, 112.0))
-    complete(services, operator_id, state=begin(services, operator_id), code="the-code")
-    monkeypatch.undo()
+    refresher = dataclasses.replace(services.refresher, monotonic=FakeTime(100.0, 112.0).monotonic)
+    timed = dataclasses.replace(services, refresher=refresher)
+    complete(timed, operator_id, state=begin(services, operator_id), code="the-code")
     left = (row(conn)["expires_at"] - row(conn)["now"]).total_seconds()
     assert 86_400 - 20 < left <= 86_400 - 12
 

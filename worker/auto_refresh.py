@@ -1,8 +1,7 @@
 """The loop that keeps every account's token fresh."""
 
 import logging
-import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import psycopg
 from psycopg_pool import PoolTimeout
@@ -25,14 +24,17 @@ SHORTEST_PAUSE_S = 0.05
 BEAT_EVERY_S = 10.0
 
 
-def auto_refresh_tokens(refresher: Refresher, bell: Bell, *, concurrency: int = CONCURRENCY) -> None:
+def auto_refresh_tokens(
+    refresher: Refresher, bell: Bell, *, concurrency: int = CONCURRENCY, executor: Executor | None = None
+) -> None:
     """Renew due tokens until the bell is stopped; then start nothing new and return when what is in flight has ended.
 
-    Never claims more accounts than it can begin to renew at once. A database that is down makes it wait and go on.
+    `executor` runs the renewals, `concurrency` at once; None: threads made for it. It is shut down at the end. Never
+    claims more accounts than it can begin to renew at once. A database that is down makes it wait and go on.
     Raises KeyMissing when a stored token needs an encryption key that this process lacks.
     """
-    with ThreadPoolExecutor(concurrency, thread_name_prefix="refresh") as executor:
-        loop = _Loop(refresher, bell, executor, concurrency)
+    with executor or ThreadPoolExecutor(concurrency, thread_name_prefix="refresh") as threads:
+        loop = _Loop(refresher, bell, threads, concurrency)
         while not bell.stopped:
             bell.wait(loop.step())
         log.info("stopping: %d refreshes are in flight", loop.in_flight)
@@ -41,9 +43,7 @@ def auto_refresh_tokens(refresher: Refresher, bell: Bell, *, concurrency: int = 
 class _Loop:
     """One step looks once at what is due; `step` returns how long nothing needs doing, in seconds."""
 
-    def __init__(
-        self, refresher: Refresher, bell: Bell, executor: ThreadPoolExecutor, concurrency: int
-    ) -> None:
+    def __init__(self, refresher: Refresher, bell: Bell, executor: Executor, concurrency: int) -> None:
         self._refresher = refresher
         self._bell = bell
         self._executor = executor
@@ -72,7 +72,7 @@ class _Loop:
         return pause_s
 
     def _beat(self) -> None:
-        now = time.monotonic()
+        now = self._refresher.monotonic()
         if self._beaten_at is not None and now - self._beaten_at < BEAT_EVERY_S:
             return
         with database.transaction(self._refresher.pool) as conn:
@@ -90,6 +90,7 @@ class _Loop:
         with database.transaction(self._refresher.pool) as conn:
             claimed = claims.claim_due(
                 conn,
+                started=self._refresher.monotonic(),
                 fingerprint=self._refresher.fingerprint,
                 slots=free,
                 claimed_by=self._refresher.claimed_by,

@@ -4,7 +4,6 @@ A lease decides who may start an exchange. It does not decide who may store: who
 unless a newer answer or a newer authorization is there (`authorization_id`, `stored_claim`).
 """
 
-import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -34,7 +33,6 @@ BACKOFF_LEAST_S = 1
 """No back-off is shorter, or a token of a few seconds would be tried without pause."""
 
 SeenReason = Literal["early", "operator", "rejected"]
-Reason = Literal["due"] | SeenReason
 
 PICKS: dict[SeenReason, str] = {
     "early": claim_sql.PICK_SEEN,
@@ -55,7 +53,7 @@ class Claim:
     holder: UUID
     claimed_at: datetime
     started: float
-    """Monotonic clock of this process, from before the claim."""
+    """The claiming process's monotonic clock, in seconds, from before the claim."""
 
     @property
     def key(self) -> dict[str, object]:
@@ -68,9 +66,9 @@ class Claim:
             "stored_claim": self.stored_claim,
         }
 
-    def lease_left_s(self) -> float:
-        """Return the seconds for which nobody else can claim the account, by a clock that is never set."""
-        return LEASE_S - (time.monotonic() - self.started)
+    def lease_left_s(self, now: float) -> float:
+        """Return the seconds for which nobody else can claim the account. `now`: the clock of `started`, never set."""
+        return LEASE_S - (now - self.started)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +81,12 @@ class Refusal:
     error: str
 
 
-def claim_due(conn: psycopg.Connection[Any], *, fingerprint: str, slots: int, claimed_by: str) -> list[Claim]:
-    """Claim up to `slots` accounts whose renewal is due, those due longest first."""
-    return _claim(conn, fingerprint, claimed_by, "due", claim_sql.PICK_DUE, {"slots": slots})
+def claim_due(
+    conn: psycopg.Connection[Any], *, started: float, fingerprint: str, slots: int, claimed_by: str
+) -> list[Claim]:
+    """Claim up to `slots` accounts whose renewal is due, those due longest first. `started`: see Claim."""
+    values = {"slots": slots, "reason": "due", "claimed_by": claimed_by}
+    return _claim(conn, started, fingerprint, claim_sql.PICK_DUE, values)
 
 
 def claim_seen(
@@ -94,6 +95,7 @@ def claim_seen(
     *,
     authorization_id: UUID,
     stored_claim: int,
+    started: float,
     fingerprint: str,
     claimed_by: str,
     reason: SeenReason,
@@ -104,35 +106,33 @@ def claim_seen(
     who asked, whatever the account's status.
     """
     seen = {"account_id": account_id, "authorization_id": authorization_id, "stored_claim": stored_claim}
-    claimed = _claim(conn, fingerprint, claimed_by, reason, PICKS[reason], seen)
+    values = {**seen, "reason": reason, "claimed_by": claimed_by}
+    claimed = _claim(conn, started, fingerprint, PICKS[reason], values)
     return claimed[0] if claimed else None
 
 
 def _claim(
-    conn: psycopg.Connection[Any],
-    fingerprint: str,
-    claimed_by: str,
-    reason: Reason,
-    pick: str,
-    values: dict[str, Any],
+    conn: psycopg.Connection[Any], started: float, fingerprint: str, pick: str, values: dict[str, Any]
 ) -> list[Claim]:
-    values = {**values, "lease_s": LEASE_S, "reason": reason, "claimed_by": claimed_by}
     if credentials.closed_for(conn, fingerprint) is None:
-        return _run_claim(conn, pick, values)
+        return _run_claim(conn, started, pick, values)
     # A probe is worth one account. It is given back when there is none to probe with.
     claimed: list[Claim] = []
     with conn.transaction():
         if credentials.take_probe(conn, fingerprint):
-            claimed = _run_claim(conn, pick, {**values, "slots": 1})
+            claimed = _run_claim(conn, started, pick, {**values, "slots": 1})
         if not claimed:
             raise psycopg.Rollback
     return claimed
 
 
-def _run_claim(conn: psycopg.Connection[Any], pick: str, values: dict[str, Any]) -> list[Claim]:
-    started = time.monotonic()
+def _run_claim(
+    conn: psycopg.Connection[Any], started: float, pick: str, values: dict[str, Any]
+) -> list[Claim]:
     with conn.cursor(row_factory=dict_row) as cur:
-        rows = cur.execute(claim_sql.CLAIM.format(pick=pick).encode(), values).fetchall()
+        rows = cur.execute(
+            claim_sql.CLAIM.format(pick=pick).encode(), {**values, "lease_s": LEASE_S}
+        ).fetchall()
     return [Claim(started=started, **row) for row in rows]
 
 

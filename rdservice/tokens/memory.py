@@ -9,6 +9,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,17 +35,24 @@ class _Known:
     asked_at: float
     asking: threading.Lock = field(default_factory=threading.Lock)
 
-    def fresh_token(self) -> StoredToken | None:
-        age_s = time.monotonic() - self.asked_at
+    def fresh_token(self, now: float) -> StoredToken | None:
+        age_s = now - self.asked_at
         return _aged(self.token, age_s) if age_s < REMEMBER_S else None
 
 
 class TokenMemory:
     """Reads rows through a small memory. Safe to use from many threads."""
 
-    def __init__(self, pool: ConnectionPool[psycopg.Connection[Any]], keys: KeyRing) -> None:
+    def __init__(
+        self,
+        pool: ConnectionPool[psycopg.Connection[Any]],
+        keys: KeyRing,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._pool = pool
         self._keys = keys
+        self._monotonic = monotonic
         self._lock = threading.Lock()
         self._known: OrderedDict[str, _Known] = OrderedDict()
 
@@ -57,19 +65,19 @@ class TokenMemory:
         known = self._known.get(account_id)
         if known is None:
             return self.read(account_id)
-        token = known.fresh_token()
+        token = known.fresh_token(self._monotonic())
         if token is not None:
             return token
         held = known.asking.acquire(timeout=WAIT_S)
         try:
-            return known.fresh_token() or self.read(account_id)
+            return known.fresh_token(self._monotonic()) or self.read(account_id)
         finally:
             if held:
                 known.asking.release()
 
     def read(self, account_id: str) -> StoredToken | None:
         """Return the token from the database, and remember it."""
-        asked_at = time.monotonic()
+        asked_at = self._monotonic()
         with database.transaction(self._pool) as conn:
             token = store.read_token(conn, self._keys, account_id)
         with self._lock:
@@ -77,7 +85,7 @@ class TokenMemory:
                 self._known.pop(account_id, None)
                 return None
             self._remember(token, asked_at)
-        return _aged(token, time.monotonic() - asked_at)
+        return _aged(token, self._monotonic() - asked_at)
 
     def _remember(self, token: StoredToken, asked_at: float) -> None:
         known = self._known.get(token.account_id)

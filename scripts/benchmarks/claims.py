@@ -52,7 +52,9 @@ class Table:
         """Claim as the worker does, transaction and commit included; return the milliseconds."""
         started = time.perf_counter()
         with database.transaction(self._pool) as conn:
-            claimed = claims.claim_due(conn, fingerprint="bench", slots=CONCURRENCY, claimed_by="bench")
+            claimed = claims.claim_due(
+                conn, started=time.monotonic(), fingerprint="bench", slots=CONCURRENCY, claimed_by="bench"
+            )
         took = time.perf_counter() - started
         if len(claimed) != expected:
             raise BenchError(f"a claim brought {len(claimed)} accounts instead of {expected}")

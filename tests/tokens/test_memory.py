@@ -28,9 +28,9 @@ class FakeTime:
 
 
 @pytest.fixture
-def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
+def time(services: Services, monkeypatch: pytest.MonkeyPatch) -> FakeTime:
     fake = FakeTime()
-    monkeypatch.setattr(memory_module, "time", fake)
+    monkeypatch.setattr(services.memory, "_monotonic", fake.monotonic)
     return fake
 
 
