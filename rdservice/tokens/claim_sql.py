@@ -39,7 +39,7 @@ claimed AS (
            attempted_at = rd_now()
       FROM picked WHERE t.account_id = picked.account_id
     RETURNING t.account_id, t.refresh_token, t.authorization_id, t.stored_claim, t.holder, t.refresh_after),
-numbered AS (SELECT nextval('rdstation_claims') AS claim_no, claimed.* FROM claimed ORDER BY refresh_after),
+numbered AS (SELECT rd_next_claim(stored_claim) AS claim_no, claimed.* FROM claimed ORDER BY refresh_after),
 attempt AS (
     INSERT INTO rdstation_refresh_attempts (claim_no, account_id, authorization_id, reason, claimed_by, started_at)
     SELECT claim_no, account_id, authorization_id, %(reason)s, %(claimed_by)s, rd_now() FROM numbered)

@@ -192,6 +192,39 @@ def test_an_older_answer_never_replaces_a_newer_one(services: Services, conn: Co
     assert stored_pair(services, conn)[0] == "newest"
 
 
+def test_an_answer_counts_although_the_sequence_was_restored_lower_than_an_answer_that_came_late(
+    services: Services, conn: Conn, clock: Clock
+) -> None:
+    """A process that lived through the restore had a claim that the backup does not know, and stored its answer."""
+    connect_account(services)
+    conn.execute("SELECT setval('rdstation_claims', 1000)")
+    assert store_answer(services, claim_one(services), "late")
+    conn.execute("DELETE FROM rdstation_refresh_attempts")
+    conn.execute("SELECT setval('rdstation_claims', 990)")
+
+    conn.execute("UPDATE rdstation_tokens SET refresh_after = rd_now()")
+    first = claim_one(services)
+    clock.advance(claims.LEASE_S + 1)
+    second = claim_one(services)
+    assert first.stored_claim < first.claim_no < second.claim_no
+    assert store_answer(services, first, "newer")
+    assert store_answer(services, second, "newest")
+    assert stored_pair(services, conn)[0] == "newest"
+
+
+def test_claims_go_on_when_the_sequence_was_not_restored_with_the_attempts(
+    services: Services, conn: Conn
+) -> None:
+    for account_id in ("a", "b", "c"):
+        connect_account(services, account_id=account_id)
+    known = max(claim.claim_no for claim in claim_due(services))
+    conn.execute("SELECT setval('rdstation_claims', 1, false)")
+
+    for account_id in ("d", "e"):
+        connect_account(services, account_id=account_id)
+    assert [claim.claim_no for claim in claim_due(services)] == [known + 1, known + 2]
+
+
 def test_the_same_answer_again_after_an_unsure_commit_changes_nothing(services: Services, conn: Conn) -> None:
     connect_account(services)
     claim = claim_one(services)
