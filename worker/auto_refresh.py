@@ -59,7 +59,6 @@ class _Loop:
     def step(self) -> float:
         self._reap()
         try:
-            self._beat()
             pause_s = self._claim_and_start()
         except (psycopg.Error, PoolTimeout) as error:
             if not self._database_down:
@@ -69,19 +68,25 @@ class _Loop:
         if self._database_down:
             log.info("the database is back")
             self._database_down = False
+        self._beat()
         return pause_s
 
     def _beat(self) -> None:
+        """Say that this worker lives, and tidy up: every ten seconds, and never at the cost of a renewal."""
         now = self._refresher.monotonic()
         if self._beaten_at is not None and now - self._beaten_at < BEAT_EVERY_S:
             return
-        with database.transaction(self._refresher.pool) as conn:
-            workers.beat(conn, self._refresher.claimed_by)
-            attempts.prune(conn)
-            cache_table.prune(conn)
-            rate_budget.prune(conn)
-            metric_totals.remember_hour(conn)
         self._beaten_at = now
+        try:
+            with database.transaction(self._refresher.pool) as conn:
+                workers.beat(conn, self._refresher.claimed_by)
+            with database.transaction(self._refresher.pool) as conn:
+                attempts.prune(conn)
+                cache_table.prune(conn)
+                rate_budget.prune(conn)
+                metric_totals.remember_hour(conn)
+        except (psycopg.Error, PoolTimeout) as error:
+            log.warning("tidying up failed (%s); renewals go on", type(error).__name__)
 
     def _claim_and_start(self) -> float:
         free = self._concurrency - len(self._running)

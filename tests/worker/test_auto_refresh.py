@@ -178,6 +178,21 @@ def test_the_heartbeat_tells_of_a_living_worker(connected: Services, conn: Conn)
     assert age_s < 30
 
 
+def test_a_locked_table_of_the_cache_holds_up_neither_renewals_nor_the_heartbeat(
+    connected: Services, sandbox: SandboxProcess, conn: Conn, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    connect_account(connected, sandbox)
+    with psycopg.connect(database_url) as other:
+        other.execute("LOCK TABLE rdstation_cache IN ACCESS EXCLUSIVE MODE")
+        with running(connected):
+            wait_until(lambda: renewed(conn) == 1)
+            wait_until(lambda: workers.seconds_since_last_beat(conn) is not None)
+            wait_until(lambda: "tidying up failed (LockNotAvailable)" in caplog.text)
+            connect_account(connected, sandbox, "another")
+            wait_until(lambda: renewed(conn) == 2)
+        other.rollback()
+
+
 def test_an_idle_loop_sleeps(connected: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[float] = []
     really_claim = claims.claim_due
