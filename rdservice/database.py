@@ -15,6 +15,7 @@ from importlib import resources
 from typing import Any, NamedTuple, TypeVar
 
 import psycopg
+import psycopg.errors
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 log = logging.getLogger(__name__)
@@ -25,8 +26,16 @@ CONNECT_TIMEOUT_S = 5
 POOL_TIMEOUT_S = 5.0
 FIRST_WRITE_PAUSE_S = 0.1
 LONGEST_WRITE_PAUSE_S = 1.0
-UNAVAILABLE = (psycopg.OperationalError, PoolTimeout)
-"""What a database that is down, restarting or overloaded raises."""
+UNAVAILABLE = (
+    psycopg.OperationalError,
+    PoolTimeout,
+    # psycopg counts the SQLSTATE class 25 as mistakes of the program. A standby, or a server that protects a full disk,
+    # takes no writes; and a process that stood still finds its transaction ended by the server.
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.TransactionTimeout,
+)
+"""What a database that is down, restarting, overloaded, full or read-only raises."""
 
 # One round trip: the time-outs ride on the BEGIN. SET LOCAL, because a session's setting would stay on PgBouncer's
 # server connection.
@@ -71,7 +80,7 @@ def create_pool(url: str, *, max_size: int, name: str) -> ConnectionPool[psycopg
 def transaction(pool: ConnectionPool[psycopg.Connection[Any]]) -> Iterator[psycopg.Connection[Any]]:
     """Yield a connection inside a transaction that commits at the end, and rolls back on an exception.
 
-    Raises psycopg.OperationalError or PoolTimeout (`UNAVAILABLE`) when the database cannot be reached.
+    Raises one of `UNAVAILABLE` when the database cannot be reached or takes no writes.
     """
     with pool.connection() as conn:
         conn.execute(BEGIN)

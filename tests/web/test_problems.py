@@ -2,6 +2,7 @@
 
 import logging
 import re
+import selectors
 from collections.abc import Callable, Iterator
 
 import psycopg
@@ -49,6 +50,25 @@ def failing_views() -> Blueprint:
     def unexpectedly() -> str:
         password = SECRET
         raise LookupError(f"nobody thought of {len(password)}")
+
+    @bp.get("/fail/read-only")
+    @guard.public
+    def on_a_server_that_takes_no_writes() -> str:
+        with services_of_app().pool.connection() as conn, conn.transaction():
+            conn.execute("SET TRANSACTION READ ONLY")
+            conn.execute("DELETE FROM rdstation_workers")
+        return ""
+
+    @bp.get("/fail/stood-still")
+    @guard.public
+    def after_standing_still() -> str:
+        with services_of_app().pool.connection() as conn, conn.transaction():
+            conn.execute("SET LOCAL idle_in_transaction_session_timeout = '50ms'")
+            watched = selectors.DefaultSelector()
+            watched.register(conn.fileno(), selectors.EVENT_READ)
+            assert watched.select(20), "the server ends the session"
+            conn.execute("SELECT 1")
+        return ""
 
     @bp.get("/fail/data")
     @guard.public
@@ -224,6 +244,14 @@ def test_without_a_database_the_answer_is_503_and_names_no_server(
     page = browser.get("/")
     assert (page.status_code, page.mimetype) == (503, "text/html")
     assert "Database unavailable" in page.text
+
+
+@pytest.mark.parametrize("path", ["/fail/read-only", "/fail/stood-still"])
+def test_a_database_that_takes_no_writes_or_ended_a_session_answers_503(program: Browser, path: str) -> None:
+    answer = program.get(path)
+    assert answer.json is not None
+    assert (answer.status_code, answer.json["code"]) == (503, "database_unavailable")
+    assert answer.headers["Retry-After"] == "5"
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,11 @@ def test_the_heartbeat_tells_of_a_living_worker(connected: Services, conn: Conn)
 
 
 def test_a_locked_table_of_the_cache_holds_up_neither_renewals_nor_the_heartbeat(
-    connected: Services, sandbox: SandboxProcess, conn: Conn, database_url: str, caplog: pytest.LogCaptureFixture
+    connected: Services,
+    sandbox: SandboxProcess,
+    conn: Conn,
+    database_url: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     connect_account(connected, sandbox)
     with psycopg.connect(database_url) as other:
