@@ -87,6 +87,18 @@ def transaction(pool: ConnectionPool[psycopg.Connection[Any]]) -> Iterator[psyco
         yield conn
 
 
+def write_if_possible(conn: psycopg.Connection[Any], query: str, values: dict[str, Any]) -> None:
+    """Run a statement whose loss does no harm, in a transaction that goes on without it.
+
+    A database with a full disk, or a standby, still answers what it is asked.
+    """
+    try:
+        with conn.transaction():
+            conn.execute(query.encode(), values)
+    except UNAVAILABLE as error:
+        log.warning("the database did not take a note (%s)", type(error).__name__)
+
+
 def write_for_sure(
     pool: ConnectionPool[psycopg.Connection[Any]],
     change: Callable[[psycopg.Connection[Any]], T],

@@ -3,6 +3,7 @@
 from typing import Any
 
 import psycopg
+import requests
 
 from rdservice import database
 from rdservice.services import Services
@@ -91,3 +92,17 @@ def attempts_of(
         "SELECT outcome, error FROM rdstation_refresh_attempts WHERE account_id = %s ORDER BY claim_no",
         [account_id],
     ).fetchall()
+
+
+def assert_sandbox_accepts(sandbox: SandboxProcess, access_token: str, refresh_token: str) -> None:
+    """Use both tokens; afterwards, where refresh tokens rotate, the refresh token is spent."""
+    headers = {"Authorization": f"Bearer {access_token}"}
+    assert (
+        requests.get(f"{sandbox.url}/marketing/account_info", headers=headers, timeout=10).status_code == 200
+    )
+    body = {
+        "client_id": sandbox.client_id,
+        "client_secret": sandbox.client_secret,
+        "refresh_token": refresh_token,
+    }
+    assert requests.post(f"{sandbox.url}/auth/token", json=body, timeout=10).status_code == 200

@@ -18,6 +18,7 @@ from typing import Any
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from rdservice import database
 from rdservice.errors import InvalidField
 
 SCOPES = {
@@ -127,7 +128,7 @@ def find(conn: Connection[Any], text: str) -> ApiKey | None:
     if not hmac.compare_digest(bytes(secret_hash), _hash(secret)):
         return None
     if used_long_ago:
-        conn.execute(TOUCH, {"key_id": key_id})
+        database.write_if_possible(conn, TOUCH, {"key_id": key_id})
     return ApiKey(key_id=key_id, name=name, scopes=frozenset(scopes))
 
 

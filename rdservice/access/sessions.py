@@ -13,6 +13,8 @@ from typing import Any
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from rdservice import database
+
 TOKEN_PATTERN = re.compile(r"[A-Za-z0-9_-]{43}")
 
 # FOR SHARE waits for a password reset that is under way, and then finds another hash: a reset leaves no session behind.
@@ -80,7 +82,7 @@ def find(conn: Connection[Any], token: str) -> Session | None:
     with conn.cursor(row_factory=class_row(_Found)) as cursor:
         found = cursor.execute(FIND, values).fetchone()
     if found is not None and found.seen_long_ago:
-        conn.execute(TOUCH, values)
+        database.write_if_possible(conn, TOUCH, values)
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from rdservice.access import key_memory, keys
+from rdservice.access import key_memory, keys, operators, sessions
 from rdservice.access.key_memory import KeyMemory
 from rdservice.errors import InvalidField
 
@@ -25,6 +25,19 @@ def test_a_key_has_the_documented_form_and_is_found(conn: Conn) -> None:
     assert found == keys.ApiKey(
         key_id=text[4:12], name="a program", scopes=frozenset({"leads:read", "tokens:write"})
     )
+
+
+def test_keys_and_sessions_are_found_in_a_database_that_takes_no_writes(conn: Conn) -> None:
+    text = create(conn)
+    operator = operators.create(conn, "ana@example.com", "hash")
+    assert operator is not None
+    token = sessions.start(conn, operator.operator_id, verified_hash="hash")
+    assert token is not None
+    conn.execute("UPDATE rdservice_sessions SET last_seen_at = rd_now() - interval '1 hour'")
+    with conn.transaction():
+        conn.execute("SET TRANSACTION READ ONLY")
+        assert keys.find(conn, text) is not None
+        assert sessions.find(conn, token) is not None
 
 
 def test_keys_differ(conn: Conn) -> None:

@@ -12,7 +12,7 @@ import requests
 from rdservice.rdstation import EXCHANGE_DEADLINE_S
 from rdservice.services import Services
 from rdservice.tokens.claims import LEASE_S
-from tests.accounts import attempts_of, connect_account, row, stored_pair
+from tests.accounts import assert_sandbox_accepts, attempts_of, connect_account, row, stored_pair
 from tests.conftest import Clock
 from tests.e2e.processes import Processes, ServiceProcess
 from tests.e2e.waiting import wait_until
@@ -255,17 +255,3 @@ def grant_of(access_token: str) -> int:
     """Return the number of the consent at the sandbox that an access token comes from."""
     grant: int = jwt.decode(access_token, options={"verify_signature": False})["grant"]
     return grant
-
-
-def assert_sandbox_accepts(sandbox: SandboxProcess, access_token: str, refresh_token: str) -> None:
-    """Use both tokens; afterwards, where refresh tokens rotate, the refresh token is spent."""
-    headers = {"Authorization": f"Bearer {access_token}"}
-    assert (
-        requests.get(f"{sandbox.url}/marketing/account_info", headers=headers, timeout=10).status_code == 200
-    )
-    body = {
-        "client_id": sandbox.client_id,
-        "client_secret": sandbox.client_secret,
-        "refresh_token": refresh_token,
-    }
-    assert requests.post(f"{sandbox.url}/auth/token", json=body, timeout=10).status_code == 200
