@@ -3,6 +3,7 @@
     python scripts/bootstrap.py start
     python scripts/bootstrap.py test [pytest's arguments]
     python scripts/bootstrap.py bench [its arguments]
+    python scripts/bootstrap.py faults [its arguments]
 
 Every program in `.venv` is run as `.venv/bin/python -m name`: the scripts in `.venv/bin` name their interpreter in
 a first line that breaks when the path has spaces or more than 127 bytes.
@@ -36,8 +37,14 @@ PACKAGES = {
     "start": "requirements-local.txt",
     "test": "requirements-dev.txt",
     "bench": "requirements-local.txt",
+    "faults": "requirements-dev.txt",
 }
-PROGRAMS = {"start": "scripts.start_service", "test": "pytest", "bench": "scripts.benchmarks"}
+PROGRAMS = {
+    "start": "scripts.start_service",
+    "test": "pytest",
+    "bench": "scripts.benchmarks",
+    "faults": "scripts.run_faults",
+}
 
 # pip's settings that would send the packages elsewhere than into .venv.
 MISLEADING = ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_REQUIRE_VIRTUALENV", "__PYVENV_LAUNCHER__")
@@ -56,8 +63,8 @@ class SetupError(Exception):
 
 
 def say(text: str) -> None:
-    # The benchmark's standard output is its result alone, which programs read.
-    print(text, file=sys.stderr if sys.argv[1:2] == ["bench"] else sys.stdout, flush=True)
+    # The standard output of these is their result alone, which programs read.
+    print(text, file=sys.stderr if sys.argv[1] in ("bench", "faults") else sys.stdout, flush=True)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """A proxy between the service and PostgreSQL that holds or cuts a connection at a chosen statement.
 
-It reads the client's messages (PostgreSQL documentation, "Message Formats"), so that a fault hits the very statement, or
-the very commit, that a test is about.
+It reads the client's messages (PostgreSQL documentation, "Message Formats"), so that a fault hits the very
+statement, or the very commit, that a test is about.
 """
 
 import contextlib
@@ -36,12 +36,13 @@ class Fault:
     `times` times.
     """
 
-    def __init__(self, words: str, where: Where, *, answered: bool, cut: bool, times: int = 1) -> None:
+    def __init__(self, words: str, where: Where, *, answered: bool, cut: bool, times: int) -> None:
         self.words = words.encode()
         self.where = where
         self.answered = answered
         self.cut = cut
         self.reached = threading.Event()
+        self.happened = 0
         self._left = times
         self._released = threading.Event()
 
@@ -55,6 +56,7 @@ class Fault:
 
     def happen(self) -> None:
         """Tell that it happened; return when the connection may go on. Raises ConnectionError for the end."""
+        self.happened += 1
         self.reached.set()
         if self.cut or not self._released.wait(PATIENCE_S):
             raise ConnectionError("cut")
@@ -89,9 +91,11 @@ class DatabaseProxy:
         self.cut_all()
         self._accepting.join()
 
-    def hold(self, words: str, where: Where = Where.STATEMENT, *, answered: bool = False) -> Fault:
-        """Let the next connection that says `words` stand still there."""
-        return self._add(Fault(words, where, answered=answered, cut=False))
+    def hold(
+        self, words: str, where: Where = Where.STATEMENT, *, answered: bool = False, times: int = 1
+    ) -> Fault:
+        """Let the next connections that say `words` stand still there."""
+        return self._add(Fault(words, where, answered=answered, cut=False, times=times))
 
     def cut(
         self, words: str, where: Where = Where.STATEMENT, *, answered: bool = False, times: int = 1

@@ -55,6 +55,11 @@ def durable_postgres(
         yield server
 
 
+@pytest.mark.fault(
+    "postgresql-restarted",
+    "PostgreSQL is stopped, stopped at once, and killed under load, and started again",
+    "no token lost; callers get 200 or 503; worker and web go on",
+)
 def test_postgresql_restarted_under_load_loses_nothing(
     processes: Processes, durable_postgres: EmbeddedPostgres, sandbox: SandboxProcess
 ) -> None:

@@ -49,6 +49,11 @@ def test_kill_9_between_exchange_and_store_delays_the_account_by_no_more_than_a_
     assert sandbox.report()["max_concurrent_per_refresh_token"] == 1
 
 
+@pytest.mark.fault(
+    "sigstop-past-the-lease",
+    "a worker stands still past its lease with an exchange in flight, then goes on",
+    "its good answer is stored",
+)
 @pytest.mark.parametrize("rotate", [False, True], ids=["lasting", "rotating"])
 def test_a_process_stopped_past_its_lease_stores_its_good_answer(
     processes: Processes,
@@ -74,6 +79,11 @@ def test_a_process_stopped_past_its_lease_stores_its_good_answer(
     assert_sandbox_accepts(sandbox, access_token, refresh_token)
 
 
+@pytest.mark.fault(
+    "sigstop-past-the-deadline",
+    "a worker stands still for longer than an exchange may take; the answer waits in its socket",
+    "its good answer, which holds the only rotated token, is stored",
+)
 def test_a_process_stopped_for_longer_than_an_exchange_may_take_stores_its_good_answer(
     processes: Processes,
     connected: Services,
@@ -100,6 +110,11 @@ def test_a_process_stopped_for_longer_than_an_exchange_may_take_stores_its_good_
     assert_sandbox_accepts(sandbox, *stored_pair(connected, conn))
 
 
+@pytest.mark.fault(
+    "sigstop-while-another-is-refused",
+    "a worker stands still past its lease; another is refused the token that the first has rotated",
+    "nobody is called; the first answer is stored and lifts the refusal",
+)
 def test_the_only_good_answer_of_a_stopped_process_is_stored_although_another_was_refused_meanwhile(
     processes: Processes,
     connected: Services,
@@ -126,6 +141,11 @@ def test_the_only_good_answer_of_a_stopped_process_is_stored_although_another_wa
     assert_sandbox_accepts(sandbox, *stored_pair(connected, conn))
 
 
+@pytest.mark.fault(
+    "sigstop-while-another-renews",
+    "a worker stands still past its lease; another renews meanwhile",
+    "the older answer is not stored",
+)
 def test_an_old_answer_does_not_overwrite_that_of_a_later_claim(
     processes: Processes,
     connected: Services,
@@ -148,6 +168,11 @@ def test_an_old_answer_does_not_overwrite_that_of_a_later_claim(
     assert stored_pair(connected, conn) == newer
 
 
+@pytest.mark.fault(
+    "sigstop-while-an-operator-connects",
+    "a worker stands still while an operator connects the account anew",
+    "the older answer is not stored",
+)
 def test_an_old_answer_does_not_overwrite_a_newer_authorization(
     processes: Processes, connected: Services, sandbox: SandboxProcess, conn: psycopg.Connection[Any]
 ) -> None:
@@ -192,6 +217,11 @@ def test_an_answer_does_not_bring_a_deleted_account_back(
     assert worker.runs
 
 
+@pytest.mark.fault(
+    "sigstop-while-a-pair-is-uploaded",
+    "a worker stands still while a program uploads a pair, twice",
+    "the upload wins and is proven; the second changes nothing",
+)
 def test_an_upload_during_a_refresh_wins_and_the_same_pair_again_changes_nothing(
     processes: Processes,
     connected: Services,

@@ -40,9 +40,7 @@ def web(processes: Processes) -> Web:
 
 
 @pytest.fixture(params=["worker", "web"])
-def kill(
-    request: pytest.FixtureRequest, processes: Processes, web: Web, authorized: dict[str, str]
-) -> Kill:
+def kill(request: pytest.FixtureRequest, processes: Processes, web: Web, authorized: dict[str, str]) -> Kill:
     """Let a process begin to renew the account over the proxy; kill it when the fault is reached."""
 
     def worker(proxy: DatabaseProxy, fault: Fault) -> None:
@@ -150,7 +148,8 @@ def test_killed_between_exchange_and_store_only_a_rotated_token_is_lost_and_the_
     assert ask(web, authorized) == SERVED
     conn.execute("UPDATE rdstation_tokens SET expires_at = rd_now()")
     wait_until(
-        lambda: ask(web, authorized) == Told(409, "reauthorization_required"), "callers are told to reauthorize"
+        lambda: ask(web, authorized) == Told(409, "reauthorization_required"),
+        "callers are told to reauthorize",
     )
     assert sandbox.report()["max_concurrent_per_refresh_token"] == 1
 

@@ -58,6 +58,11 @@ def test_sixty_callers_of_four_processes_who_miss_cause_one_call(
     assert sandbox.calls()["contacts_list"] == {"200": 1}
 
 
+@pytest.mark.fault(
+    "rdstation-fails-for-leads",
+    "RD Station fails while many callers want leads",
+    "one call for all; old leads are served as stale",
+)
 def test_a_failing_call_is_shared_by_all_callers_and_old_leads_cover_it(
     webs: list[Web], sandbox: SandboxProcess, pair: dict[str, Any], authorized: dict[str, str], clock: Clock
 ) -> None:
@@ -112,6 +117,11 @@ def test_a_row_deleted_by_sql_ends_the_leads_of_all_processes_within_a_second(
     assert not {answer.content for answer in after} & before
 
 
+@pytest.mark.fault(
+    "token-refused-for-leads",
+    "RD Station refuses a token that should live",
+    "one exchange for all callers; they get leads",
+)
 def test_a_token_that_rd_station_refuses_is_renewed_once_for_all_callers(
     processes: Processes, sandbox: SandboxProcess, pair: dict[str, Any], authorized: dict[str, str]
 ) -> None:
@@ -129,6 +139,11 @@ def test_a_token_that_rd_station_refuses_is_renewed_once_for_all_callers(
     assert sandbox.calls()["token_refresh"] == {"200": 2}  # one of them by the test
 
 
+@pytest.mark.fault(
+    "kill-9-fetching-leads",
+    "a web process is killed while it fetches leads",
+    "others wait no longer than its lease",
+)
 def test_a_process_killed_while_it_fetches_holds_the_others_up_no_longer_than_its_lease(
     processes: Processes,
     sandbox: SandboxProcess,

@@ -24,6 +24,11 @@ PROCESSES = 4
 THREADS = 50
 
 
+@pytest.mark.fault(
+    "callers-at-once",
+    "200 callers in four processes want one dying token",
+    "one exchange; all get the new token",
+)
 def test_four_processes_with_50_threads_each_cause_one_exchange_and_all_get_a_good_token(
     processes: Processes,
     connected: Services,
@@ -70,6 +75,11 @@ def test_callers_of_four_web_processes_cause_one_exchange_and_all_get_a_good_tok
     assert sandbox_accepts(sandbox, new_token)
 
 
+@pytest.mark.fault(
+    "callers-and-worker-at-once",
+    "worker and callers want one dying token",
+    "one exchange; all get 200",
+)
 def test_the_worker_and_callers_of_web_processes_share_one_exchange(
     processes: Processes,
     connected: Services,

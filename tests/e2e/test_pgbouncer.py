@@ -68,6 +68,11 @@ def bouncer_url(empty_database_url: str, tmp_path: Path) -> Iterator[str]:
         shutil.rmtree(folder)
 
 
+@pytest.mark.fault(
+    "pgbouncer",
+    "everything runs behind PgBouncer in transaction mode, with fewer connections than the processes have",
+    "uploads, renewals and callers succeed; one exchange an account",
+)
 def test_release_commands_web_and_worker_work_behind_pgbouncer(
     processes: Processes, bouncer_url: str, sandbox: SandboxProcess
 ) -> None:

@@ -21,6 +21,11 @@ RENEWALS = 40
 CALLERS = 3
 
 
+@pytest.mark.fault(
+    "tokens-of-seconds",
+    "40 renewals of a token that lives for three seconds",
+    "no caller ever gets a dead token",
+)
 def test_40_renewals_pass_without_a_moment_in_which_a_caller_gets_a_dead_token(
     processes: Processes,
     connected: Services,

@@ -66,6 +66,11 @@ def test_a_delete_takes_effect_within_a_second_in_every_process_and_rd_login_con
     assert row(conn)["status"] == "connected"
 
 
+@pytest.mark.fault(
+    "kill-9-web-idle",
+    "a web process is killed",
+    "gunicorn replaces it; callers get the stored token",
+)
 def test_a_killed_web_worker_is_replaced_and_nothing_is_lost(
     processes: Processes,
     connected: Services,
@@ -87,6 +92,11 @@ def test_a_killed_web_worker_is_replaced_and_nothing_is_lost(
     assert stored_pair(connected, conn) == before
 
 
+@pytest.mark.fault(
+    "sigterm-web",
+    "SIGTERM to the web processes during an exchange that a caller waits for",
+    "the answer is stored, the caller gets it, they end in time with status 0",
+)
 def test_sigterm_stores_the_answer_of_a_refresh_that_a_caller_waits_for(
     processes: Processes,
     connected: Services,
@@ -108,6 +118,11 @@ def test_sigterm_stores_the_answer_of_a_refresh_that_a_caller_waits_for(
     assert stored_pair(connected, conn)[1] != before["refresh_token"]
 
 
+@pytest.mark.fault(
+    "sigterm-web-background",
+    "SIGTERM to the web processes during an exchange that nobody waits for",
+    "the answer is stored; they end in time with status 0",
+)
 def test_sigterm_stores_the_answer_of_a_refresh_that_nobody_waits_for(
     processes: Processes,
     connected: Services,
@@ -132,6 +147,11 @@ def test_sigterm_stores_the_answer_of_a_refresh_that_nobody_waits_for(
     assert stored_pair(connected, conn)[1] != before["refresh_token"]
 
 
+@pytest.mark.fault(
+    "rdstation-never-answers-callers",
+    "RD Station takes requests and never answers; callers want a dead token",
+    "503 with Retry-After within ten seconds; /healthz answers on",
+)
 def test_callers_get_503_while_rd_station_accepts_and_never_answers_and_healthz_answers_on(
     processes: Processes,
     connected: Services,

@@ -105,6 +105,11 @@ def test_two_workers_share_the_accounts_and_never_exchange_one_token_at_once(
     assert sandbox.report()["max_concurrent_per_refresh_token"] == 1
 
 
+@pytest.mark.fault(
+    "sigterm-worker",
+    "SIGTERM to a worker with 32 exchanges in flight",
+    "all 32 answers are stored, nothing new begins, it ends in time with status 0",
+)
 def test_sigterm_starts_nothing_new_and_stores_what_is_in_flight(
     processes: Processes, connected: Services, sandbox: SandboxProcess, conn: psycopg.Connection[Any]
 ) -> None:
@@ -133,6 +138,11 @@ def test_an_idle_worker_ends_at_once_with_status_0(
     assert worker.ended(10) == 0, worker.log
 
 
+@pytest.mark.fault(
+    "encryption-key-missing",
+    "a worker runs without the key of the stored tokens",
+    "no token is spent; it ends with status 78; a worker with the key renews",
+)
 def test_without_the_encryption_key_the_row_stays_untouched_and_the_status_is_78(
     processes: Processes, connected: Services, sandbox: SandboxProcess, conn: psycopg.Connection[Any]
 ) -> None:
@@ -162,6 +172,11 @@ def own_postgres(new_postgres: Callable[[], EmbeddedPostgres]) -> Iterator[Embed
         yield server
 
 
+@pytest.mark.fault(
+    "postgresql-down-for-the-worker",
+    "PostgreSQL is down for a while",
+    "the worker waits without using the processor, and goes on by itself",
+)
 def test_a_worker_outlives_its_database_without_spinning_and_goes_on_by_itself(
     processes: Processes, own_postgres: EmbeddedPostgres, sandbox: SandboxProcess
 ) -> None:
