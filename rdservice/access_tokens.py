@@ -6,10 +6,13 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from http import HTTPStatus
-from typing import NoReturn
+from typing import Any, NoReturn
 from urllib.parse import urlencode
 
-from rdservice import database, errors
+import psycopg
+
+from rdservice import audit, database, errors
+from rdservice.audit import Author
 from rdservice.encryption import KeyMissing, ValueDamaged
 from rdservice.rdstation import Answer
 from rdservice.refresh import Refresher, Result
@@ -90,8 +93,8 @@ class AccessTokens:
         renewed = self._replace_rejected(token)
         return answer if renewed is None else send(renewed.access_token)
 
-    def refresh_now(self, account_id: str) -> Result:
-        """Refresh because a person or program asked; wait for one that is under way instead of starting a second.
+    def refresh_now(self, account_id: str, *, by: Author) -> Result:
+        """Refresh because `by` asked; wait for one that is under way instead of starting a second.
 
         Raises NotConnected, TooManyRequests while a back-off runs, CredentialsRefused, RdStationUnavailable or
         TokenUnreadable.
@@ -100,7 +103,7 @@ class AccessTokens:
         give_up_at = self._refresher.monotonic() + WAIT_S
         waited = False
         while True:
-            claim = self._claim_seen(seen, "operator")
+            claim = self._claim_by_hand(seen, by)
             if claim is not None:
                 return self._run(claim)
             now = self._read(account_id)
@@ -224,16 +227,26 @@ class AccessTokens:
 
     def _claim_seen(self, seen: StoredToken, reason: SeenReason) -> Claim | None:
         with database.transaction(self._refresher.pool) as conn:
-            return claims.claim_seen(
-                conn,
-                seen.account_id,
-                authorization_id=seen.authorization_id,
-                stored_claim=seen.stored_claim,
-                started=self._refresher.monotonic(),
-                fingerprint=self._refresher.fingerprint,
-                claimed_by=self._refresher.claimed_by,
-                reason=reason,
-            )
+            return self._claim(conn, seen, reason)
+
+    def _claim_by_hand(self, seen: StoredToken, by: Author) -> Claim | None:
+        with database.transaction(self._refresher.pool) as conn:
+            claim = self._claim(conn, seen, "operator")
+            if claim is not None:
+                audit.record(conn, by, "tokens_refreshed", account_id=seen.account_id)
+            return claim
+
+    def _claim(self, conn: psycopg.Connection[Any], seen: StoredToken, reason: SeenReason) -> Claim | None:
+        return claims.claim_seen(
+            conn,
+            seen.account_id,
+            authorization_id=seen.authorization_id,
+            stored_claim=seen.stored_claim,
+            started=self._refresher.monotonic(),
+            fingerprint=self._refresher.fingerprint,
+            claimed_by=self._refresher.claimed_by,
+            reason=reason,
+        )
 
     def _raise_why_not(self, token: StoredToken) -> None:
         """Raise the reason for which a refresh brought no new token; return when another try is worth it."""

@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 import psycopg
 
-from rdservice import database, errors, notices
+from rdservice import audit, database, errors, notices
+from rdservice.audit import Author
 from rdservice.notices import Notice
 from rdservice.rdstation import NoAnswer
 from rdservice.services import Services
@@ -78,7 +79,7 @@ def begin(services: Services, *, operator_id: str, account_id: str) -> str:
     return services.rdstation.dialog_url(state)
 
 
-def complete(services: Services, *, operator_id: str, callback: Mapping[str, str]) -> Connected:
+def complete(services: Services, *, operator_id: str, callback: Mapping[str, str], by: Author) -> Connected:
     """Finish an authorization with the query of the callback: take the state, exchange the code, store the tokens.
 
     Raises InvalidState, ConsentRefused, CodeExpired, CodeRefused, RdStationFailed or RdStationUnavailable; none of them
@@ -95,6 +96,7 @@ def complete(services: Services, *, operator_id: str, callback: Mapping[str, str
 
     def put(conn: psycopg.Connection[Any]) -> store.Authorized:
         credentials.record_success(conn, services.refresher.fingerprint)
+        audit.record(conn, by, "account_connected", account_id=account_id)
         return store.authorize(
             conn,
             services.keys,

@@ -4,7 +4,8 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any
 
-from rdservice import database, errors, notices
+from rdservice import audit, database, errors, notices
+from rdservice.audit import Author
 from rdservice.authorization import name_in
 from rdservice.encryption import KeyMissing, ValueDamaged
 from rdservice.notices import Notice
@@ -63,8 +64,8 @@ def check_account_id(value: object) -> str:
     return value
 
 
-def upload(services: Services, given: Upload) -> tuple[AccountState, list[Notice]]:
-    """Store an uploaded pair; return the account's state and warnings.
+def upload(services: Services, given: Upload, *, by: Author) -> tuple[AccountState, list[Notice]]:
+    """Store a pair that `by` uploaded; return the account's state and warnings.
 
     The pair that stood there is kept until the new refresh token has worked. Raises TokenRefused when RD Station does
     not accept the access token, RdStationUnavailable when it cannot be asked and a usable pair would be replaced.
@@ -94,6 +95,7 @@ def upload(services: Services, given: Upload) -> tuple[AccountState, list[Notice
             verified=verified,
             proven=False,
         )
+        audit.record(conn, by, "tokens_uploaded", account_id=given.account_id, verified=verified)
         state = store.account_state(conn, given.account_id)
     services.memory.forget(given.account_id)
     if state is None:
@@ -103,13 +105,15 @@ def upload(services: Services, given: Upload) -> tuple[AccountState, list[Notice
     return state, warnings
 
 
-def disconnect(services: Services, account_id: str) -> Disconnected:
+def disconnect(services: Services, account_id: str, *, by: Author) -> Disconnected:
     """Remove the account's tokens here, then revoke them at RD Station. Raises NotFound without a row.
 
     What cannot be revoked is a warning: the tokens are gone from here all the same.
     """
     with database.transaction(services.pool) as conn:
         removed = store.remove(conn, account_id)
+        if removed is not None:
+            audit.record(conn, by, "account_disconnected", account_id=account_id)
     services.memory.forget(account_id)
     if removed is None:
         raise errors.NotFound(f"No account {account_id!r} is connected.")

@@ -6,10 +6,14 @@ import psycopg
 import requests
 
 from rdservice import database
+from rdservice.audit import Author
 from rdservice.services import Services
 from rdservice.tokens import claims, store
 from rdservice.tokens.claims import Claim
 from tests.sandbox_process import SandboxProcess
+
+BY = Author(kind="command", name="tester", origin="pytest")
+"""Whoever does what a test does."""
 
 
 def connect_account(

@@ -18,7 +18,7 @@ from rdservice.refresh import Result
 from rdservice.services import Services
 from rdservice.settings import Settings
 from rdservice.tokens import claims
-from tests.accounts import attempts_of, claim_one, connect_account, row
+from tests.accounts import BY, attempts_of, claim_one, connect_account, row
 from tests.sandbox_process import SandboxProcess
 
 Conn = psycopg.Connection[Any]
@@ -230,7 +230,7 @@ def test_a_value_that_cannot_be_decrypted_is_named_without_its_content(
 
 def test_refresh_now_renews_what_is_not_due(connected: Services, sandbox: SandboxProcess, conn: Conn) -> None:
     connect_account(connected, sandbox, due=False)
-    assert connected.access_tokens.refresh_now("default") is Result.STORED
+    assert connected.access_tokens.refresh_now("default", by=BY) is Result.STORED
     assert conn.execute("SELECT reason FROM rdstation_refresh_attempts").fetchone() == ("operator",)
 
 
@@ -239,10 +239,10 @@ def test_refresh_now_may_try_a_refused_token_once_more(
 ) -> None:
     connect_account(services, due=False)
     requests_mock.post(TOKEN_URL, status_code=401, json={"error_type": "INVALID_REFRESH_TOKEN"})
-    assert services.access_tokens.refresh_now("default") is Result.REFUSED
+    assert services.access_tokens.refresh_now("default", by=BY) is Result.REFUSED
     conn.execute("UPDATE rdstation_tokens SET retry_at = NULL")
     requests_mock.post(TOKEN_URL, json={"access_token": "a", "expires_in": 86_400})
-    assert services.access_tokens.refresh_now("default") is Result.STORED
+    assert services.access_tokens.refresh_now("default", by=BY) is Result.STORED
     assert row(conn)["status"] == "connected"
 
 
@@ -250,7 +250,7 @@ def test_refresh_now_is_bound_by_the_back_off(services: Services, conn: Conn, re
     connect_account(services, due=False)
     conn.execute("UPDATE rdstation_tokens SET retry_at = rd_now() + interval '1 minute'")
     with pytest.raises(errors.TooManyRequests) as raised:
-        services.access_tokens.refresh_now("default")
+        services.access_tokens.refresh_now("default", by=BY)
     assert raised.value.retry_after_s == pytest.approx(60, abs=2)
     assert requests_mock.call_count == 0
 
@@ -259,11 +259,11 @@ def test_refresh_now_pressed_twice_is_one_exchange(connected: Services, sandbox:
     connect_account(connected, sandbox, due=False)
     sandbox.patch(latency_ms=400)
     with ThreadPoolExecutor(2) as presses:
-        first = presses.submit(connected.access_tokens.refresh_now, "default")
+        first = presses.submit(connected.access_tokens.refresh_now, "default", by=BY)
         deadline = time.monotonic() + 5
         while not sandbox.report()["in_flight"]:
             assert time.monotonic() < deadline
-        second = presses.submit(connected.access_tokens.refresh_now, "default")
+        second = presses.submit(connected.access_tokens.refresh_now, "default", by=BY)
         assert (first.result(), second.result()) == (Result.STORED, Result.STORED)
     assert sandbox.calls()["token_refresh"] == {"200": 1}
 
@@ -337,7 +337,7 @@ def test_a_401_with_a_token_that_was_replaced_meanwhile_causes_no_refresh(
     pair = connect_account(slow, sandbox, due=False)
     slow.access_tokens.usable("default")
     kill_access_token(sandbox, pair)
-    quick.access_tokens.refresh_now("default")
+    quick.access_tokens.refresh_now("default", by=BY)
     assert ask_name(slow).status == 200
     assert sandbox.calls()["token_refresh"] == {"200": 2}
 
@@ -407,4 +407,4 @@ def test_refresh_now_does_not_fail_because_another_process_was_just_claiming(
 ) -> None:
     connect_account(connected, sandbox, due=False)
     with row_locked_until_a_claim_has_passed_it_by(monkeypatch, conn):
-        assert connected.access_tokens.refresh_now("default") is Result.STORED
+        assert connected.access_tokens.refresh_now("default", by=BY) is Result.STORED

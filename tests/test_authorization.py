@@ -14,7 +14,7 @@ from rdservice.access import operators
 from rdservice.authorization import Connected
 from rdservice.services import Services
 from rdservice.tokens import store
-from tests.accounts import attempts_of, connect_account, row, stored_pair
+from tests.accounts import BY, attempts_of, connect_account, row, stored_pair
 from tests.sandbox_process import SandboxProcess
 
 Conn = psycopg.Connection[Any]
@@ -41,7 +41,7 @@ def begin(services: Services, operator_id: str, account_id: str = "default") -> 
 
 
 def complete(services: Services, operator_id: str, **callback: str) -> Connected:
-    return authorization.complete(services, operator_id=operator_id, callback=callback)
+    return authorization.complete(services, operator_id=operator_id, callback=callback, by=BY)
 
 
 def connect(

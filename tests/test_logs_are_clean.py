@@ -24,7 +24,7 @@ from rdservice.rdstation import NoAnswer
 from rdservice.services import Services
 from rdservice.tokens import adoption, store
 from rdservice.web import create_app
-from tests.accounts import claim_due, connect_account, row, stored_pair
+from tests.accounts import BY, claim_due, connect_account, row, stored_pair
 from tests.conftest import REDIRECT_URI
 from tests.sandbox_process import SandboxProcess
 from tests.web.browser import Browser
@@ -300,12 +300,12 @@ def test_adoption_says_how_many_and_not_what(
     )
     monkeypatch.setattr(adoption, "WRITE", adoption.WRITE.replace("'connected'", "'none of the states'"))
     with pytest.raises(psycopg.errors.CheckViolation) as caught:
-        adoption.encrypt_plain_rows(connected.pool, connected.keys)
+        adoption.encrypt_plain_rows(connected.pool, connected.keys, by=BY)
     # Even PostgreSQL's own message, which quotes the row, has only what is encrypted by now.
     assert "gAAAA" in str(caught.value)
     check(secrets, log, None, caught.value)
     monkeypatch.undo()
-    assert adoption.encrypt_plain_rows(connected.pool, connected.keys) == 1
+    assert adoption.encrypt_plain_rows(connected.pool, connected.keys, by=BY) == 1
     check(secrets, log, None)
 
 

@@ -13,7 +13,7 @@ from rdservice.refresh import Result
 from rdservice.services import Services
 from rdservice.tokens.store import AccountState
 from rdservice.uploads import Upload, check_account_id, parse_upload
-from tests.accounts import claim_due, claim_one, connect_account, row, stored_pair
+from tests.accounts import BY, claim_due, claim_one, connect_account, row, stored_pair
 from tests.sandbox_process import SandboxProcess
 
 Conn = psycopg.Connection[Any]
@@ -23,7 +23,7 @@ BODY: dict[str, Any] = {"access_token": "new-access", "refresh_token": "new-refr
 
 
 def upload(services: Services, **changes: Any) -> tuple[AccountState, list[Notice]]:
-    return uploads.upload(services, parse_upload(BODY | changes))
+    return uploads.upload(services, parse_upload(BODY | changes), by=BY)
 
 
 def codes(warnings: list[Notice]) -> list[str]:
@@ -380,7 +380,7 @@ def test_a_removed_account_is_gone_here_and_revoked_at_rd_station(
 ) -> None:
     pair = sandbox.pair()
     upload(connected, **pair)
-    removed = uploads.disconnect(connected, "default")
+    removed = uploads.disconnect(connected, "default", by=BY)
     assert (removed.revoked, removed.warnings) == (True, [])
     assert text_of(conn) == ([], [])
     with pytest.raises(errors.NotConnected):
@@ -391,7 +391,7 @@ def test_a_removed_account_is_gone_here_and_revoked_at_rd_station(
 
 def test_an_unknown_account_cannot_be_removed(services: Services, requests_mock: Mocker) -> None:
     with pytest.raises(errors.NotFound):
-        uploads.disconnect(services, "nobody")
+        uploads.disconnect(services, "nobody", by=BY)
     assert requests_mock.request_history == []
 
 
@@ -403,7 +403,7 @@ def test_an_account_that_cannot_be_revoked_is_removed_with_a_warning(
 ) -> None:
     requests_mock.post(f"{API}/auth/revoke", **response)
     connect_account(services)
-    removed = uploads.disconnect(services, "default")
+    removed = uploads.disconnect(services, "default", by=BY)
     assert (removed.revoked, codes(removed.warnings)) == (False, ["not_revoked"])
     assert text_of(conn) == ([], [])
 
@@ -413,7 +413,7 @@ def test_a_token_that_cannot_be_decrypted_is_removed_without_revoking(
 ) -> None:
     connect_account(services)
     conn.execute("UPDATE rdstation_tokens SET access_token = 'planted'")
-    removed = uploads.disconnect(services, "default")
+    removed = uploads.disconnect(services, "default", by=BY)
     assert (removed.revoked, codes(removed.warnings)) == (False, ["not_revoked"])
     assert "planted" not in removed.warnings[0].text
     assert requests_mock.request_history == []
@@ -425,6 +425,6 @@ def test_an_rd_station_account_that_is_used_twice_is_revoked_with_the_last(
     upload(connected, **sandbox.pair(), account_id="one")
     pair = sandbox.pair()
     upload(connected, **pair, account_id="two")
-    assert codes(uploads.disconnect(connected, "one").warnings) == ["not_revoked"]
+    assert codes(uploads.disconnect(connected, "one", by=BY).warnings) == ["not_revoked"]
     assert connected.rdstation.account_info(pair["access_token"]).status == 200
-    assert uploads.disconnect(connected, "two").revoked
+    assert uploads.disconnect(connected, "two", by=BY).revoked

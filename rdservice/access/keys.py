@@ -132,6 +132,11 @@ def find(conn: Connection[Any], text: str) -> ApiKey | None:
     return ApiKey(key_id=key_id, name=name, scopes=frozenset(scopes))
 
 
+def key_id(text: str) -> str:
+    """Return the id in a key's text, which may be shown."""
+    return text.split("_")[1]
+
+
 def list_all(conn: Connection[Any]) -> list[KeyRecord]:
     """Return all keys, those in use first, by age."""
     with conn.cursor(row_factory=class_row(KeyRecord)) as cursor:

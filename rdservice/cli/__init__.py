@@ -3,6 +3,7 @@
 from flask import Flask
 
 from rdservice.cli.accounts import accounts_group
+from rdservice.cli.audit import audit_group
 from rdservice.cli.keys import keys_group
 from rdservice.cli.operators import operators_group
 from rdservice.cli.release import release
@@ -11,5 +12,12 @@ from rdservice.cli.settings import settings_group
 
 def register(app: Flask) -> None:
     """Give `app` the commands."""
-    for command in (release, operators_group, keys_group, accounts_group, settings_group):
+    for command in (
+        release,
+        operators_group,
+        keys_group,
+        accounts_group,
+        audit_group,
+        settings_group,
+    ):
         app.cli.add_command(command)

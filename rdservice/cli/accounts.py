@@ -7,7 +7,7 @@ import click
 from flask.cli import AppGroup
 
 from rdservice import uploads
-from rdservice.cli.connection import check, errors_in_one_line, transaction
+from rdservice.cli.connection import author, check, errors_in_one_line, transaction
 from rdservice.tokens import attempts, store
 from rdservice.tokens.store import AccountState
 from rdservice.web.context import services
@@ -69,7 +69,7 @@ def refresh(account_id: str) -> None:
     """Renew the tokens of ACCOUNT_ID now."""
     check()
     with errors_in_one_line():
-        result = services().access_tokens.refresh_now(account_id)
+        result = services().access_tokens.refresh_now(account_id, by=author())
     click.echo(f"{account_id}: {result}")
     if result not in ("stored", "superseded"):
         raise SystemExit(1)
@@ -81,7 +81,7 @@ def disconnect(account_id: str) -> None:
     """Remove the tokens of ACCOUNT_ID here and revoke them at RD Station."""
     check()
     with errors_in_one_line():
-        removed = uploads.disconnect(services(), account_id)
+        removed = uploads.disconnect(services(), account_id, by=author())
     click.echo(f"{account_id} is disconnected" + (" and revoked at RD Station." if removed.revoked else "."))
     for notice in removed.warnings:
         click.echo(f"Warning: {notice.text}", err=True)

@@ -9,9 +9,18 @@ from typing import Any
 import click
 from psycopg import Connection
 
-from rdservice import database
+from rdservice import audit, database
 from rdservice.errors import RdServiceError
 from rdservice.web.context import services
+
+
+def author() -> audit.Author:
+    """Return who runs this command, for the audit."""
+    context, names = click.get_current_context(), []
+    while context.parent is not None:
+        names.append(str(context.info_name))
+        context = context.parent
+    return audit.command_line(" ".join(["flask", *reversed(names)]))
 
 
 @contextmanager

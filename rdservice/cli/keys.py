@@ -6,8 +6,9 @@ from datetime import datetime
 import click
 from flask.cli import AppGroup
 
+from rdservice import audit
 from rdservice.access import keys
-from rdservice.cli.connection import transaction
+from rdservice.cli.connection import author, transaction
 
 keys_group = AppGroup("keys", help="API keys of programs: make, list and revoke them.")
 
@@ -33,6 +34,7 @@ def create(name: str, scopes: tuple[str, ...]) -> None:
     """
     with transaction() as conn:
         key = keys.create(conn, name, scopes, created_by="command line")
+        audit.record(conn, author(), "key_created", subject=keys.key_id(key), name=name, scopes=list(scopes))
     click.echo("Keep this key in a safe place; it cannot be shown again:", err=True)
     click.echo(key)
 
@@ -78,6 +80,8 @@ def revoke(key_id: str) -> None:
         key_id = whole_key[1]
     with transaction() as conn:
         known = keys.revoke(conn, key_id)
+        if known:
+            audit.record(conn, author(), "key_revoked", subject=key_id)
     if not known:
         raise click.ClickException(f"There is no key {key_id}. 'flask keys list' shows all.")
     click.echo(f"The key {key_id} is revoked; it is refused everywhere within a second.")

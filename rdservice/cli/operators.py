@@ -6,8 +6,9 @@ import sys
 import click
 from flask.cli import AppGroup
 
+from rdservice import audit
 from rdservice.access import operators, passwords, sessions
-from rdservice.cli.connection import transaction
+from rdservice.cli.connection import author, transaction
 from rdservice.errors import InvalidField
 
 operators_group = AppGroup("operators", help="People who may log in: add, list and remove them.")
@@ -30,6 +31,8 @@ def create(email: str, password_stdin: bool) -> None:
     password_hash = _hash(_read_password(password_stdin))
     with transaction() as conn:
         operator = operators.create(conn, email, password_hash)
+        if operator is not None:
+            audit.record(conn, author(), "operator_created", subject=operator.email)
     if operator is None:
         raise click.ClickException(
             f"{email} is an operator already. Use 'flask operators reset-password {email}' to set a new password."
@@ -46,6 +49,8 @@ def reset_password(email: str, password_stdin: bool) -> None:
     with transaction() as conn:
         operator_id = operators.reset_password(conn, email, password_hash)
         ended = 0 if operator_id is None else sessions.end_all(conn, operator_id)
+        if operator_id is not None:
+            audit.record(conn, author(), "password_reset", subject=operators.normalize_email(email))
     if operator_id is None:
         raise _unknown(email)
     click.echo(f"The password of {email} was changed; sessions ended: {ended}.")
@@ -80,6 +85,8 @@ def remove(email: str) -> None:
     """Remove the operator EMAIL and end all of that operator's sessions."""
     with transaction() as conn:
         removed = operators.remove(conn, email)
+        if removed:
+            audit.record(conn, author(), "operator_removed", subject=operators.normalize_email(email))
     if not removed:
         raise _unknown(email)
     click.echo(f"{email} may no longer log in.")

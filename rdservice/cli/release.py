@@ -5,7 +5,7 @@ import psycopg
 from flask.cli import with_appcontext
 
 from rdservice import database
-from rdservice.cli.connection import errors_in_one_line
+from rdservice.cli.connection import author, errors_in_one_line
 from rdservice.tokens import adoption
 from rdservice.web.context import services
 
@@ -37,7 +37,7 @@ def _bring_up_to_date() -> tuple[list[database.Migration], int]:
             connect_timeout=database.CONNECT_TIMEOUT_S,
         ) as conn:
             applied = database.migrate(conn)
-        return applied, adoption.encrypt_plain_rows(services().pool, services().keys)
+        return applied, adoption.encrypt_plain_rows(services().pool, services().keys, by=author())
     except database.UNAVAILABLE:
         raise
     except psycopg.Error as error:

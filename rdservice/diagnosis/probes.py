@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Iterable
 
+from rdservice import audit
 from rdservice.diagnosis.facts import Account, Probe
 from rdservice.errors import RdServiceError, TooManyRequests
 from rdservice.rdstation import Answer, NoAnswer
@@ -22,7 +23,9 @@ def refresh(services: Services, account: Account) -> Probe:
         return skipped("the stored refresh token cannot be read")
     started = time.monotonic()
     try:
-        result = services.access_tokens.refresh_now(account.account_id)
+        result = services.access_tokens.refresh_now(
+            account.account_id, by=audit.command_line("debug_rdstation_integration.py")
+        )
     except TooManyRequests:
         until = account.retry_at.isoformat(timespec="seconds") if account.retry_at else "the next attempt"
         return skipped(f"back-off until {until}")

@@ -6,7 +6,8 @@ from typing import Any
 import psycopg
 from psycopg_pool import ConnectionPool
 
-from rdservice import database
+from rdservice import audit, database
+from rdservice.audit import Author
 from rdservice.encryption import ENCRYPTED, KeyRing
 
 BATCH = 500
@@ -29,8 +30,8 @@ UPDATE rdstation_tokens
 """
 
 
-def encrypt_plain_rows(pool: ConnectionPool[psycopg.Connection[Any]], keys: KeyRing) -> int:
-    """Encrypt what is still plain, in batches of their own transactions; return the number of rows.
+def encrypt_plain_rows(pool: ConnectionPool[psycopg.Connection[Any]], keys: KeyRing, *, by: Author) -> int:
+    """Encrypt for `by` what is still plain, in batches of their own transactions; return the number of rows.
 
     Safe to repeat, to run twice at once and to interrupt: each row is encrypted once, by whoever comes first.
     """
@@ -50,6 +51,8 @@ def encrypt_plain_rows(pool: ConnectionPool[psycopg.Connection[Any]], keys: KeyR
                         "renewable": refresh_token != "",
                     },
                 )
+            if rows:
+                audit.record(conn, by, "values_encrypted", accounts=len(rows))
         if not rows:
             return total
         total += len(rows)

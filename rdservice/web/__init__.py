@@ -10,6 +10,7 @@ from rdservice import cli
 from rdservice.services import Services
 from rdservice.web import (
     answers,
+    audit,
     browser_session,
     guard,
     health,
@@ -58,6 +59,7 @@ def create_app(services: Services) -> Flask:
         openapi.bp,
         sign_in.bp,
         status.bp,
+        audit.bp,
         oauth.bp,
         tokens.bp,
         leads.bp,

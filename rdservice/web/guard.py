@@ -13,13 +13,13 @@ from flask import Flask, current_app, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError, CSRFProtect
 
-from rdservice import database
+from rdservice import audit, database
 from rdservice.access import keys, throttle
 from rdservice.access.key_memory import KeyMemory
 from rdservice.access.sessions import Session
 from rdservice.errors import CsrfFailed, Forbidden, Unauthorized
 from rdservice.web import browser_session
-from rdservice.web.context import client_address, prefers_html, services
+from rdservice.web.context import client_address, prefers_html, request_id, services
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -68,6 +68,18 @@ def requires(scope: str) -> Callable[[View], View]:
 def actor() -> Actor:
     """Return who makes this request. Only for views that are not public."""
     return cast(Actor, g.actor)
+
+
+def author() -> audit.Author:
+    """Return who makes this request, for the audit; `unknown` where nobody was asked who they are."""
+    caller = cast(Actor | None, g.get("actor"))
+    return audit.Author(
+        kind=caller.kind if caller else "unknown",
+        id=caller.id if caller else None,
+        name=caller.label if caller else None,
+        origin=f"{request.method} {request.url_rule}",
+        request_id=request_id(),
+    )
 
 
 def init_app(app: Flask) -> None:

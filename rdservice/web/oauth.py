@@ -45,7 +45,9 @@ def _to_the_host_of_the_redirect_uri(account_id: str) -> ResponseReturnValue:
 @guard.operator_only
 def callback() -> ResponseReturnValue:
     """Finish the authorization and show the status page with what came of it."""
-    connected = authorization.complete(services(), operator_id=guard.actor().id, callback=request.args)
+    connected = authorization.complete(
+        services(), operator_id=guard.actor().id, callback=request.args, by=guard.author()
+    )
     flash_connected(connected.name or connected.account_id)
     flash_notices(connected.warnings)
     return redirect(url_for("status.show"), code=303)

@@ -1,12 +1,13 @@
 """Logging in and out."""
 
 import re
+from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 
 from flask import Blueprint, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from rdservice import database
+from rdservice import audit, database
 from rdservice.access import operators, passwords, sessions, throttle
 from rdservice.errors import InvalidField, Unauthorized
 from rdservice.web import browser_session, guard
@@ -68,12 +69,17 @@ def _start_session(email: str, password: str) -> str | None:
     # No connection is held while the hash is computed.
     password_hash = credentials.password_hash if credentials else None
     if not passwords.verify(password_hash, password) or credentials is None:
+        with database.transaction(pool) as conn:
+            known = credentials.email if credentials else None
+            audit.record_failed_login(conn, guard.author(), known)
         return None
     newer_hash = passwords.rehash(password) if passwords.needs_rehash(credentials.password_hash) else None
     with database.transaction(pool) as conn:
         token = sessions.start(conn, credentials.operator_id, verified_hash=credentials.password_hash)
         if token is not None:
             throttle.forgive(conn, limits)
+            by = replace(guard.author(), kind="operator", id=credentials.operator_id, name=credentials.email)
+            audit.record(conn, by, "logged_in")
         if newer_hash is not None:
             operators.replace_hash(
                 conn, credentials.operator_id, verified_hash=credentials.password_hash, new_hash=newer_hash

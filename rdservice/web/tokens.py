@@ -27,7 +27,7 @@ MOST_ACCOUNTS = 100_000
 def upload() -> ResponseReturnValue:
     """Store an uploaded pair."""
     given = uploads.parse_upload(json_body())
-    state, warnings = uploads.upload(services(), given)
+    state, warnings = uploads.upload(services(), given, by=guard.author())
     return jsonify(
         {
             "account_id": state.account_id,
@@ -66,7 +66,7 @@ def access_token(account_id: str) -> ResponseReturnValue:
 @guard.requires("tokens:write")
 def refresh(account_id: str) -> ResponseReturnValue:
     """Refresh now, whatever is due."""
-    result = services().access_tokens.refresh_now(check_account_id(account_id))
+    result = services().access_tokens.refresh_now(check_account_id(account_id), by=guard.author())
     if prefers_html():
         flash_refresh(result)
         return redirect(url_for("status.show"), code=303)
@@ -77,7 +77,7 @@ def refresh(account_id: str) -> ResponseReturnValue:
 @guard.requires("tokens:write")
 def remove(account_id: str) -> ResponseReturnValue:
     """Remove the account's tokens here and revoke them at RD Station."""
-    removed = uploads.disconnect(services(), check_account_id(account_id))
+    removed = uploads.disconnect(services(), check_account_id(account_id), by=guard.author())
     return jsonify(_removed(account_id, removed))
 
 
@@ -85,7 +85,7 @@ def remove(account_id: str) -> ResponseReturnValue:
 @guard.operator_only
 def disconnect(account_id: str) -> ResponseReturnValue:
     """Remove the account's tokens; for the page's form, which cannot send DELETE."""
-    removed = uploads.disconnect(services(), check_account_id(account_id))
+    removed = uploads.disconnect(services(), check_account_id(account_id), by=guard.author())
     flash_disconnected(account_id, revoked=removed.revoked)
     flash_notices(removed.warnings)
     return redirect(url_for("status.show"), code=303)

@@ -15,7 +15,7 @@ from rdservice.metrics.definitions import Metrics
 from rdservice.rdstation import Answer, NoAnswer
 from rdservice.services import Services
 from rdservice.settings import Settings
-from tests.accounts import claim_due, claim_one, connect_account
+from tests.accounts import BY, claim_due, claim_one, connect_account
 from tests.metrics.scraping import scrape
 from tests.sandbox_process import SandboxProcess
 
@@ -179,7 +179,9 @@ def test_a_refused_code_is_an_authentication_failure_and_consent_refused_is_none
     def come_back(**callback: str) -> None:
         url = authorization.begin(connected, operator_id=operator_id, account_id="default")
         state = url.rpartition("state=")[2]
-        authorization.complete(connected, operator_id=operator_id, callback={"state": state, **callback})
+        authorization.complete(
+            connected, operator_id=operator_id, callback={"state": state, **callback}, by=BY
+        )
 
     with pytest.raises(errors.ConsentRefused):
         come_back(error="access_denied")
@@ -223,5 +225,5 @@ def test_refresh_now_that_finds_another_at_it_counts_as_waited(
     held: threading.Thread, make_services: Callable[[Settings], Services], sandbox_settings: Settings
 ) -> None:
     waiting = make_services(sandbox_settings)
-    assert waiting.access_tokens.refresh_now("default") == "stored"
+    assert waiting.access_tokens.refresh_now("default", by=BY) == "stored"
     assert waiting.metrics.current()[REFRESHES, (("result", "waited"),)] == 1

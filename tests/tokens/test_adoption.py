@@ -18,6 +18,7 @@ from rdservice import database
 from rdservice.encryption import ENCRYPTED, KeyRing
 from rdservice.settings import ROOT
 from rdservice.tokens import adoption, store
+from tests.accounts import BY
 
 Conn = psycopg.Connection[Any]
 Pool = ConnectionPool[Conn]
@@ -54,7 +55,7 @@ def release(conn: Conn, pool: Pool) -> Callable[[], int]:
 
     def run() -> int:
         database.migrate(conn)
-        return adoption.encrypt_plain_rows(pool, KEYS)
+        return adoption.encrypt_plain_rows(pool, KEYS, by=BY)
 
     return run
 
@@ -370,7 +371,7 @@ def test_two_releases_at_once_encrypt_each_row_once(
 
     def encrypt() -> None:
         together.wait(20)
-        counts.append(adoption.encrypt_plain_rows(pool, KEYS))
+        counts.append(adoption.encrypt_plain_rows(pool, KEYS, by=BY))
 
     threads = [threading.Thread(target=encrypt) for _ in range(2)]
     for thread in threads:
@@ -393,6 +394,7 @@ def test_a_release_killed_in_the_middle_is_finished_by_the_next(
         "from rdservice import database\n"
         "from rdservice.encryption import KeyRing\n"
         "from rdservice.tokens import adoption\n"
+        "from tests.accounts import BY\n"
         "url, key = sys.argv[1], sys.argv[2]\n"
         "database.migrate(psycopg.connect(url, autocommit=True))\n"
         "adoption.BATCH = 2\n"
@@ -402,7 +404,8 @@ def test_a_release_killed_in_the_middle_is_finished_by_the_next(
         "            print('half way', flush=True)\n"
         "            sys.stdin.read()\n"
         "        return super().encrypt(column, account_id, value)\n"
-        "adoption.encrypt_plain_rows(database.create_pool(url, max_size=2, name='release'), Ring([key.encode()]))\n"
+        "pool = database.create_pool(url, max_size=2, name='release')\n"
+        "adoption.encrypt_plain_rows(pool, Ring([key.encode()]), by=BY)\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program, empty_database_url, KEY.decode()],

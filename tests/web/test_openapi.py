@@ -371,11 +371,12 @@ def test_answers_to_those_who_may_not_are_as_documented(
 
 
 def test_answers_of_pages_are_as_documented(program: Browser, signed_in: Browser, document: Json) -> None:
-    for path in ("/", "/connect", "/login", "/rd/login"):
+    for path in ("/", "/connect", "/audit", "/login", "/rd/login"):
         check(document, signed_in.get(path), path)
     for path in ("/healthz", "/readyz", "/openapi.json", "/login", "/rd/login"):
         check(document, program.get(path), path)
     check(document, signed_in.get("/rd/login?account_id=%20"), "/rd/login")
+    check(document, signed_in.get("/audit?before=x"), "/audit")
     check(document, signed_in.get("/rd/callback?state=unknown&code=1"), "/rd/callback")
     check(document, program.get("/static/site.css"), "/static/{filename}")
     check(document, program.get("/static/icon.svg"), "/static/{filename}")

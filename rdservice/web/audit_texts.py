@@ -1,0 +1,36 @@
+"""The audit page's words for actions and those who acted, in the reader's language."""
+
+from rdservice.audit import Kind
+from rdservice.web.languages import gettext
+
+
+def action_words(action: str) -> str:
+    """Return the words for an action; for one that this version does not know, its name."""
+    words = {
+        "account_connected": gettext("Account connected"),
+        "tokens_uploaded": gettext("Tokens uploaded"),
+        "tokens_refreshed": gettext("Tokens renewed by hand"),
+        "account_disconnected": gettext("Account disconnected"),
+        "key_created": gettext("API key made"),
+        "key_revoked": gettext("API key revoked"),
+        "operator_created": gettext("Operator added"),
+        "operator_removed": gettext("Operator removed"),
+        "password_reset": gettext("Password reset"),
+        "logged_in": gettext("Logged in"),
+        "login_failed": gettext("Log-in failed"),
+        "values_encrypted": gettext("Stored values encrypted anew"),
+        "erasure_begun": gettext("Erasure of a person begun"),
+        "person_erased": gettext("Person erased"),
+    }
+    return words.get(action, action)
+
+
+def actor_words(kind: Kind, name: str | None) -> str:
+    """Return who acted, in words. `name` as in `rdservice.audit.Author`."""
+    if kind == "operator":
+        return str(name)
+    if kind == "key":
+        return gettext("API key %(name)s", name=str(name))
+    if kind == "command":
+        return gettext("Command line (%(name)s)", name=str(name))
+    return gettext("Someone not logged in")
