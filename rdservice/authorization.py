@@ -47,7 +47,12 @@ DELETE FROM rdstation_oauth_states WHERE state_hash = %(state_hash)s
 RETURNING account_id,
           operator_id = %(operator_id)s AND created_at > rd_now() - make_interval(mins => %(minutes)s) AS valid
 """
-PRUNE = "DELETE FROM rdstation_oauth_states WHERE created_at < rd_now() - make_interval(mins => %(minutes)s)"
+PRUNE = """
+DELETE FROM rdstation_oauth_states WHERE state_hash IN (
+    SELECT state_hash FROM rdstation_oauth_states
+     WHERE created_at < rd_now() - make_interval(mins => %(minutes)s) ORDER BY created_at LIMIT %(batch)s
+       FOR UPDATE SKIP LOCKED)
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +77,6 @@ def begin(services: Services, *, operator_id: str, account_id: str) -> str:
     """Remember that this operator authorizes this account now; return the URL of RD Station's dialog."""
     state = secrets.token_urlsafe(32)
     with database.transaction(services.pool) as conn:
-        conn.execute(PRUNE, {"minutes": STATE_MINUTES})
         conn.execute(
             BEGIN, {"state_hash": _hash(state), "operator_id": operator_id, "account_id": account_id}
         )
@@ -119,6 +123,11 @@ def complete(services: Services, *, operator_id: str, callback: Mapping[str, str
     )
     services.memory.forget(account_id)
     return _introduce(services, account_id, pair.access_token, authorized)
+
+
+def prune(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:
+    """Delete up to `batch` authorizations that were begun and can no longer be finished; return how many."""
+    return conn.execute(PRUNE, {"minutes": STATE_MINUTES, "batch": batch}).rowcount
 
 
 def _raise_error_of_dialog(error: str) -> NoReturn:

@@ -326,15 +326,6 @@ def test_a_state_is_bound_to_its_operator_and_gone_after_a_strangers_try(
     assert states(conn) == 0
 
 
-def test_states_that_were_never_used_are_cleared_away(
-    services: Services, operator_id: str, conn: Conn
-) -> None:
-    begin(services, operator_id)
-    conn.execute("UPDATE rdstation_oauth_states SET created_at = now() - interval '11 minutes'")
-    begin(services, operator_id)
-    assert states(conn) == 1
-
-
 def test_two_windows_of_one_operator_do_not_disturb_each_other(
     connected: Services, sandbox: SandboxProcess, operator_id: str
 ) -> None:

@@ -6,12 +6,10 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from rdservice import database, rate_budget
-from rdservice.cache import table as cache_table
+from rdservice import database, retention
 from rdservice.encryption import KeyMissing
-from rdservice.metrics import store as metric_totals
 from rdservice.refresh import Refresher, Result
-from rdservice.tokens import attempts, claims, workers
+from rdservice.tokens import claims, workers
 from rdservice.tokens.claims import Claim
 from worker.bell import Bell
 
@@ -80,13 +78,10 @@ class _Loop:
         try:
             with database.transaction(self._refresher.pool) as conn:
                 workers.beat(conn, self._refresher.claimed_by)
-            with database.transaction(self._refresher.pool) as conn:
-                attempts.prune(conn)
-                cache_table.prune(conn)
-                rate_budget.prune(conn)
-                metric_totals.remember_hour(conn)
         except (psycopg.Error, PoolTimeout) as error:
-            log.warning("tidying up failed (%s); renewals go on", type(error).__name__)
+            log.warning("the heartbeat was not written (%s); renewals go on", type(error).__name__)
+            return
+        retention.enforce(self._refresher.pool)
 
     def _claim_and_start(self) -> float:
         free = self._concurrency - len(self._running)

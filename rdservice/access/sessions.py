@@ -41,8 +41,10 @@ END = "DELETE FROM rdservice_sessions WHERE token_hash = %(token_hash)s"
 END_ALL = "DELETE FROM rdservice_sessions WHERE operator_id = %(operator_id)s"
 
 PRUNE = """
-DELETE FROM rdservice_sessions
- WHERE last_seen_at <= rd_now() - interval '12 hours' OR created_at <= rd_now() - interval '7 days'
+DELETE FROM rdservice_sessions WHERE token_hash IN (
+    SELECT token_hash FROM rdservice_sessions
+     WHERE last_seen_at <= rd_now() - interval '12 hours' OR created_at <= rd_now() - interval '7 days'
+     LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
 """
 
 
@@ -65,7 +67,6 @@ def start(conn: Connection[Any], operator_id: str, *, verified_hash: str) -> str
 
     None when the operator was removed, or the password changed, since `verified_hash` was verified.
     """
-    conn.execute(PRUNE)
     token = secrets.token_urlsafe(32)
     values = {"token_hash": _hash(token), "operator_id": operator_id, "verified_hash": verified_hash}
     return token if conn.execute(START, values).rowcount else None
@@ -94,6 +95,11 @@ def end(conn: Connection[Any], token: str) -> None:
 def end_all(conn: Connection[Any], operator_id: str) -> int:
     """End all sessions of an operator and return how many there were."""
     return conn.execute(END_ALL, {"operator_id": operator_id}).rowcount
+
+
+def prune(conn: Connection[Any], *, batch: int = 1000) -> int:
+    """Delete up to `batch` sessions that are over; return how many."""
+    return conn.execute(PRUNE, {"batch": batch}).rowcount
 
 
 def _hash(token: str) -> bytes:

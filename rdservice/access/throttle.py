@@ -51,11 +51,10 @@ UPDATE rdservice_access_failures f
  WHERE f.subject = locked.subject
 """
 
-# More rows than an attempt can add (two), so that the table shrinks to what is current.
 PRUNE = """
 DELETE FROM rdservice_access_failures
  WHERE subject IN (SELECT subject FROM rdservice_access_failures
-                    WHERE window_ends_at < rd_now() ORDER BY window_ends_at LIMIT 10 FOR UPDATE SKIP LOCKED)
+                    WHERE window_ends_at < rd_now() ORDER BY window_ends_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
 """
 
 
@@ -94,7 +93,6 @@ def count_attempt(conn: Connection[Any], limits: Sequence[Limit]) -> None:
     if spent is not None:
         raise _too_many(spent[0])
     rows = conn.execute(COUNT, {"subjects": subjects, "window_s": WINDOW_S}).fetchall()
-    conn.execute(PRUNE)
     over = [seconds for subject, failures, seconds in rows if failures > allowed[bytes(subject)]]
     if over:
         raise _too_many(max(over))
@@ -103,6 +101,11 @@ def count_attempt(conn: Connection[Any], limits: Sequence[Limit]) -> None:
 def forgive(conn: Connection[Any], limits: Sequence[Limit]) -> None:
     """Take back an attempt that `count_attempt` counted: it succeeded."""
     conn.execute(FORGIVE, {"subjects": [limit.subject for limit in limits]})
+
+
+def prune(conn: Connection[Any], *, batch: int = 1000) -> int:
+    """Delete up to `batch` counters whose window has ended; return how many."""
+    return conn.execute(PRUNE, {"batch": batch}).rowcount
 
 
 def _too_many(seconds: int) -> TooManyRequests:

@@ -153,8 +153,6 @@ class Flusher:
         self._unsure = batch
         self._sequence = batch.sequence
         with database.transaction(self._pool) as conn:
-            if batch.sequence == 1:
-                store.forget_processes(conn)
             store.add(conn, batch)
         for series, delta in batch.deltas.items():
             self._added[series] = self._added.get(series, 0.0) + delta

@@ -37,7 +37,11 @@ SELECT date_trunc('hour', rd_now()), key, value, rd_now() FROM rdservice_metric_
    AND NOT EXISTS (SELECT FROM rdservice_metric_hours WHERE hour = date_trunc('hour', rd_now()))
 ON CONFLICT DO NOTHING
 """
-FORGET_HOURS = "DELETE FROM rdservice_metric_hours WHERE hour < rd_now() - interval '2 days'"
+FORGET_HOURS = """
+DELETE FROM rdservice_metric_hours WHERE (hour, key) IN (
+    SELECT hour, key FROM rdservice_metric_hours
+     WHERE hour < rd_now() - interval '2 days' ORDER BY hour, key LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+"""
 LATELY = """
 WITH start AS (
     SELECT hour, max(taken_at) AS taken_at FROM rdservice_metric_hours
@@ -47,8 +51,11 @@ SELECT t.key, t.value - COALESCE(h.value, 0), (SELECT taken_at FROM start)
   LEFT JOIN rdservice_metric_hours h ON h.key = t.key AND h.hour = (SELECT hour FROM start)
  WHERE t.key LIKE ANY (%(shown)s)
 """
-FORGET_PROCESSES = """
-DELETE FROM rdservice_metric_processes WHERE seen_at < rd_now() - make_interval(days => %(days)s)
+PRUNE_PROCESSES = """
+DELETE FROM rdservice_metric_processes WHERE process IN (
+    SELECT process FROM rdservice_metric_processes
+     WHERE seen_at < rd_now() - make_interval(days => %(days)s) ORDER BY seen_at LIMIT %(batch)s
+       FOR UPDATE SKIP LOCKED)
 """
 
 
@@ -79,10 +86,13 @@ def totals(conn: psycopg.Connection[Any]) -> dict[Series, float]:
     return {_series(key): value for key, value in conn.execute(TOTALS)}
 
 
-def remember_hour(conn: psycopg.Connection[Any]) -> None:
-    """Note once an hour what the sums are that `lately` tells of, and forget the notes of two days ago."""
+def remember_hour(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:
+    """Note once an hour what the sums are that `lately` tells of; delete up to `batch` notes of two days ago.
+
+    Returns how many were deleted.
+    """
     conn.execute(REMEMBER_HOUR, {"shown": SHOWN_LATELY})
-    conn.execute(FORGET_HOURS)
+    return conn.execute(FORGET_HOURS, {"batch": batch}).rowcount
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +109,9 @@ def lately(conn: psycopg.Connection[Any]) -> Lately:
     return Lately(since=rows[0][2] if rows else None, counts={_series(key): value for key, value, _ in rows})
 
 
-def forget_processes(conn: psycopg.Connection[Any]) -> None:
-    """Delete what is known of processes that have added nothing for a week. Their counts stay."""
-    conn.execute(FORGET_PROCESSES, {"days": KEEP_PROCESSES_DAYS})
+def prune_processes(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:
+    """Forget up to `batch` processes that have added nothing for a week; return how many. Their counts stay."""
+    return conn.execute(PRUNE_PROCESSES, {"days": KEEP_PROCESSES_DAYS, "batch": batch}).rowcount
 
 
 def _key(series: Series) -> str:

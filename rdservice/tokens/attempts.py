@@ -24,7 +24,8 @@ SELECT claim_no, account_id, reason, claimed_by, started_at, finished_at, outcom
 PRUNE = """
 DELETE FROM rdstation_refresh_attempts WHERE claim_no IN (
     SELECT claim_no FROM rdstation_refresh_attempts
-     WHERE started_at < rd_now() - make_interval(days => %(days)s) ORDER BY started_at LIMIT %(batch)s)
+     WHERE started_at < rd_now() - make_interval(days => %(days)s) ORDER BY started_at LIMIT %(batch)s
+       FOR UPDATE SKIP LOCKED)
 """
 
 

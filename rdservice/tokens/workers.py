@@ -8,17 +8,25 @@ BEAT = """
 INSERT INTO rdstation_workers (worker, started_at, beat_at) VALUES (%(worker)s, rd_now(), rd_now())
 ON CONFLICT (worker) DO UPDATE SET beat_at = rd_now()
 """
-FORGET_STALE = "DELETE FROM rdstation_workers WHERE beat_at < rd_now() - interval '1 day'"
+PRUNE = """
+DELETE FROM rdstation_workers WHERE worker IN (
+    SELECT worker FROM rdstation_workers
+     WHERE beat_at < rd_now() - interval '1 day' ORDER BY beat_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+"""
 LAST_BEAT = "SELECT EXTRACT(epoch FROM rd_now() - max(beat_at))::float8 FROM rdstation_workers"
 
 
 def beat(conn: psycopg.Connection[Any], worker: str) -> None:
-    """Note that the worker process of this name is alive; forget those that were silent for a day."""
+    """Note that the worker process of this name is alive."""
     conn.execute(BEAT, {"worker": worker})
-    conn.execute(FORGET_STALE)
 
 
 def seconds_since_last_beat(conn: psycopg.Connection[Any]) -> float | None:
     """Return the age in seconds of the newest heartbeat of any worker, or None when none is known."""
     row = conn.execute(LAST_BEAT).fetchone()
     return None if row is None or row[0] is None else float(row[0])
+
+
+def prune(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:
+    """Forget up to `batch` workers that were silent for a day; return how many."""
+    return conn.execute(PRUNE, {"batch": batch}).rowcount

@@ -150,16 +150,6 @@ def test_being_seen_is_noted_at_most_once_a_minute_and_keeps_the_session(conn: C
     assert last_seen() > first
 
 
-def test_a_new_session_clears_away_those_that_are_over(conn: Conn) -> None:
-    operator = add(conn)
-    for _ in range(3):
-        sessions.start(conn, operator.operator_id, verified_hash=HASH)
-    conn.execute("UPDATE rdservice_sessions SET last_seen_at = rd_now() - interval '13 h'")
-    sessions.start(conn, operator.operator_id, verified_hash=HASH)
-    row = conn.execute("SELECT count(*) FROM rdservice_sessions").fetchone()
-    assert row == (1,)
-
-
 def test_ending_all_sessions_leaves_other_operators_alone(conn: Conn) -> None:
     ana, bia = add(conn), add(conn, "bia@example.com")
     for operator in (ana, ana, bia):

@@ -139,6 +139,7 @@ def test_what_is_known_of_processes_long_gone_is_forgotten_and_their_counts_stay
     metrics = Metrics()
     metrics.leads_served("hit")
     make_flusher(metrics).close()
+    assert store.prune_processes(conn) == 1
     # The first is seven days old; the second and the new one are left.
     assert conn.execute("SELECT count(*) FROM rdservice_metric_processes").fetchone() == (2,)
     assert store.totals(conn)[HIT] == 3
