@@ -8,12 +8,19 @@ Fernet: https://cryptography.io/en/latest/fernet/
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+import psycopg
 from cryptography.fernet import Fernet, InvalidToken
 
 ENCRYPTED = r"^[0-9a-f]{8}\.gAAAA"
 """Regular expression (PostgreSQL and Python) of an encrypted value; a plain token never matches it."""
+
+
+PREFIX_LENGTH = 14
+"""How many characters of a value ENCRYPTED looks at."""
 
 
 class KeyMissing(Exception):
@@ -43,9 +50,10 @@ class KeyRing:
 
     def decrypt(self, column: str, account_id: str, stored: str) -> str:
         """Return the value, or raise KeyMissing or ValueDamaged. Neither message holds any of it."""
-        if not re.match(ENCRYPTED, stored):
+        used_id = key_id_of(stored)
+        if used_id is None:
             raise ValueDamaged(f"{column} of account {account_id!r} is not encrypted")
-        used_id, ciphertext = stored.split(".", 1)
+        ciphertext = stored.partition(".")[2]
         fernet = self._fernets.get(used_id)
         if fernet is None:
             raise KeyMissing(
@@ -63,3 +71,61 @@ class KeyRing:
 def key_id(key: bytes) -> str:
     """Return the id of a Fernet key: 8 hexadecimal digits, which tell nothing of the key."""
     return hashlib.sha256(b"rdservice key id\0" + key).hexdigest()[:8]
+
+
+def key_id_of(stored: str) -> str | None:
+    """Return the id of the key that a stored value names; None for what is no encrypted value at all."""
+    return stored.partition(".")[0] if re.match(ENCRYPTED, stored) else None
+
+
+Place = str | bytes
+"""A row's primary key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncryptedRow:
+    """Encrypted values of a row, by the column that each is bound to.
+
+    `left_out`: how many more it has, under the key that the reader did not ask about.
+    """
+
+    place: Place
+    account_id: str
+    values: Mapping[str, str] = field(repr=False)
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replacement:
+    """New ciphertexts for some of a row's values, or None for a value that is to be deleted."""
+
+    row: EncryptedRow
+    values: Mapping[str, str | None] = field(repr=False)
+
+
+class EncryptedTable(Protocol):
+    """A table with encrypted values, as the module that owns it lets them be looked through and replaced."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def disposable(self) -> bool:
+        """Whether a value that cannot be read may be deleted, since it can be had again."""
+
+    def count(self, conn: psycopg.Connection[Any]) -> int:
+        """Return how many rows there are."""
+
+    def page(
+        self, conn: psycopg.Connection[Any], *, after: Place | None, limit: int, leave_out: str | None
+    ) -> list[EncryptedRow]:
+        """Return the next rows after `after`, in the order of their places, without values under the key `leave_out`.
+
+        Fewer than `limit` rows: there are no more.
+        """
+
+    def replace(self, conn: psycopg.Connection[Any], replacements: Sequence[Replacement]) -> int:
+        """Replace values that still stand there, and nothing else of the rows; return in how many rows.
+
+        Waits for no lock: a row that is locked, or whose values have changed, is left as it is.
+        """

@@ -15,6 +15,7 @@ from rdservice import database
 from rdservice.services import Services
 from rdservice.settings import Settings
 from scripts.embedded_postgres import EmbeddedPostgres
+from tests.key_changes import Keys, make_keys
 from tests.sandbox_process import SandboxProcess
 
 CLIENT_ID = "11111111-2222-3333-4444-555555555555"
@@ -181,6 +182,12 @@ def services(make_services: Callable[[Settings], Services], settings: Settings) 
 def connected(make_services: Callable[[Settings], Services], sandbox_settings: Settings) -> Services:
     """The parts of a process whose RD Station is the sandbox."""
     return make_services(sandbox_settings)
+
+
+@pytest.fixture
+def change(make_services: Callable[[Settings], Services], variables: dict[str, str]) -> Keys:
+    """An encryption key that is being changed, and processes before, during and after it."""
+    return make_keys(make_services, variables)
 
 
 @pytest.fixture

@@ -37,12 +37,12 @@ class Content:
         """Return the content compressed and encrypted, bound to the account and to the row with this key."""
         plain = json.dumps(self.paging).encode() + b"\n" + self.body
         text = base64.b64encode(zlib.compress(plain, QUICKLY)).decode()
-        return keys.encrypt(_column(key), account_id, text)
+        return keys.encrypt(bound_column(key), account_id, text)
 
     @classmethod
     def unsealed(cls, keys: KeyRing, key: bytes, account_id: str, value: str) -> Self:
         """Return what `sealed` made `value` of. Raises KeyMissing or ValueDamaged."""
-        text = keys.decrypt(_column(key), account_id, value)
+        text = keys.decrypt(bound_column(key), account_id, value)
         try:
             head, _, body = zlib.decompress(base64.b64decode(text)).partition(b"\n")
             paging = [(str(name), str(number)) for name, number in json.loads(head)]
@@ -114,7 +114,8 @@ class FetchFailed(Exception):
         self.shared_s = shared_s
 
 
-def _column(key: bytes) -> str:
+def bound_column(key: bytes) -> str:
+    """Return the name of column that the content of the row with this key is bound to."""
     return f"cache/{key.hex()}"
 
 

@@ -5,6 +5,7 @@ has, or the account has moved on from the version (connection and epoch) for whi
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,7 +15,8 @@ import psycopg
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from rdservice.cache.answers import Failure
+from rdservice.cache.answers import Failure, bound_column
+from rdservice.encryption import EncryptedRow, Place, Replacement
 from rdservice.tokens.store import StoredToken
 
 LEASE_S = 40
@@ -74,6 +76,23 @@ RETURNING 1
 """
 RELEASE = """
 UPDATE rdstation_cache SET holder = NULL, leased_until = NULL WHERE key = %(key)s AND holder = %(holder)s
+"""
+COUNT = "SELECT count(*) FROM rdstation_cache"
+PAGE = """
+SELECT key, account_id, CASE WHEN left(value, 9) IS DISTINCT FROM %(leave_out)s::text || '.' THEN value END,
+       value IS NOT NULL
+  FROM rdstation_cache WHERE key > %(after)s ORDER BY key LIMIT %(limit)s
+"""
+REPLACE = """
+WITH given AS (
+    SELECT * FROM unnest(%(keys)s::bytea[], %(old)s::text[], %(new)s::text[]) AS g (key, old, new)),
+free AS (
+    SELECT c.key FROM rdstation_cache c JOIN given ON c.key = given.key AND c.value = given.old
+       FOR NO KEY UPDATE OF c SKIP LOCKED)
+UPDATE rdstation_cache c
+   SET value = given.new, fetched_at = CASE WHEN given.new IS NOT NULL THEN c.fetched_at END
+  FROM given JOIN free USING (key)
+ WHERE c.key = given.key AND c.value = given.old
 """
 PRUNE = """
 DELETE FROM rdstation_cache WHERE key IN (
@@ -165,6 +184,47 @@ def release(conn: psycopg.Connection[Any], claim: Claim) -> None:
 def prune(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:
     """Delete up to `batch` rows whose time is over; return how many."""
     return conn.execute(PRUNE, {"batch": batch}).rowcount
+
+
+@dataclass(frozen=True, slots=True)
+class CacheTable:
+    """The table's encrypted values, for those who look through them or replace them."""
+
+    name: str = "rdstation_cache"
+    disposable: bool = True
+
+    def count(self, conn: psycopg.Connection[Any]) -> int:
+        """See EncryptedTable."""
+        row = conn.execute(COUNT).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def page(
+        self, conn: psycopg.Connection[Any], *, after: Place | None, limit: int, leave_out: str | None
+    ) -> list[EncryptedRow]:
+        """See EncryptedTable."""
+        found = conn.execute(PAGE, {"after": after or b"", "limit": limit, "leave_out": leave_out})
+        return [
+            EncryptedRow(
+                place=key,
+                account_id=account_id,
+                values={} if value is None else {bound_column(key): value},
+                left_out=int(filled and value is None),
+            )
+            for key, account_id, value, filled in found
+        ]
+
+    def replace(self, conn: psycopg.Connection[Any], replacements: Sequence[Replacement]) -> int:
+        """See EncryptedTable. A value that is deleted is fetched anew by whoever asks for it."""
+        changes = [
+            (given.row.place, given.row.values[column], new)
+            for given in replacements
+            for column, new in given.values.items()
+        ]
+        keys, old, new = zip(*changes, strict=True)
+        return conn.execute(REPLACE, {"keys": list(keys), "old": list(old), "new": list(new)}).rowcount
+
+
+CACHE = CacheTable()
 
 
 def _version(key: bytes, token: StoredToken) -> dict[str, object]:

@@ -4,6 +4,7 @@ from flask import Flask
 
 from rdservice.cli.accounts import accounts_group
 from rdservice.cli.audit import audit_group
+from rdservice.cli.encryption import encryption_group
 from rdservice.cli.keys import keys_group
 from rdservice.cli.operators import operators_group
 from rdservice.cli.release import release
@@ -18,6 +19,7 @@ def register(app: Flask) -> None:
         keys_group,
         accounts_group,
         audit_group,
+        encryption_group,
         settings_group,
     ):
         app.cli.add_command(command)

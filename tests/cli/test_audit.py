@@ -33,6 +33,8 @@ DEEDS: dict[str, str | None] = {
     "accounts list": None,
     "accounts show": None,
     "audit list": None,
+    "encryption rotate": "values_encrypted",
+    "encryption status": None,
     "settings check": None,
 }
 """What each command leaves behind; None: it only looks."""

@@ -1,0 +1,123 @@
+"""The encrypted values of both tables of tokens: counted, looked through and replaced, whoever works with the rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from rdservice.encryption import ENCRYPTED, PREFIX_LENGTH, EncryptedRow, Place, Replacement
+
+COLUMNS = ("access_token", "refresh_token")
+
+COUNT = "SELECT count(*) FROM {table}"
+# One pass over the rows; only the first characters of a value are looked at.
+COUNT_BY_KEY = """
+SELECT CASE WHEN left(value, %(prefix)s) ~ %(encrypted)s THEN left(value, 8) END AS key_id, count(*)
+  FROM {table}, LATERAL (VALUES (access_token), (refresh_token)) AS v (value)
+ GROUP BY 1
+"""
+ACCOUNTS_UNDER = """
+SELECT account_id FROM {table}
+ WHERE (left(access_token, %(prefix)s) ~ %(encrypted)s AND left(access_token, 8) = %(key_id)s)
+    OR (left(refresh_token, %(prefix)s) ~ %(encrypted)s AND left(refresh_token, 8) = %(key_id)s)
+ LIMIT %(limit)s
+"""
+ACCOUNTS_NOT_ENCRYPTED = """
+SELECT account_id FROM {table}
+ WHERE left(access_token, %(prefix)s) !~ %(encrypted)s OR left(refresh_token, %(prefix)s) !~ %(encrypted)s
+ LIMIT %(limit)s
+"""
+PAGE = """
+SELECT account_id,
+       CASE WHEN left(access_token, 9) IS DISTINCT FROM %(leave_out)s::text || '.' THEN access_token END,
+       CASE WHEN left(refresh_token, 9) IS DISTINCT FROM %(leave_out)s::text || '.' THEN refresh_token END
+  FROM {table} WHERE account_id > %(after)s ORDER BY account_id LIMIT %(limit)s
+"""
+UNCHANGED = """
+       t.account_id = given.account_id
+   AND t.access_token = COALESCE(given.old_access, t.access_token)
+   AND t.refresh_token = COALESCE(given.old_refresh, t.refresh_token)
+"""
+# Compared once more by the UPDATE itself, with the row as it stands when it is locked.
+REPLACE = f"""
+WITH given AS (
+    SELECT * FROM unnest(%(account_ids)s::text[], %(old_access)s::text[], %(old_refresh)s::text[],
+                         %(new_access)s::text[], %(new_refresh)s::text[])
+        AS g (account_id, old_access, old_refresh, new_access, new_refresh)),
+free AS (
+    SELECT t.account_id FROM {{table}} t, given WHERE {UNCHANGED}
+       FOR NO KEY UPDATE OF t SKIP LOCKED)
+UPDATE {{table}} t
+   SET access_token = COALESCE(given.new_access, t.access_token),
+       refresh_token = COALESCE(given.new_refresh, t.refresh_token)
+  FROM given JOIN free USING (account_id)
+ WHERE {UNCHANGED}
+"""  # noqa: S608 - only texts of this module
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTable:
+    """One of the two tables. A pair may move from one to the other as it is: both bind values in the same way."""
+
+    name: str
+    disposable: bool = False
+
+    def count(self, conn: psycopg.Connection[Any]) -> int:
+        """See EncryptedTable."""
+        row = conn.execute(self._sql(COUNT)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def count_by_key(self, conn: psycopg.Connection[Any]) -> dict[str | None, int]:
+        """Return how many values are under each key id; None for what is not encrypted.
+
+        Reads the whole table: some 0.7 s for 100,000 accounts.
+        """
+        return dict(conn.execute(self._sql(COUNT_BY_KEY), _pattern()).fetchall())
+
+    def accounts_under(self, conn: psycopg.Connection[Any], key_id: str | None, *, limit: int) -> list[str]:
+        """Return up to `limit` accounts with a value under this key; for None with one that is not encrypted."""
+        statement = ACCOUNTS_NOT_ENCRYPTED if key_id is None else ACCOUNTS_UNDER
+        values = {**_pattern(), "key_id": key_id, "limit": limit}
+        return [account_id for (account_id,) in conn.execute(self._sql(statement), values)]
+
+    def page(
+        self, conn: psycopg.Connection[Any], *, after: Place | None, limit: int, leave_out: str | None
+    ) -> list[EncryptedRow]:
+        """See EncryptedTable."""
+        values = {"after": after or "", "limit": limit, "leave_out": leave_out}
+        return [_row(*found) for found in conn.execute(self._sql(PAGE), values)]
+
+    def replace(self, conn: psycopg.Connection[Any], replacements: Sequence[Replacement]) -> int:
+        """See EncryptedTable."""
+        values = {
+            "account_ids": [given.row.account_id for given in replacements],
+            "old_access": [_old(given, "access_token") for given in replacements],
+            "old_refresh": [_old(given, "refresh_token") for given in replacements],
+            "new_access": [given.values.get("access_token") for given in replacements],
+            "new_refresh": [given.values.get("refresh_token") for given in replacements],
+        }
+        return conn.execute(self._sql(REPLACE), values).rowcount
+
+    def _sql(self, statement: str) -> bytes:
+        return statement.format(table=self.name).encode()
+
+
+TOKENS = TokenTable("rdstation_tokens")
+REPLACED = TokenTable("rdstation_replaced_tokens")
+
+
+def _pattern() -> dict[str, object]:
+    return {"encrypted": ENCRYPTED, "prefix": PREFIX_LENGTH}
+
+
+def _row(account_id: str, *stored: str | None) -> EncryptedRow:
+    values = {column: value for column, value in zip(COLUMNS, stored, strict=True) if value is not None}
+    return EncryptedRow(
+        place=account_id, account_id=account_id, values=values, left_out=len(COLUMNS) - len(values)
+    )
+
+
+def _old(given: Replacement, column: str) -> str | None:
+    """Return the ciphertext that must still stand there, None where the column is not to be replaced."""
+    return given.row.values[column] if column in given.values else None
