@@ -6,6 +6,7 @@ import signal
 import sys
 from typing import Any
 
+from rdservice import stored_values
 from rdservice.settings import EXIT_CONFIG, Settings, SettingsError
 
 # Requests wait for RD Station and for each other's refreshes, not for the processor: few processes, many threads.
@@ -49,6 +50,12 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 def post_fork(server: Any, worker: Any) -> None:
     """End a worker with its master: when that was killed a worker would serve its open connections for 25 s."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+
+def post_worker_init(worker: Any) -> None:
+    """Let a worker say in its log which stored values it cannot read; requests do not wait for that."""
+    services = worker.wsgi.extensions["rdservice"]
+    stored_values.check_in_background(services.pool, services.keys)
 
 
 def worker_exit(server: Any, worker: Any) -> None:

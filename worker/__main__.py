@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 
-from rdservice import logs
+from rdservice import logs, stored_values
 from rdservice.encryption import KeyMissing
 from rdservice.services import Services
 from rdservice.settings import EXIT_CONFIG, Settings, SettingsError
@@ -35,6 +35,7 @@ def main() -> int:
     services = Services.start(settings, name="worker", pool_size=POOL_SIZE)
     _bound_the_end(bell, services)
     log.info("worker %s started", services.refresher.claimed_by)
+    stored_values.check_in_background(services.pool, services.keys)
     try:
         auto_refresh_tokens(services.refresher, bell)
     except KeyMissing as error:
