@@ -25,6 +25,8 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 UNSAFE_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+OUR_OWN_PAGES = frozenset({"same-origin", "none"})
+"""Values of Sec-Fetch-Site: from a page of this origin, and from no page but the user's own hand."""
 KEY_MEMORY = "rdservice_key_memory"
 _DECLARATION = "rdservice_access"
 
@@ -136,10 +138,13 @@ def judge() -> ResponseReturnValue | None:
 
 
 def check_csrf() -> None:
-    """Raise CsrfFailed unless the request has its session's CSRF token and, under https, comes from our own pages.
+    """Raise CsrfFailed unless the request has its session's CSRF token and comes, as far as it tells, from our pages.
 
-    Public views with a form call it themselves.
+    Under https it must tell (Referer). Browsers also say by themselves, and no page can change it, where a request
+    comes from (Sec-Fetch-Site, W3C Fetch Metadata). Public views with a form call this themselves.
     """
+    if request.headers.get("Sec-Fetch-Site", "none") not in OUR_OWN_PAGES:
+        raise CsrfFailed("Another site's page sent this request. Use the pages of this service.")
     try:
         cast(CSRFProtect, current_app.extensions["csrf"]).protect()
     except CSRFError as error:
