@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import psycopg.errors
-from flask import Flask, Response, jsonify, make_response, render_template
-from werkzeug.exceptions import HTTPException
+from flask import Flask, Response, jsonify, make_response, render_template, request
+from werkzeug.exceptions import BadHost, HTTPException
 
 from rdservice import database
 from rdservice.errors import (
@@ -149,7 +149,8 @@ def on_unexpected(error: Exception) -> Response:
 
 def answer(problem: Problem) -> Response:
     """Return `problem` as JSON, or as a page for browsers."""
-    if prefers_html():
+    # With a Host header that names no host, no page could name its links either.
+    if prefers_html() and not isinstance(request.routing_exception, BadHost):
         text = page_text(problem.code)
         page = render_template("problem.html", problem=problem, text=text, request_id=request_id())
         response = make_response(page, problem.status)
