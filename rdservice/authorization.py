@@ -73,23 +73,26 @@ class Connected:
     warnings: list[Notice]
 
 
-def begin(services: Services, *, operator_id: str, account_id: str) -> str:
-    """Remember that this operator authorizes this account now; return the URL of RD Station's dialog."""
+def begin(services: Services, *, operator_id: str, session_id: str, account_id: str) -> str:
+    """Remember that this session of an operator authorizes this account now; return the URL of RD Station's dialog."""
     state = secrets.token_urlsafe(32)
     with database.transaction(services.pool) as conn:
         conn.execute(
-            BEGIN, {"state_hash": _hash(state), "operator_id": operator_id, "account_id": account_id}
+            BEGIN,
+            {"state_hash": _hash(state, session_id), "operator_id": operator_id, "account_id": account_id},
         )
     return services.rdstation.dialog_url(state)
 
 
-def complete(services: Services, *, operator_id: str, callback: Mapping[str, str], by: Author) -> Connected:
+def complete(
+    services: Services, *, operator_id: str, session_id: str, callback: Mapping[str, str], by: Author
+) -> Connected:
     """Finish an authorization with the query of the callback: take the state, exchange the code, store the tokens.
 
     Raises InvalidState, ConsentRefused, CodeExpired, CodeRefused, RdStationFailed or RdStationUnavailable; none of them
     touches a stored token.
     """
-    account_id = _take_state(services, operator_id, callback.get("state", ""))
+    account_id = _take_state(services, operator_id, session_id, callback.get("state", ""))
     if "error" in callback:
         _raise_error_of_dialog(callback["error"])
     code = callback.get("code", "")
@@ -143,14 +146,15 @@ def _raise_error_of_dialog(error: str) -> NoReturn:
     )
 
 
-def _take_state(services: Services, operator_id: str, state: str) -> str:
-    """Return the account that `state` was made for; it can be taken once."""
-    values = {"state_hash": _hash(state), "operator_id": operator_id, "minutes": STATE_MINUTES}
+def _take_state(services: Services, operator_id: str, session_id: str, state: str) -> str:
+    """Return the account that `state` was made for; it can be taken once, and by the session that began."""
+    values = {"state_hash": _hash(state, session_id), "operator_id": operator_id, "minutes": STATE_MINUTES}
     with database.transaction(services.pool) as conn:
         row = conn.execute(TAKE, values).fetchone()
     if row is None or not row[1]:
         raise errors.InvalidState(
-            "This way back from RD Station was used already, is older than ten minutes, or was begun by someone else. "
+            "This way back from RD Station was used already, is older than ten minutes, or was begun by someone else,"
+            " in another browser or before the last log-in. "
             "If the account is shown as connected, all is well; otherwise start the connection again."
         )
     return str(row[0])
@@ -230,5 +234,6 @@ def name_in(body: object) -> str | None:
     return printable[:LONGEST_NAME] or None
 
 
-def _hash(state: str) -> bytes:
-    return hashlib.sha256(state.encode("utf-8", "surrogatepass")).digest()
+def _hash(state: str, session_id: str) -> bytes:
+    """Return the name of a row that only the browser which began can find (RFC 6749 10.12)."""
+    return hashlib.sha256(f"{session_id}\0{state}".encode("utf-8", "surrogatepass")).digest()

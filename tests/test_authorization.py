@@ -19,6 +19,7 @@ from tests.sandbox_process import SandboxProcess
 
 Conn = psycopg.Connection[Any]
 API = "http://127.0.0.1:9"
+SESSION = "5e" * 32
 PAIR = {"access_token": "new-access", "refresh_token": "new-refresh", "expires_in": 86400}
 
 
@@ -35,13 +36,15 @@ def add_operator(conn: Conn, email: str) -> str:
 
 def begin(services: Services, operator_id: str, account_id: str = "default") -> str:
     """Begin an authorization; return its state."""
-    url = authorization.begin(services, operator_id=operator_id, account_id=account_id)
+    url = authorization.begin(services, operator_id=operator_id, session_id=SESSION, account_id=account_id)
     (state,) = parse_qs(urlsplit(url).query)["state"]
     return state
 
 
 def complete(services: Services, operator_id: str, **callback: str) -> Connected:
-    return authorization.complete(services, operator_id=operator_id, callback=callback, by=BY)
+    return authorization.complete(
+        services, operator_id=operator_id, session_id=SESSION, callback=callback, by=BY
+    )
 
 
 def connect(
@@ -90,7 +93,9 @@ def test_an_operator_who_consents_connects_the_account(
 def test_the_dialog_url_is_that_of_rd_station_with_a_long_random_state(
     connected: Services, sandbox: SandboxProcess, operator_id: str, conn: Conn
 ) -> None:
-    url = urlsplit(authorization.begin(connected, operator_id=operator_id, account_id="default"))
+    url = urlsplit(
+        authorization.begin(connected, operator_id=operator_id, session_id=SESSION, account_id="default")
+    )
     assert f"{url.scheme}://{url.netloc}{url.path}" == f"{sandbox.url}/auth/dialog"
     query = parse_qs(url.query)
     assert set(query) == {"client_id", "redirect_uri", "scope", "state"}

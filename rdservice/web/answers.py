@@ -26,7 +26,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
         headers["X-Content-Type-Options"] = "nosniff"
         # Not no-referrer: Flask-WTF wants to see under https that a form came from our own pages.
-        headers["Referrer-Policy"] = "same-origin"
+        headers.setdefault("Referrer-Policy", "same-origin")
         if settings.served_over_https:
             headers["Strict-Transport-Security"] = f"max-age={ONE_YEAR_S}"
         headers.setdefault("Cache-Control", "no-store")

@@ -4,6 +4,7 @@ The signed cookie holds the session's random token, Flask-WTF's CSRF token and f
 """
 
 from dataclasses import dataclass, field
+from typing import cast
 from urllib.parse import urlsplit
 
 from flask import Flask, session
@@ -75,6 +76,11 @@ def cookie_name(settings: Settings) -> str:
 def current() -> sessions.Session | None:
     """Return the live session of this request's cookie, or None. Asks the database once a request."""
     return current_user.session if current_user.is_authenticated else None
+
+
+def session_id() -> str:
+    """Return the id of this request's live session. Only in views that the guard opens to operators alone."""
+    return cast(sessions.Session, current()).session_id
 
 
 def begin(token: str) -> None:

@@ -1,4 +1,5 @@
-"""Who may call what. Every view declares it with exactly one of `public`, `operator_only` and `requires`.
+"""Who may call what. Every view declares it with exactly one of `public`, `operator_only`,
+`operator_only_at_once` and `requires`.
 
 Before each request `judge` compares the caller with the declaration. A request with an `Authorization` header is judged
 by its API key alone; one without by its session, and on an unsafe method by its CSRF token.
@@ -37,6 +38,8 @@ class Access:
 
     public: bool = False
     scope: str | None = None
+    comes_back: bool = True
+    """Whether a browser that has to log in first is then sent to the address that it asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,11 @@ def public(view: View) -> View:
 def operator_only(view: View) -> View:
     """Let logged-in operators call the view, and no API key."""
     return _declare(view, Access())
+
+
+def operator_only_at_once(view: View) -> View:
+    """As `operator_only`, for addresses with secrets in their query: nobody comes back to them after logging in."""
+    return _declare(view, Access(comes_back=False))
 
 
 def requires(scope: str) -> Callable[[View], View]:
@@ -129,7 +137,7 @@ def judge() -> ResponseReturnValue | None:
     session = browser_session.current()
     if session is None:
         if request.method == "GET" and prefers_html():
-            return redirect(url_for("sign_in.show", next=_requested_path()))
+            return redirect(url_for("sign_in.show", next=_requested_path() if access.comes_back else None))
         raise Unauthorized("Send an API key as 'Authorization: Bearer rdk_…', or log in.")
     if request.method not in SAFE_METHODS:
         check_csrf()

@@ -2,13 +2,13 @@
 
 from urllib.parse import urlsplit
 
-from flask import Blueprint, redirect, request, url_for
+from flask import Blueprint, Response, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 from rdservice import authorization, errors
 from rdservice.tokens.store import DEFAULT_ACCOUNT
 from rdservice.uploads import check_account_id
-from rdservice.web import guard
+from rdservice.web import browser_session, guard
 from rdservice.web.context import services
 from rdservice.web.notice_texts import flash_connected, flash_notices
 
@@ -16,6 +16,13 @@ bp = Blueprint("oauth", __name__)
 
 MOVED = "moved"
 """Marks a request that comes from another host, so that a proxy which hides the host causes no endless redirect."""
+
+
+@bp.after_request
+def hide_the_address(response: Response) -> Response:
+    """Let no further request, be it of this service, tell the callback's code and state in its Referer."""
+    response.headers["Referrer-Policy"] = "no-referrer"
+    return response
 
 
 @bp.get("/rd/login")
@@ -29,7 +36,13 @@ def login() -> ResponseReturnValue:
     account_id = check_account_id(request.args.get("account_id", DEFAULT_ACCOUNT))
     if request.host != urlsplit(services().settings.public_origin).netloc:
         return _to_the_host_of_the_redirect_uri(account_id)
-    return redirect(authorization.begin(services(), operator_id=guard.actor().id, account_id=account_id))
+    dialog = authorization.begin(
+        services(),
+        operator_id=guard.actor().id,
+        session_id=browser_session.session_id(),
+        account_id=account_id,
+    )
+    return redirect(dialog)
 
 
 def _to_the_host_of_the_redirect_uri(account_id: str) -> ResponseReturnValue:
@@ -42,11 +55,15 @@ def _to_the_host_of_the_redirect_uri(account_id: str) -> ResponseReturnValue:
 
 
 @bp.get("/rd/callback")
-@guard.operator_only
+@guard.operator_only_at_once
 def callback() -> ResponseReturnValue:
     """Finish the authorization and show the status page with what came of it."""
     connected = authorization.complete(
-        services(), operator_id=guard.actor().id, callback=request.args, by=guard.author()
+        services(),
+        operator_id=guard.actor().id,
+        session_id=browser_session.session_id(),
+        callback=request.args,
+        by=guard.author(),
     )
     flash_connected(connected.name or connected.account_id)
     flash_notices(connected.warnings)

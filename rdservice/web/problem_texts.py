@@ -49,7 +49,8 @@ def _texts() -> dict[str, PageText]:
             gettext("Authorization not recognized"),
             gettext(
                 "This way back from RD Station was used already, is older than ten minutes, or was begun by someone"
-                " else. If the account is shown as connected all is well; otherwise connect it again."
+                " else or in another browser. If the account is shown as connected all is well; otherwise connect it"
+                " again."
             ),
         ),
         "consent_refused": PageText(

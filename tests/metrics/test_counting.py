@@ -177,11 +177,10 @@ def test_a_refused_code_is_an_authentication_failure_and_consent_refused_is_none
     connected_client: FlaskClient, connected: Services, sandbox: SandboxProcess, operator_id: str
 ) -> None:
     def come_back(**callback: str) -> None:
-        url = authorization.begin(connected, operator_id=operator_id, account_id="default")
+        url = authorization.begin(connected, operator_id=operator_id, session_id="s", account_id="default")
         state = url.rpartition("state=")[2]
-        authorization.complete(
-            connected, operator_id=operator_id, callback={"state": state, **callback}, by=BY
-        )
+        query = {"state": state, **callback}
+        authorization.complete(connected, operator_id=operator_id, session_id="s", callback=query, by=BY)
 
     with pytest.raises(errors.ConsentRefused):
         come_back(error="access_denied")

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -344,7 +345,7 @@ def everyone(
 
 def told(answer: TestResponse, method: str, code: str | None) -> str:
     """Return the status with the error code; HEAD has no body that could tell it, and pages tell it in words."""
-    if answer.status_code == 302 and (answer.location or "").startswith("/login?next="):
+    if answer.status_code == 302 and urlsplit(answer.location or "").path == "/login":
         return "302 login"
     if method == "HEAD" or answer.status_code < 400:
         return f"{answer.status_code}"

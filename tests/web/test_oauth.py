@@ -1,6 +1,8 @@
 """The way to RD Station's dialog and back, in an operator's browser."""
 
 import html
+import logging
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,13 +18,14 @@ from rdservice.services import Services
 from rdservice.settings import Settings
 from rdservice.web import browser_session, create_app
 from tests.accounts import connect_account, row
-from tests.conftest import REDIRECT_URI
+from tests.conftest import REDIRECT_URI, Clock
 from tests.sandbox_process import SandboxProcess
 from tests.web.browser import Browser
 from tests.web.conftest import EMAIL, PASSWORD
 
 Conn = psycopg.Connection[Any]
 HERE = urlsplit(REDIRECT_URI).netloc
+NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @pytest.fixture
@@ -276,13 +279,13 @@ def test_the_callback_of_another_operator_is_refused(
     assert text_of(conn) == []
 
 
-def test_a_callback_without_session_goes_to_the_login_page_and_keeps_the_state(
+def test_a_callback_without_session_goes_to_the_login_page_without_its_secrets_and_keeps_the_state(
     app: Flask, ana: Operator, sandbox: SandboxProcess, conn: Conn
 ) -> None:
     back = consent(begin(ana))
     answer = Operator(app).get(back)
     assert answer.status_code == 302
-    assert answer.location.startswith("/login?next=/rd/callback")
+    assert answer.location == "/login"
     assert ana.get(back).status_code == 303
     assert row(conn)["status"] == "connected"
 
@@ -319,3 +322,125 @@ def test_the_whole_way_works_after_a_real_login(app: Flask, sandbox: SandboxProc
     assert browser.log_in(EMAIL, PASSWORD).status_code == 303
     assert browser.get(consent(begin(browser))).status_code == 303
     assert row(conn)["status"] == "connected"
+
+
+def sign_in_again(app: Flask, conn: Conn, email: str = EMAIL) -> Operator:
+    """Return another browser in which the same operator has logged in."""
+    found = operators.find_credentials(conn, email)
+    assert found is not None
+    browser = Operator(app)
+    person = operators.Operator(
+        operator_id=found.operator_id, email=email, created_at=NEVER, password_changed_at=NEVER
+    )
+    browser.sign_in(conn, app, person, found.password_hash)
+    return browser
+
+
+def refused(answer: TestResponse) -> bool:
+    return answer.status_code == 400 and "invalid_state" in answer.text
+
+
+def test_the_callback_of_another_browser_is_refused_although_the_operator_is_the_same(
+    app: Flask, ana: Operator, sandbox: SandboxProcess, conn: Conn
+) -> None:
+    back = consent(begin(ana))
+    assert refused(sign_in_again(app, conn).get(back))
+    assert text_of(conn) == []
+    assert sandbox.calls()["token_exchange"] == {}
+    # Nobody else's try has spent it.
+    assert ana.get(back).status_code == 303
+
+
+def test_a_callback_after_a_log_out_and_a_new_log_in_is_refused(
+    app: Flask, ana: Operator, sandbox: SandboxProcess, conn: Conn
+) -> None:
+    back = consent(begin(ana))
+    assert ana.submit("/logout", page="/").status_code == 303
+    assert ana.get(back).location == "/login"
+    assert refused(sign_in_again(app, conn).get(back))
+    assert text_of(conn) == []
+
+
+def test_a_callback_after_ten_minutes_by_the_database_s_clock_is_refused(
+    ana: Operator, sandbox: SandboxProcess, conn: Conn, clock: Clock
+) -> None:
+    early, late = consent(begin(ana)), consent(begin(ana))
+    clock.advance(9 * 60 + 50)
+    assert ana.get(early).status_code == 303
+    before = text_of(conn)
+    clock.advance(11)
+    assert refused(ana.get(late))
+    assert text_of(conn) == before
+
+
+def test_a_code_and_state_of_someone_who_logs_in_as_themselves_connect_nothing_in_a_victim_s_browser(
+    app: Flask, ana: Operator, sandbox: SandboxProcess, conn: Conn
+) -> None:
+    attacker = signed_in(app, conn, "mallory@example.com")
+    theirs = consent(begin(attacker), "account-2")
+    assert refused(ana.get(theirs, {"Sec-Fetch-Site": "cross-site"}))
+    stranger = Operator(app)
+    assert stranger.get(theirs).location == "/login"
+    assert text_of(conn) == []
+
+
+def test_each_state_connects_the_account_that_it_was_made_for(
+    ana: Operator, sandbox: SandboxProcess, conn: Conn
+) -> None:
+    first, second = (
+        consent(begin(ana, "/rd/login?account_id=a")),
+        consent(begin(ana, "/rd/login?account_id=b")),
+    )
+    assert ana.get(f"{second}&account_id=a").status_code == 303
+    assert [found["account_id"] for found in (row(conn, "b"),)] == ["b"]
+    assert conn.execute("SELECT count(*) FROM rdstation_tokens").fetchone() == (1,)
+    assert ana.get(first).status_code == 303
+    assert row(conn, "a")["status"] == "connected"
+
+
+ODD_PARAMETERS = [
+    "code=c&code=d&state={state}&state={state}",
+    "code[]=c&state[]={state}",
+    "code[0]=c&state={state}",
+    "code=c&state={state}x",
+    "code=c&state={state}%00",
+    "code=c&state=%20{state}",
+    "code=c&STATE={state}",
+    "code=c;state={state}",
+    "code={long}&state={state}",
+    "code=c&state={long}",
+    "code=%ff%fe&state={state}",
+    "code=%F0%9F%98%80%0d%0aX:%20y&state={state}",
+    "error={long}&state={state}",
+    "error[]=access_denied&state={state}",
+]
+
+
+@pytest.mark.parametrize("query", ODD_PARAMETERS)
+def test_odd_parameters_of_the_callback_are_refused_and_touch_nothing(
+    ana: Operator, connected: Services, sandbox: SandboxProcess, conn: Conn, query: str
+) -> None:
+    connect_account(connected, sandbox, due=False)
+    before = text_of(conn)
+    state = parse_qs(urlsplit(begin(ana)).query)["state"][0]
+    # As long as gunicorn's limit on the request line lets through.
+    answer = ana.get(f"/rd/callback?{query.format(state=state, long='l' * 3900)}")
+    assert answer.status_code in (400, 502)
+    assert text_of(conn) == before
+    assert state not in answer.text
+
+
+def test_code_and_state_stand_in_no_log_and_no_referer(
+    ana: Operator, sandbox: SandboxProcess, conn: Conn, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        back = consent(begin(ana))
+        secrets = [value for values in parse_qs(urlsplit(back).query).values() for value in values]
+        answers = [ana.get(back), ana.get(back), Operator(ana.client.application).get(back)]
+    assert [answer.status_code for answer in answers] == [303, 400, 302]
+    for answer in answers:
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert not any(secret in f"{answer.headers}{answer.text}" for secret in secrets)
+    assert "GET /rd/callback 303" in caplog.text
+    ours = [record for record in caplog.records if not record.name.startswith("urllib3")]
+    assert not any(secret in record.getMessage() for record in ours for secret in secrets)
