@@ -1,20 +1,41 @@
 """Passwords of operators: the rules for new ones, and their Argon2id hashes."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from rdservice.errors import InvalidField
+from rdservice.errors import InvalidField, TooManyRequests
 
 MIN_LENGTH = 12
 """In characters."""
 MAX_BYTES = 1000
 """In UTF-8. A longer one would only make hashing dearer."""
 
+PLACES = 8
+"""Log-ins at once in a process, of which one hashes and the others wait for it. Each takes one of the web server's
+threads (64), and a hash some 0.1 s of a processor: the last one in line waits under a second or so."""
+
 _hasher = PasswordHasher()
 # A hash takes 64 MiB. One at a time in a process, or a burst of log-ins uses up a small machine's memory.
 _one_at_a_time = threading.Lock()
+_places = threading.BoundedSemaphore(PLACES)
+
+
+@contextmanager
+def place_in_line() -> Iterator[None]:
+    """Hold a place among those who log in at this moment.
+
+    Raises TooManyRequests when all are taken: a flood of log-ins must leave threads and memory to everyone else.
+    """
+    if not _places.acquire(blocking=False):
+        raise TooManyRequests("Too many log-ins at this moment. Try again.", retry_after_s=1)
+    try:
+        yield
+    finally:
+        _places.release()
 
 
 def check_rules(password: str) -> None:

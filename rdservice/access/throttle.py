@@ -9,6 +9,7 @@ is looked at, so nobody's failures stop it, and guessing at 256 random bits is h
 import hashlib
 import hmac
 import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,11 @@ WINDOW_S = 900
 LOGINS_PER_ADDRESS_AND_EMAIL = 10
 LOGINS_PER_ADDRESS = 50
 KEYS_PER_ADDRESS = 50
+MOST_SUBJECTS = 100_000
+"""Rows that are kept, some 20 MB with their indexes: an attack from ever new addresses must not fill the disk."""
+
+WITH_PORT = re.compile(r"\[(?P<v6>[0-9A-Fa-f:.]+)\](?::[0-9]+)?|(?P<v4>[0-9.]+):[0-9]+")
+"""As some proxies write addresses: with the port, which is another for each connection."""
 
 SPENT = """
 SELECT ceil(extract(epoch FROM f.window_ends_at - rd_now()))::integer
@@ -55,6 +61,15 @@ PRUNE = """
 DELETE FROM rdservice_access_failures
  WHERE subject IN (SELECT subject FROM rdservice_access_failures
                     WHERE window_ends_at < rd_now() ORDER BY window_ends_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+"""
+
+# The newest stay. Whoever has addresses enough to get here gains nothing by a window that is forgotten.
+TRIM = """
+DELETE FROM rdservice_access_failures
+ WHERE subject IN (SELECT subject FROM rdservice_access_failures
+                    WHERE window_ends_at <= (SELECT window_ends_at FROM rdservice_access_failures
+                                              ORDER BY window_ends_at DESC OFFSET %(most)s LIMIT 1)
+                    ORDER BY window_ends_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
 """
 
 
@@ -104,8 +119,9 @@ def forgive(conn: Connection[Any], limits: Sequence[Limit]) -> None:
 
 
 def prune(conn: Connection[Any], *, batch: int = 1000) -> int:
-    """Delete up to `batch` counters whose window has ended; return how many."""
-    return conn.execute(PRUNE, {"batch": batch}).rowcount
+    """Delete up to `batch` windows that are over, or the oldest beyond MOST_SUBJECTS; return how many."""
+    ended = conn.execute(PRUNE, {"batch": batch}).rowcount
+    return ended + conn.execute(TRIM, {"most": MOST_SUBJECTS, "batch": batch - ended}).rowcount
 
 
 def _too_many(seconds: int) -> TooManyRequests:
@@ -115,11 +131,15 @@ def _too_many(seconds: int) -> TooManyRequests:
 
 
 def _network(address: str) -> str:
-    """Return what is counted as one client: an IPv4 address, or the /64 that an IPv6 client can roam in."""
+    """Return what is counted as one client: an IPv4 address, or the /64 that an IPv6 client can roam in.
+
+    All that is no address is one client: whoever can choose such a text must not be a new one each time.
+    """
+    match = WITH_PORT.fullmatch(address)
     try:
-        ip = ipaddress.ip_address(address)
+        ip = ipaddress.ip_address(address if match is None else match["v6"] or match["v4"])
     except ValueError:
-        return address
+        return "unknown"
     if isinstance(ip, ipaddress.IPv4Address):
         return str(ip)
     if ip.ipv4_mapped is not None:

@@ -35,7 +35,8 @@ def log_in() -> ResponseReturnValue:
     """Check `email` and `password` and start a session. A wrong pair is 401, too many of them 429."""
     guard.check_csrf()
     email, password = request.form.get("email", ""), request.form.get("password", "")
-    token = _start_session(email, password)
+    with passwords.place_in_line():
+        token = _start_session(email, password)
     if token is None:
         if not prefers_html():
             raise Unauthorized("E-mail or password is wrong.")

@@ -88,10 +88,35 @@ def test_a_window_ends_and_old_rows_go(attempts: Attempts, conn: Conn) -> None:
         [timedelta(seconds=throttle.WINDOW_S)],
     )
     assert attempts.login("192.0.2.9", "other@example.com")
-    throttle.prune(conn)
+    assert throttle.prune(conn) == 2
     row = conn.execute("SELECT count(*) FROM rdservice_access_failures").fetchone()
     assert row == (2,)
     assert attempts.login("192.0.2.1")
+
+
+def test_an_attack_from_ever_new_addresses_does_not_fill_the_disk_and_what_is_newest_counts_on(
+    attempts: Attempts, conn: Conn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "MOST_SUBJECTS", 20)
+    for number in range(30):
+        attempts.key(f"198.51.100.{number}")
+    while attempts.key("192.0.2.1"):
+        pass
+    assert throttle.prune(conn, batch=4) == 4
+    assert throttle.prune(conn) == 7
+    assert throttle.prune(conn) == 0
+    assert conn.execute("SELECT count(*) FROM rdservice_access_failures").fetchone() == (20,)
+    assert not attempts.key("192.0.2.1")
+
+
+def test_pruning_waits_for_no_row_that_is_being_counted(attempts: Attempts, pool: Pool, conn: Conn) -> None:
+    attempts.key("192.0.2.1")
+    attempts.key("192.0.2.2")
+    conn.execute("UPDATE rdservice_access_failures SET window_ends_at = rd_now() - interval '1 s'")
+    with database.transaction(pool) as other:
+        throttle.count_attempt(other, throttle.key_limits(SECRET, "192.0.2.1"))
+        conn.execute("SET lock_timeout = '1s'")
+        assert throttle.prune(conn) == 1
 
 
 def test_an_ended_window_begins_anew_with_one_failure(attempts: Attempts, conn: Conn) -> None:
@@ -131,7 +156,30 @@ def test_an_ipv6_client_is_known_by_its_network(attempts: Attempts) -> None:
     assert not attempts.key("2001:db8:1:2:ffff::9")
     assert attempts.key("2001:db8:1:3::1")
     assert throttle.key_limits(SECRET, "::ffff:192.0.2.1") == throttle.key_limits(SECRET, "192.0.2.1")
-    assert throttle.key_limits(SECRET, "not an address") != throttle.key_limits(SECRET, "unknown")
+
+
+@pytest.mark.parametrize(
+    ("written", "address"),
+    [
+        ("192.0.2.1:4711", "192.0.2.1"),
+        ("[2001:db8:1:2::1]:4711", "2001:db8:1:2::1"),
+        ("[2001:db8:1:2::1]", "2001:db8:1:2::1"),
+        ("2001:DB8:1:2:0:0:0:1", "2001:db8:1:2::1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::ffff:c000:201", "192.0.2.1"),
+        # No addresses: the quote of a client, which swallows what its proxy added, and other inventions.
+        ('"1.1.1.1, 192.0.2.1', "unknown"),
+        ("a-new-name-each-time", "unknown"),
+        ("192.0.2.1:x", "unknown"),
+        ("192.0.2.256:80", "unknown"),
+        ("", "unknown"),
+    ],
+)
+def test_however_an_address_is_written_it_is_one_client_and_whatever_is_none_is_one_too(
+    written: str, address: str
+) -> None:
+    assert throttle.key_limits(SECRET, written) == throttle.key_limits(SECRET, address)
+    assert throttle.login_limits(SECRET, written, "a@b") == throttle.login_limits(SECRET, address, "a@b")
 
 
 def test_rows_name_neither_address_nor_e_mail(attempts: Attempts, conn: Conn) -> None:

@@ -1,5 +1,6 @@
 """Logging in and out."""
 
+import contextlib
 import logging
 import re
 from collections.abc import Callable
@@ -308,3 +309,22 @@ def test_a_log_in_shows_neither_password_nor_e_mail_in_logs(
     assert "POST /login 303" in caplog.text
     for private in (EMAIL, PASSWORD, "a wrong password", "someone", "192.0.2.1"):
         assert private not in caplog.text
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_flood_of_log_ins_is_told_to_come_again_and_counts_as_no_failure(
+    app: Flask, browser: Browser, conn: Conn
+) -> None:
+    program = Browser(app, accept="*/*")
+    page = browser.csrf_token()
+    with contextlib.ExitStack() as taken:
+        for _ in range(passwords.PLACES):
+            taken.enter_context(passwords.place_in_line())
+        refused = browser.open(
+            "POST", "/login", data={"csrf_token": page, "email": EMAIL, "password": PASSWORD}
+        )
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+        assert program.get("/healthz").status_code == 200
+        assert program.get("/rd/tokens").status_code == 401
+    assert conn.execute("SELECT count(*) FROM rdservice_access_failures").fetchone() == (0,)
+    assert browser.log_in(EMAIL, PASSWORD).status_code == 303

@@ -209,3 +209,15 @@ def test_an_idle_loop_sleeps(connected: Services, monkeypatch: pytest.MonkeyPatc
     with running(connected):
         wait_until(lambda: len(looks) == 3)
     assert looks[2] - looks[0] > 3
+
+
+def test_counters_of_failed_attempts_whose_window_is_over_are_removed(
+    connected: Services, conn: Conn
+) -> None:
+    conn.execute(
+        "INSERT INTO rdservice_access_failures (subject, failures, window_ends_at)"
+        " VALUES ('over', 1, rd_now() - interval '1 s'), ('runs', 1, rd_now() + interval '1 min')"
+    )
+    subjects = "SELECT array_agg(subject) FROM rdservice_access_failures"
+    with running(connected):
+        wait_until(lambda: conn.execute(subjects).fetchone() == ([b"runs"],))
