@@ -14,6 +14,9 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+"""Nothing comes from elsewhere and no script runs: nobody is there whom a Permissions-Policy could hold back."""
+DEPENDS_ON = ("Accept", "Accept-Language", "Authorization", "Cookie")
+"""The request headers that decide on an answer: who asks, and whether for a page, and in which language."""
 ONE_YEAR_S = 31_536_000
 KNOWN_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 
@@ -25,11 +28,17 @@ def init_app(app: Flask, settings: Settings) -> None:
         headers = response.headers
         headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
         headers["X-Content-Type-Options"] = "nosniff"
+        # Says what frame-ancestors says, to browsers that do not know it.
+        headers["X-Frame-Options"] = "DENY"
+        # Other sites neither keep a handle on a window of ours nor load an answer into their own process.
+        headers["Cross-Origin-Opener-Policy"] = "same-origin"
+        headers["Cross-Origin-Resource-Policy"] = "same-origin"
         # Not no-referrer: Flask-WTF wants to see under https that a form came from our own pages.
         headers.setdefault("Referrer-Policy", "same-origin")
         if settings.served_over_https:
             headers["Strict-Transport-Security"] = f"max-age={ONE_YEAR_S}"
         headers.setdefault("Cache-Control", "no-store")
+        response.vary.update(DEPENDS_ON)
         headers["X-Request-ID"] = request_id()
         return response
 

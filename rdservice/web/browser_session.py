@@ -67,10 +67,12 @@ def init_app(app: Flask, settings: Settings) -> None:
 def cookie_name(settings: Settings) -> str:
     """Return the cookie's name, with the port where the redirect URI has one.
 
-    Cookies do not know ports: two services on one host would log each other out.
+    Cookies do not know ports: two services on one host would log each other out. Under https browsers take a cookie of
+    this name from this host alone (the prefix `__Host-` of RFC 6265bis): no neighbour in the domain can plant one.
     """
     port = urlsplit(settings.redirect_uri).port
-    return "rdservice_session" if port is None else f"rdservice_session_{port}"
+    name = "rdservice_session" if port is None else f"rdservice_session_{port}"
+    return f"__Host-{name}" if settings.served_over_https else name
 
 
 def current() -> sessions.Session | None:
