@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import psycopg
 from cryptography.fernet import Fernet, InvalidToken
 
+from rdservice.account_names import account_in_logs
+
 ENCRYPTED = r"^[0-9a-f]{8}\.gAAAA"
 """Regular expression (PostgreSQL and Python) of an encrypted value; a plain token never matches it."""
 
@@ -52,19 +54,22 @@ class KeyRing:
         """Return the value, or raise KeyMissing or ValueDamaged. Neither message holds any of it."""
         used_id = key_id_of(stored)
         if used_id is None:
-            raise ValueDamaged(f"{column} of account {account_id!r} is not encrypted")
+            raise ValueDamaged(f"{column} of account {account_in_logs(account_id)} is not encrypted")
         ciphertext = stored.partition(".")[2]
         fernet = self._fernets.get(used_id)
         if fernet is None:
             raise KeyMissing(
-                f"{column} of account {account_id!r} needs key {used_id}, which TOKEN_ENCRYPTION_KEYS lacks"
+                f"{column} of account {account_in_logs(account_id)} needs key {used_id},"
+                " which TOKEN_ENCRYPTION_KEYS lacks"
             )
         try:
             bound = json.loads(fernet.decrypt(ciphertext.encode()))
         except (InvalidToken, ValueError):
-            raise ValueDamaged(f"{column} of account {account_id!r} is damaged") from None
+            raise ValueDamaged(f"{column} of account {account_in_logs(account_id)} is damaged") from None
         if not isinstance(bound, list) or bound[:2] != [column, account_id] or len(bound) != 3:
-            raise ValueDamaged(f"{column} of account {account_id!r} belongs to another row or column")
+            raise ValueDamaged(
+                f"{column} of account {account_in_logs(account_id)} belongs to another row or column"
+            )
         return str(bound[2])
 
 

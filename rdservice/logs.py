@@ -1,64 +1,93 @@
 """Logging of a process: JSON lines in production, readable lines otherwise; on stderr, and free of secrets.
 
-Nothing here replaces care where a line is written. It is the second fence: messages of PostgreSQL errors, which quote
-values, are cut down to what names the error, and what looks like a secret or an e-mail address is blotted out.
+Nothing here replaces care where a line is written. Messages of PostgreSQL errors, which quote values, are cut down to
+what names the error, and the text goes through `rdservice.redaction`.
 """
 
 import json
 import logging
-import re
+import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, TextIO
 
 import psycopg
 from flask import g, has_app_context
 
+from rdservice.redaction import redactor, secrets_in
 from rdservice.settings import Settings
 
-BLOT = "[removed]"
-LOOKS_SECRET = re.compile(
-    r"rdk_[a-z2-7]{8}_[\w-]+"
-    r"|eyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?"  # a JSON Web Token
-    r"|(?i:(?<=bearer )[\w.~+/=-]{8,})"
-    r"|(?<=://)[^\s/:@]*:[^\s/@]+(?=@)"  # user and password in a URL
-    r"|[\w.+-]+(?:@|%40)[\w-]+(?:\.[\w-]+)+"
-)
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
+
+QUOTING = {"urllib3": logging.INFO, "werkzeug": logging.WARNING}
+"""Loggers of libraries, and from which level on they may be heard: below it they write the addresses of requests, with
+people's e-mail addresses, authorization codes and states."""
+
+_about: ContextVar[Mapping[str, str | int]] = ContextVar("about", default=MappingProxyType({}))
 
 
 def configure(settings: Settings) -> None:
-    """Send all loggers of this process, from INFO on, to stderr in the form for its environment. Safe twice."""
-    secrets = {
-        *settings.client_secrets,
-        settings.secret_key,
-        *(key.decode() for key in settings.encryption_keys),
-    }
-    if settings.metrics_token:
-        secrets.add(settings.metrics_token)
-    exact = re.compile("|".join(re.escape(secret) for secret in sorted(secrets, key=len, reverse=True)))
+    """Send all loggers of this process, from INFO on, to stderr in the form for its environment. Safe twice.
 
-    def redact(text: str) -> str:
-        text = exact.sub(BLOT, text)
-        return LOOKS_SECRET.sub(BLOT, text) if _may_look_secret(text) else text
-
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter(redact) if settings.production else ReadableFormatter(redact))
+    So are warnings, and the exceptions that end a thread or the process.
+    """
+    handler = _Handler()
+    handler.setFormatter(formatter(settings))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)
+    for name, level in QUOTING.items():
+        logging.getLogger(name).setLevel(level)
     logging.captureWarnings(True)
+    sys.excepthook = _log_end_of_process
+    threading.excepthook = _log_end_of_thread
+    sys.unraisablehook = _log_unraisable
 
 
-def _may_look_secret(text: str) -> bool:
-    """Whether LOOKS_SECRET can match at all: each of its alternatives needs one of these.
+def formatter(settings: Settings) -> logging.Formatter:
+    """Return the form of log lines for the environment of `settings`, without their secrets."""
+    return _formatter(secrets_in(settings), production=settings.production)
 
-    The search itself costs many times as much, and most lines, those of the access log above all, have none of them.
-    """
-    return "@" in text or "%40" in text or "rdk_" in text or "eyJ" in text or "bearer " in text.lower()
+
+def formatter_without_settings(*, production: bool) -> logging.Formatter:
+    """Return the form of log lines for a process whose settings cannot be used."""
+    return _formatter(set(), production=production)
+
+
+@contextmanager
+def about(**subject: str | int) -> Iterator[None]:
+    """Put `subject` into every line that is written inside the block, by whatever module: the claim, for one."""
+    token = _about.set({**_about.get(), **subject})
+    try:
+        yield
+    finally:
+        _about.reset(token)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes to stderr. A line that cannot be made is told by its place alone: logging would print its arguments."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        kind = sys.exc_info()[0]
+        self.stream.write(
+            f"a log line of {record.pathname}:{record.lineno} could not be written"
+            f" ({kind.__name__ if kind else 'unknown'})\n"
+        )
+
+
+def _formatter(secrets: set[str], *, production: bool) -> logging.Formatter:
+    redact = redactor(secrets)
+    return JsonFormatter(redact) if production else ReadableFormatter(redact)
 
 
 class ReadableFormatter(logging.Formatter):
-    """One line for people: time, level, logger, message, request id. A traceback follows."""
+    """One line for people: time, level, logger, message, in brackets request id and subject. A traceback follows."""
 
     def __init__(self, redact: Callable[[str], str]) -> None:
         super().__init__()
@@ -67,17 +96,20 @@ class ReadableFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
         line = f"{time} {record.levelname:<7} {record.name}: {_message(record)}"
+        marks = [f"{name} {value}" for name, value in _about.get().items()]
         request_id = _request_id()
         if request_id:
-            line += f" [{request_id}]"
+            marks.insert(0, request_id)
+        if marks:
+            line += f" [{', '.join(marks)}]"
         if record.exc_info and record.exc_info[1] is not None:
             line += "\n" + describe_exception(record.exc_info[1])
         return self._redact(line)
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `timestamp` (RFC 3339, UTC), `level`, `logger`, `message`, and `request_id`, `exception`
-    and the members of the record's `fields` where there are any."""
+    """One JSON object a line: `timestamp` (RFC 3339, UTC), `level`, `logger`, `message`, and `request_id`, `exception`,
+    the members of `about` and those of the record's `fields` where there are any."""
 
     def __init__(self, redact: Callable[[str], str]) -> None:
         super().__init__()
@@ -92,8 +124,9 @@ class JsonFormatter(logging.Formatter):
         }
         request_id = _request_id()
         if request_id:
-            entry["request_id"] = request_id
-        entry.update(getattr(record, "fields", {}))
+            entry["request_id"] = self._redact(request_id)
+        for name, value in {**_about.get(), **getattr(record, "fields", {})}.items():
+            entry[name] = self._redact(value) if isinstance(value, str) else value
         if record.exc_info and record.exc_info[1] is not None:
             entry["exception"] = self._redact(describe_exception(record.exc_info[1]))
         return json.dumps(entry, ensure_ascii=False, default=str)
@@ -110,6 +143,27 @@ def describe_exception(error: BaseException) -> str:
         parts.append(f"Traceback (most recent call last):\n{frames}{_headline(link)}")
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
     return "\n\nThis was raised while handling, or because of, the following:\n\n".join(parts)
+
+
+def _log_end_of_process(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    logging.getLogger("rdservice").critical("the process ends by an unexpected error", exc_info=error)
+
+
+def _log_end_of_thread(ended: threading.ExceptHookArgs) -> None:
+    if ended.exc_value is None or issubclass(ended.exc_type, SystemExit):
+        return
+    name = ended.thread.name if ended.thread else "unknown"
+    logging.getLogger("rdservice").error(
+        "the thread %s ends by an unexpected error", name, exc_info=ended.exc_value
+    )
+
+
+def _log_unraisable(failed: "UnraisableHookArgs") -> None:
+    # Not the object: its representation is not ours.
+    logging.getLogger("rdservice").error("an error while cleaning up was ignored", exc_info=failed.exc_value)
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg_pool import ConnectionPool
 
-from rdservice import database
+from rdservice import database, logs
+from rdservice.account_names import account_in_logs
 from rdservice.encryption import KeyMissing, KeyRing, ValueDamaged
 from rdservice.metrics.definitions import Metrics
 from rdservice.rdstation import EXCHANGE_DEADLINE_S, NoAnswer, RDStation
@@ -65,7 +66,8 @@ class Refresher:
         errors: from before the exchange, which lose nothing since the lease ends by itself, or because `must_end` was
         set before the database took the answer.
         """
-        result = self._renew(claim)
+        with logs.about(claim=claim.claim_no):
+            result = self._renew(claim)
         self.metrics.token_refresh(result.value)
         return result
 
@@ -76,7 +78,7 @@ class Refresher:
             self._give_back(claim, "key_missing")
             raise
         except ValueDamaged as error:
-            log.error("refresh of account %s impossible: %s", claim.account_id, error)  # noqa: TRY400
+            log.error("refresh impossible: %s", error)  # noqa: TRY400
             self._write(lambda conn: self._record(conn, claim, claims.damaged, "refused", error="damaged"))
             return Result.REFUSED
         if not self._may_send(claim):
@@ -183,7 +185,7 @@ def _log_result(claim: Claim, answer: TokenAnswer, result: Result) -> None:
     log.log(
         level,
         "refresh of account %s: %s (claim %d, HTTP %s, %s)",
-        claim.account_id,
+        account_in_logs(claim.account_id),
         result,
         claim.claim_no,
         answer.http_status or "none",

@@ -6,7 +6,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from rdservice import database, retention
+from rdservice import database, logs, retention
 from rdservice.encryption import KeyMissing
 from rdservice.refresh import Refresher, Result
 from rdservice.tokens import claims, workers
@@ -46,7 +46,7 @@ class _Loop:
         self._bell = bell
         self._executor = executor
         self._concurrency = concurrency
-        self._running: set[Future[Result]] = set()
+        self._running: dict[Future[Result], Claim] = {}
         self._beaten_at: float | None = None
         self._database_down = False
 
@@ -107,16 +107,20 @@ class _Loop:
 
     def _start(self, claim: Claim) -> None:
         running = self._executor.submit(self._refresher.renew, claim)
-        self._running.add(running)
+        self._running[running] = claim
         running.add_done_callback(lambda _: self._bell.ring())
 
     def _reap(self) -> None:
         for ended in [running for running in self._running if running.done()]:
-            self._running.discard(ended)
-            error = ended.exception()
-            if isinstance(error, KeyMissing):
-                raise error
-            if isinstance(error, psycopg.Error | PoolTimeout):
-                log.warning("a refresh did not finish (%s); its lease ends by itself", type(error).__name__)
-            elif error is not None:
-                log.error("a refresh failed unexpectedly", exc_info=error)
+            claim = self._running.pop(ended)
+            with logs.about(claim=claim.claim_no):
+                self._judge_end(ended.exception())
+
+    def _judge_end(self, error: BaseException | None) -> None:
+        """Tell of a refresh that ended by an error, or go on with what the whole worker must end by."""
+        if isinstance(error, KeyMissing):
+            raise error
+        if isinstance(error, psycopg.Error | PoolTimeout):
+            log.warning("a refresh did not finish (%s); its lease ends by itself", type(error).__name__)
+        elif error is not None:
+            log.error("a refresh failed unexpectedly", exc_info=error)

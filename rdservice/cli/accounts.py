@@ -51,6 +51,7 @@ def show(account_id: str) -> None:
     shown = _shown(account) | {
         "attempts": [
             {
+                "claim": attempt.claim_no,
                 "started_at": attempt.started_at.isoformat(),
                 "reason": attempt.reason,
                 "outcome": attempt.outcome,

@@ -20,6 +20,7 @@ from rdservice.diagnosis.database_check import DatabaseCheck
 from rdservice.diagnosis.facts import Account, Facts, Probe
 from rdservice.diagnosis.findings import Finding, find
 from rdservice.diagnosis.known_settings import KnownSettings
+from rdservice.redaction import redactor
 from rdservice.services import Services
 from rdservice.settings import ROOT
 from rdservice.tokens.attempts import Attempt
@@ -111,7 +112,7 @@ class _Run:
         account_ids = [account.account_id for account in accounts] + ([self._asked] if self._asked else [])
         names = masking.account_names(account_ids)
         masked_ids = {account_id for account_id in account_ids if names[account_id] != account_id}
-        redact = masking.redactor(known_settings.secrets_in(known) | masked_ids)
+        redact = redactor(known_settings.secrets_in(known) | masked_ids)
         found = [masking.masked(finding, names, redact) for finding in find(facts)]
         content = {
             "generated_at": _time(datetime.now(UTC)),

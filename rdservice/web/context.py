@@ -22,9 +22,12 @@ def services() -> "Services":
 
 
 def request_id() -> str:
-    """Return the id of this request: the router's `X-Request-ID` when it has a plausible form, else a new one."""
+    """Return the id of this request: a trusted proxy's `X-Request-ID` when it has a plausible form, else a new one.
+
+    Anyone else's would let a client put its lines into the log under the id of another request.
+    """
     if "request_id" not in g:
-        given = request.headers.get("X-Request-ID", "")
+        given = request.headers.get("X-Request-ID", "") if services().settings.trusted_proxies else ""
         g.request_id = given if re.fullmatch(r"[A-Za-z0-9-]{8,64}", given) else secrets.token_hex(16)
     return cast(str, g.request_id)
 

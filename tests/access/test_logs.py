@@ -2,7 +2,11 @@
 
 import json
 import logging
+import sys
+import threading
+import warnings
 from collections.abc import Callable, Iterator
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -20,12 +24,16 @@ MakeLogger = Callable[[dict[str, str]], logging.Logger]
 
 @pytest.fixture(autouse=True)
 def _root_logger() -> Iterator[None]:
-    """The root logger is put back as it was."""
+    """What `configure` changes is put back as it was."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
     yield
+    sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
     root.handlers[:] = handlers
     root.setLevel(level)
+    for name in logs.QUOTING:
+        logging.getLogger(name).setLevel(logging.NOTSET)
     logging.captureWarnings(False)
 
 
@@ -85,17 +93,25 @@ def test_in_production_a_line_is_one_json_object(
         "postgres://user:pass-word@host/db",
         "0123456789abcdef0123456789abcdef",  # SECRET_KEY of these tests
         "client-secret-of-the-tests",
+        quote("the-2nd-secret/of-the-tests", safe=""),
+        "+55 (11) 98765-4321",
+        "refresh_token=Zx81-opaque-value",
+        '{"refresh_token": "Zx81-opaque-value"}',
+        "'client_secret': 'Zx81-opaque-value'",
+        "GET /rd/callback?code=Zx81-opaque-value&state=Zx81-opaque-value",
     ],
 )
 @pytest.mark.parametrize("make_logger", [log_readable, log_json])
 def test_what_looks_private_is_blotted_out(
     variables: dict[str, str], capsys: pytest.CaptureFixture[str], make_logger: MakeLogger, private: str
 ) -> None:
+    variables["RDSTATION_CLIENT_SECRET"] += ",the-2nd-secret/of-the-tests"
     logger = make_logger(variables)
     logger.error("failed with %s", private, exc_info=ValueError(f"cannot use {private}"))
     text = capsys.readouterr().err
     assert private not in text
     assert "pass-word" not in text
+    assert "Zx81" not in text
     assert text.count("[removed]") >= 2
     assert "ValueError: cannot use" in text
 
@@ -128,3 +144,119 @@ def test_a_failed_connection_keeps_its_reason(
     text = capsys.readouterr().err
     assert "refused" in text
     assert "hidden" not in text
+
+
+def test_every_form_of_every_setting_that_is_secret_is_blotted_out(
+    variables: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    password, metrics, hexadecimal = 'p"q\\r/s t', "metrics token é", "ab" * 32
+    variables["DATABASE_URL"] = f"postgresql://me:{quote(password, safe='')}@db.example.com/rd"
+    variables["METRICS_TOKEN"] = metrics
+    variables["TOKEN_ENCRYPTION_KEYS"] += f",{hexadecimal}"
+    logger = log_json(variables)
+    for secret in (password, metrics, hexadecimal, variables["TOKEN_ENCRYPTION_KEYS"].partition(",")[0]):
+        logger.info("plain %s", secret)
+        logger.info("in a URL %s", quote(secret))
+        logger.info("in JSON %s", json.dumps([secret]))
+        logger.info("in Python %r", [secret])
+    messages = [json.loads(line)["message"] for line in capsys.readouterr().err.splitlines()]
+    assert len(messages) == 16
+    assert {message.rpartition(" ")[2].strip("[]\"'") for message in messages} == {"removed"}
+
+
+def test_a_short_secret_does_not_empty_all_lines(
+    variables: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    variables["DATABASE_URL"] = "postgresql://me:a@db.example.com/rd"
+    log_readable(variables).info("a database has answered")
+    assert "a database has answered" in capsys.readouterr().err
+
+
+def test_words_about_tokens_are_no_secrets(
+    variables: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (
+        "POST /rd/tokens/<account_id>/refresh 200: the access_token of account 'acme' is damaged (HTTP 401)"
+    )
+    log_readable(variables).info("%s", text)
+    assert text in capsys.readouterr().err
+
+
+def test_what_ends_a_thread_or_the_process_is_a_log_line_without_values(
+    variables: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_json(variables)
+    error = psycopg.errors.UniqueViolation('DETAIL: Key (email)=("planted") already exists.')
+
+    def fail() -> None:
+        raise error
+
+    thread = threading.Thread(target=fail, name="failing")
+    thread.start()
+    thread.join()
+    sys.excepthook(type(error), error, error.__traceback__)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["message"] for line in lines] == [
+        "the thread failing ends by an unexpected error",
+        "the process ends by an unexpected error",
+    ]
+    assert all("UniqueViolation" in line["exception"] for line in lines)
+    assert "planted" not in str(lines)
+
+
+def test_warnings_are_log_lines(variables: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    log_json(variables)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn(f"do not use {TOKEN}", UserWarning, stacklevel=1)
+    entry = json.loads(capsys.readouterr().err)
+    assert entry["logger"] == "py.warnings"
+    assert TOKEN not in entry["message"]
+
+
+def test_a_line_that_cannot_be_made_is_told_without_its_arguments(
+    variables: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_json(variables).info("%d leads", "planted")
+    text = capsys.readouterr().err
+    assert "could not be written (TypeError)" in text
+    assert "planted" not in text
+
+
+@pytest.mark.parametrize("name", ["urllib3.connectionpool", "werkzeug"])
+def test_libraries_that_write_down_addresses_are_not_heard_at_any_level_of_ours(
+    variables: dict[str, str], capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    log_readable(variables)
+    logging.getLogger().setLevel(logging.DEBUG)
+    logging.getLogger(name).debug('"GET /platform/contacts/0a1b2c HTTP/1.1" 200')
+    assert capsys.readouterr().err == ""
+
+
+def test_every_line_of_a_subject_names_it(
+    variables: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = log_json(variables)
+    with logs.about(claim=12):
+        logger.info("first")
+        with logs.about(page=2):
+            logger.info("second")
+    logger.info("third")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line.get("claim"), line.get("page")) for line in lines] == [(12, None), (12, 2), (None, None)]
+    readable = log_readable(variables)
+    with logs.about(claim=12):
+        readable.info("fourth")
+    assert capsys.readouterr().err.endswith("fourth [claim 12]\n")
+
+
+def test_a_request_id_that_holds_a_secret_does_not_bring_it_into_the_log(
+    variables: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = log_json(variables)
+    with Flask(__name__).app_context():
+        g.request_id = variables["SECRET_KEY"]
+        logger.info("asked", extra={"fields": {"route": f"/x/{variables['SECRET_KEY']}"}})
+    text = capsys.readouterr().err
+    assert variables["SECRET_KEY"] not in text
+    assert json.loads(text)["request_id"] == "[removed]"

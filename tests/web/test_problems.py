@@ -266,12 +266,18 @@ def test_a_database_that_takes_no_writes_or_ended_a_session_answers_503(program:
         ("", False),
     ],
 )
-def test_the_router_s_request_id_is_kept_when_it_looks_like_one(
-    program: Browser, given: str, kept: bool
+def test_a_trusted_router_s_request_id_is_kept_when_it_looks_like_one(
+    make_services: Callable[[Settings], Services], variables: dict[str, str], given: str, kept: bool
 ) -> None:
-    answer = program.get("/nowhere", {"X-Request-ID": given})
+    behind_a_router = make_services(Settings.from_mapping(variables | {"TRUSTED_PROXIES": "1"}))
+    answer = Browser(create_app(behind_a_router)).get("/nowhere", {"X-Request-ID": given})
     assert (answer.headers["X-Request-ID"] == given) == kept
     assert re.fullmatch(r"[A-Za-z0-9-]{8,64}", answer.headers["X-Request-ID"])
+
+
+def test_without_a_trusted_proxy_a_client_cannot_choose_its_request_id(program: Browser) -> None:
+    answer = program.get("/nowhere", {"X-Request-ID": "8d6e1d1c-1111-4222-8333-444455556666"})
+    assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["X-Request-ID"])
 
 
 @pytest.mark.parametrize(
