@@ -7,6 +7,8 @@ import sys
 from typing import Any
 
 from rdservice import stored_values
+from rdservice.process import leave_no_core_file
+from rdservice.server_log import ServerLog
 from rdservice.settings import EXIT_CONFIG, Settings, SettingsError
 
 # Requests wait for RD Station and for each other's refreshes, not for the processor: few processes, many threads.
@@ -31,12 +33,14 @@ limit_request_field_size = 8190
 forwarded_allow_ips = ""
 # The application logs routes; gunicorn would log whole URLs, with people's e-mail addresses.
 accesslog = None
+logger_class = ServerLog
 # It would be one file for all copies of the service that a user runs.
 control_socket_disable = True
 
 
 def on_starting(server: Any) -> None:
     """End with status 78 when the settings cannot be used; workers that fail would be started again for ever."""
+    leave_no_core_file()
     try:
         Settings.load()
     except SettingsError as error:

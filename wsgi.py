@@ -8,6 +8,7 @@ import sys
 from flask import Flask
 
 from rdservice import logs
+from rdservice.process import leave_no_core_file
 from rdservice.services import Services
 from rdservice.settings import EXIT_CONFIG, Settings, SettingsError
 from rdservice.web import create_app
@@ -15,6 +16,7 @@ from rdservice.web import create_app
 
 def start() -> Flask:
     """Return the application with its services started. Leaves with status 78 when the settings cannot be used."""
+    leave_no_core_file()
     try:
         settings = Settings.load()
     except SettingsError as error:

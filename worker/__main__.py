@@ -10,6 +10,7 @@ import threading
 
 from rdservice import logs, stored_values
 from rdservice.encryption import KeyMissing
+from rdservice.process import leave_no_core_file
 from rdservice.services import Services
 from rdservice.settings import EXIT_CONFIG, Settings, SettingsError
 from worker.auto_refresh import auto_refresh_tokens
@@ -24,6 +25,7 @@ END_AT_LATEST_S = 25.0
 
 
 def main() -> int:
+    leave_no_core_file()
     try:
         settings = Settings.load()
     except SettingsError as error:

@@ -1,0 +1,43 @@
+"""gunicorn's own log lines in the form of all others, and without what clients sent."""
+
+import logging
+import os
+import re
+
+from gunicorn import glogging
+from gunicorn.config import Config
+
+from rdservice import logs
+from rdservice.settings import Settings, SettingsError, is_production
+
+REFUSED = re.compile(r"(Invalid request from ip=\S+): .*", re.DOTALL)
+FAILED = "Error handling request"
+
+
+class ServerLog(glogging.Logger):
+    """gunicorn's setting `logger_class`."""
+
+    def setup(self, cfg: Config) -> None:
+        super().setup(cfg)
+        for handler in self.error_log.handlers:
+            handler.setFormatter(_formatter())
+        if _unquoted not in self.error_log.filters:
+            self.error_log.addFilter(_unquoted)
+
+
+def _formatter() -> logging.Formatter:
+    try:
+        return logs.formatter(Settings.load())
+    except SettingsError:
+        # gunicorn says its first lines before `on_starting`, which reports the problems and ends it.
+        return logs.formatter_without_settings(production=is_production(os.environ))
+
+
+def _unquoted(record: logging.LogRecord) -> bool:
+    """Cut off what gunicorn quotes of a request: headers with keys and cookies, and addresses with people's e-mail."""
+    message = record.getMessage()
+    if message.startswith(FAILED):
+        record.msg, record.args = FAILED, ()
+    elif found := REFUSED.fullmatch(message):
+        record.msg, record.args = found[1], ()
+    return True
