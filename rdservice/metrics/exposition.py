@@ -45,17 +45,23 @@ class _Families(Collector):
 
 
 def _families(metrics: Metrics, snapshot: Snapshot | None) -> Iterator[Metric]:
-    yield from _of_this_process(database_up=snapshot is not None)
+    yield from _of_this_process(snapshot)
     if snapshot is not None:
         yield from _of_state(snapshot.overview)
         yield from _of_events(metrics, snapshot.totals)
 
 
-def _of_this_process(*, database_up: bool) -> Iterator[Metric]:
+def _of_this_process(snapshot: Snapshot | None) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "rdstation_database_up",
         "Whether the database answers; while it does not, all counters are absent.",
-        value=float(database_up),
+        value=float(snapshot is not None),
+    )
+    # The counter of failures is in the database, which does not take it just then: whoever answers speaks for itself.
+    yield GaugeMetricFamily(
+        "rdstation_metrics_flush_failing",
+        "Whether the process that answers cannot add its counts to the database.",
+        value=float(snapshot is None or not snapshot.flushed),
     )
     build = GaugeMetricFamily(
         "rdstation_build_info", "Always 1; the labels say what runs.", labels=["version", "python_version"]

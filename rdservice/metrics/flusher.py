@@ -10,7 +10,7 @@ import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 from uuid import uuid4
 
 import psycopg
@@ -40,6 +40,8 @@ class Snapshot:
 
     totals: dict[Series, float]
     overview: Overview
+    flushed: bool
+    """Whether the counts of this process are in the sums."""
 
 
 class Flusher:
@@ -87,7 +89,7 @@ class Flusher:
     def snapshot(self, within_s: float) -> Snapshot | None:
         """Flush, then return the sums and the state; None when the database gives no answer within `within_s`.
 
-        Raises psycopg.Error when the database answers, but not as it should.
+        A database that takes no counts is read all the same. Raises psycopg.Error when it can't be read as it should.
         """
         asked: Future[Snapshot] = Future()
         with self._wake:
@@ -105,7 +107,7 @@ class Flusher:
             waiting, closing = self._wait()
             error = self._flush()
             if waiting:
-                _tell(waiting, error or self._take_snapshot())
+                _tell(waiting, error if _is_silence(error) else self._take_snapshot(flushed=error is None))
         give_up_at = time.monotonic() + LAST_FLUSH_S
         while isinstance(error, database.UNAVAILABLE) and time.monotonic() < give_up_at:
             time.sleep(LAST_FLUSH_PAUSE_S)
@@ -158,10 +160,10 @@ class Flusher:
             self._added[series] = self._added.get(series, 0.0) + delta
         self._unsure = None
 
-    def _take_snapshot(self) -> Snapshot | Exception:
+    def _take_snapshot(self, *, flushed: bool) -> Snapshot | Exception:
         try:
             with database.transaction(self._pool) as conn:
-                return Snapshot(totals=store.totals(conn), overview=overview.read(conn))
+                return Snapshot(totals=store.totals(conn), overview=overview.read(conn), flushed=flushed)
         except Exception as error:  # noqa: BLE001 - it is raised where the snapshot is awaited
             self._report(error)
             return error
@@ -173,6 +175,11 @@ class Flusher:
         elif not self._failing:
             log.warning("the database does not take counts (%s): they wait", type(error).__name__)
         self._failing = True
+
+
+def _is_silence(error: Exception | None) -> TypeGuard[Exception]:
+    """Return whether the error came from elsewhere than the database, which said nothing (no SQLSTATE)."""
+    return error is not None and getattr(error, "sqlstate", None) is None
 
 
 def _tell(waiting: list[Future[Snapshot]], outcome: Snapshot | Exception) -> None:

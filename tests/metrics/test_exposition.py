@@ -176,10 +176,42 @@ def test_without_the_database_only_what_needs_none_is_shown(
     take_down(own_postgres)
     down = scrape(client)
     assert down.value("rdstation_database_up") == 0
-    assert down.names == {"rdstation_database_up", "rdstation_build_info"}
+    assert down.value("rdstation_metrics_flush_failing") == 1
+    assert down.names == {
+        "rdstation_database_up",
+        "rdstation_metrics_flush_failing",
+        "rdstation_build_info",
+    }
     own_postgres.start()
     wait_until(lambda: scrape(client).value("rdstation_database_up") == 1, "the database is used again")
     services.close()
+
+
+REFUSE_COUNTS = """
+CREATE FUNCTION refuse_counts() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no counts now'; END $$;
+CREATE TRIGGER refuse_counts BEFORE INSERT OR UPDATE ON rdservice_metric_totals EXECUTE FUNCTION refuse_counts()
+"""
+TAKE_COUNTS = "DROP FUNCTION refuse_counts CASCADE"
+
+
+def test_a_database_that_takes_no_counts_is_read_all_the_same(
+    services: Services, client: FlaskClient, conn: psycopg.Connection[Any]
+) -> None:
+    services.metrics.leads_served("hit")
+    assert scrape(client).value("rdstation_metrics_flush_failing") == 0
+    conn.execute(REFUSE_COUNTS)
+    try:
+        services.metrics.leads_served("hit")
+        failing = scrape(client)
+    finally:
+        conn.execute(TAKE_COUNTS)
+    assert failing.value("rdstation_metrics_flush_failing") == 1
+    assert failing.value("rdstation_database_up") == 1
+    assert failing.value("rdstation_leads_served_total", cache="hit") == 1
+    again = scrape(client)
+    assert again.value("rdstation_metrics_flush_failing") == 0
+    assert again.value("rdstation_leads_served_total", cache="hit") == 2
+    assert again.value("rdstation_metrics_flush_failures_total") == 1
 
 
 def test_a_database_without_the_tables_is_a_problem_that_names_the_remedy(
