@@ -61,9 +61,9 @@ SELECT entry_id, happened_at, action, actor_kind, actor_id, actor_name, origin, 
  ORDER BY entry_id DESC LIMIT %(limit)s
 """
 PRUNE = """
-DELETE FROM rdservice_audit WHERE entry_id IN (
+DELETE FROM rdservice_audit WHERE entry_id = ANY (ARRAY(
     SELECT entry_id FROM rdservice_audit
-     WHERE happened_at < rdservice_audit_kept_from() ORDER BY happened_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+     WHERE happened_at < rdservice_audit_kept_from() ORDER BY happened_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
 """
 
 

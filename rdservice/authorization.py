@@ -48,10 +48,10 @@ RETURNING account_id,
           operator_id = %(operator_id)s AND created_at > rd_now() - make_interval(mins => %(minutes)s) AS valid
 """
 PRUNE = """
-DELETE FROM rdstation_oauth_states WHERE state_hash IN (
+DELETE FROM rdstation_oauth_states WHERE state_hash = ANY (ARRAY(
     SELECT state_hash FROM rdstation_oauth_states
      WHERE created_at < rd_now() - make_interval(mins => %(minutes)s) ORDER BY created_at LIMIT %(batch)s
-       FOR UPDATE SKIP LOCKED)
+       FOR UPDATE SKIP LOCKED))
 """
 
 

@@ -63,9 +63,9 @@ ON CONFLICT (account_id) DO UPDATE
    SET closed_until = GREATEST(b.closed_until, EXCLUDED.closed_until), updated_at = rd_now()
 """
 PRUNE = """
-DELETE FROM rdstation_rate_budgets WHERE account_id IN (
+DELETE FROM rdstation_rate_budgets WHERE account_id = ANY (ARRAY(
     SELECT account_id FROM rdstation_rate_budgets
-     WHERE updated_at < rd_now() - interval '1 hour' ORDER BY updated_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+     WHERE updated_at < rd_now() - interval '1 hour' ORDER BY updated_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
 """
 
 

@@ -24,7 +24,11 @@ BE_QUICK = "SET LOCAL statement_timeout = '2s'"
 
 
 class Prune(Protocol):
-    """Deletes up to `batch` rows that are too old and returns how many; never waits for a row."""
+    """Deletes up to `batch` rows that are too old and returns how many; never waits for a row.
+
+    The rows are picked in an ARRAY or a CTE, which PostgreSQL makes once. A subquery after IN may become the inner side
+    of a join, and is then run, and locks another batch, for each row of the table.
+    """
 
     def __call__(self, conn: psycopg.Connection[Any], *, batch: int) -> int: ...
 

@@ -136,6 +136,18 @@ def test_rows_that_somebody_holds_are_left_for_later_and_nobody_waits(
     assert count(conn, rule.table) == 0
 
 
+@each_rule
+def test_a_batch_is_a_batch_whatever_the_planner_believes_of_the_table(
+    conn: Conn, clock: Clock, rule: Rule
+) -> None:
+    """As a semi-join the inner query would be run once for each row, and lock another batch each time."""
+    for method in ("hashjoin", "mergejoin", "hashagg", "material", "sort"):
+        conn.execute(f"SET enable_{method} = off".encode())
+    fill(conn, rule.table, 50)
+    clock.advance(OLD_ROWS[rule.table][0] + MINUTE_S)
+    assert [rule.prune(conn, batch=20) for _ in range(4)] == [20, 20, 10, 0]
+
+
 def test_a_session_in_use_ends_after_seven_days(services: Services, conn: Conn, clock: Clock) -> None:
     fill(conn, "rdservice_sessions", 2)
     clock.advance(7 * DAY_S - MINUTE_S)

@@ -41,10 +41,10 @@ END = "DELETE FROM rdservice_sessions WHERE token_hash = %(token_hash)s"
 END_ALL = "DELETE FROM rdservice_sessions WHERE operator_id = %(operator_id)s"
 
 PRUNE = """
-DELETE FROM rdservice_sessions WHERE token_hash IN (
+DELETE FROM rdservice_sessions WHERE token_hash = ANY (ARRAY(
     SELECT token_hash FROM rdservice_sessions
      WHERE last_seen_at <= rd_now() - interval '12 hours' OR created_at <= rd_now() - interval '7 days'
-     LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+     LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
 """
 
 

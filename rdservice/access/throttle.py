@@ -58,18 +58,18 @@ UPDATE rdservice_access_failures f
 """
 
 PRUNE = """
-DELETE FROM rdservice_access_failures
- WHERE subject IN (SELECT subject FROM rdservice_access_failures
-                    WHERE window_ends_at < rd_now() ORDER BY window_ends_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+DELETE FROM rdservice_access_failures WHERE subject = ANY (ARRAY(
+    SELECT subject FROM rdservice_access_failures
+     WHERE window_ends_at < rd_now() ORDER BY window_ends_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
 """
 
 # The newest stay. Whoever has addresses enough to get here gains nothing by a window that is forgotten.
 TRIM = """
-DELETE FROM rdservice_access_failures
- WHERE subject IN (SELECT subject FROM rdservice_access_failures
-                    WHERE window_ends_at <= (SELECT window_ends_at FROM rdservice_access_failures
-                                              ORDER BY window_ends_at DESC OFFSET %(most)s LIMIT 1)
-                    ORDER BY window_ends_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+DELETE FROM rdservice_access_failures WHERE subject = ANY (ARRAY(
+    SELECT subject FROM rdservice_access_failures
+     WHERE window_ends_at <= (SELECT window_ends_at FROM rdservice_access_failures
+                               ORDER BY window_ends_at DESC OFFSET %(most)s LIMIT 1)
+     ORDER BY window_ends_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
 """
 
 

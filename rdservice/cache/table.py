@@ -95,10 +95,10 @@ UPDATE rdstation_cache c
  WHERE c.key = given.key AND c.value = given.old
 """
 PRUNE = """
-DELETE FROM rdstation_cache WHERE key IN (
+DELETE FROM rdstation_cache WHERE key = ANY (ARRAY(
     SELECT key FROM rdstation_cache
      WHERE expires_at <= rd_now() AND COALESCE(leased_until, '-infinity') <= rd_now()
-     ORDER BY expires_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+     ORDER BY expires_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
 """
 
 

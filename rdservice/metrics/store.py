@@ -38,9 +38,10 @@ SELECT date_trunc('hour', rd_now()), key, value, rd_now() FROM rdservice_metric_
 ON CONFLICT DO NOTHING
 """
 FORGET_HOURS = """
-DELETE FROM rdservice_metric_hours WHERE (hour, key) IN (
+WITH old AS MATERIALIZED (
     SELECT hour, key FROM rdservice_metric_hours
      WHERE hour < rd_now() - interval '2 days' ORDER BY hour, key LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+DELETE FROM rdservice_metric_hours h USING old WHERE (h.hour, h.key) = (old.hour, old.key)
 """
 LATELY = """
 WITH start AS (
@@ -52,10 +53,10 @@ SELECT t.key, t.value - COALESCE(h.value, 0), (SELECT taken_at FROM start)
  WHERE t.key LIKE ANY (%(shown)s)
 """
 PRUNE_PROCESSES = """
-DELETE FROM rdservice_metric_processes WHERE process IN (
+DELETE FROM rdservice_metric_processes WHERE process = ANY (ARRAY(
     SELECT process FROM rdservice_metric_processes
      WHERE seen_at < rd_now() - make_interval(days => %(days)s) ORDER BY seen_at LIMIT %(batch)s
-       FOR UPDATE SKIP LOCKED)
+       FOR UPDATE SKIP LOCKED))
 """
 
 

@@ -22,10 +22,10 @@ SELECT claim_no, account_id, reason, claimed_by, started_at, finished_at, outcom
   FROM rdstation_refresh_attempts WHERE account_id = %(account_id)s ORDER BY claim_no DESC LIMIT %(limit)s
 """
 PRUNE = """
-DELETE FROM rdstation_refresh_attempts WHERE claim_no IN (
+DELETE FROM rdstation_refresh_attempts WHERE claim_no = ANY (ARRAY(
     SELECT claim_no FROM rdstation_refresh_attempts
      WHERE started_at < rd_now() - make_interval(days => %(days)s) ORDER BY started_at LIMIT %(batch)s
-       FOR UPDATE SKIP LOCKED)
+       FOR UPDATE SKIP LOCKED))
 """
 
 

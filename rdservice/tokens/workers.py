@@ -9,9 +9,9 @@ INSERT INTO rdstation_workers (worker, started_at, beat_at) VALUES (%(worker)s, 
 ON CONFLICT (worker) DO UPDATE SET beat_at = rd_now()
 """
 PRUNE = """
-DELETE FROM rdstation_workers WHERE worker IN (
+DELETE FROM rdstation_workers WHERE worker = ANY (ARRAY(
     SELECT worker FROM rdstation_workers
-     WHERE beat_at < rd_now() - interval '1 day' ORDER BY beat_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+     WHERE beat_at < rd_now() - interval '1 day' ORDER BY beat_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
 """
 LAST_BEAT = "SELECT EXTRACT(epoch FROM rd_now() - max(beat_at))::float8 FROM rdstation_workers"
 
