@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -14,6 +15,7 @@ from werkzeug.test import TestResponse
 
 from rdservice.access.keys import SCOPES
 from rdservice.services import Services
+from rdservice.settings import Settings
 from rdservice.web import create_app
 from tests.accounts import claim_due, stored_pair
 from tests.conftest import REDIRECT_URI
@@ -246,3 +248,37 @@ def test_the_same_values_stored_twice_do_not_look_the_same(
     # The key's id, the version and the first bytes of the time are the same in all.
     pieces = [value[start : start + 12] for value in values for start in range(20, len(value) - 12)]
     assert len(set(pieces)) == len(pieces)
+
+
+def test_a_dump_of_an_adopted_table_holds_no_token(
+    variables: dict[str, str],
+    make_services: Callable[[Settings], Services],
+    empty_database_url: str,
+    postgres_programs: Path | None,
+) -> None:
+    plain = {
+        f"{kind} token {number}": f"plain-{kind}-token-{number:04}-of-the-older-backend"
+        for kind in ("access", "refresh")
+        for number in range(60)
+    }
+    with psycopg.connect(empty_database_url, autocommit=True) as conn:
+        conn.execute(
+            "CREATE TABLE rdstation_tokens (account_id text, access_token text, refresh_token text,"
+            " expires_at timestamp, raw_response json, copied text)"
+        )
+        for number in range(60):
+            access, refresh = (plain[f"{kind} token {number}"] for kind in ("access", "refresh"))
+            conn.execute(
+                "INSERT INTO rdstation_tokens VALUES (%s, %s, %s, now(), %s, %s)",
+                [f"account-{number}", access, refresh, json.dumps({"token": access}), refresh],
+            )
+        conn.execute("ANALYZE")
+        everything_before = b"".join(dumps_of(empty_database_url, postgres_programs))
+        assert found_in(everything_before, plain) == set(plain)
+
+        services = make_services(Settings.from_mapping(variables | {"DATABASE_URL": empty_database_url}))
+        ended = create_app(services).test_cli_runner().invoke(args=["release"])
+        assert ended.exit_code == 0, ended.output
+        assert "Encrypted the plain tokens of 60 accounts." in ended.output
+    for dump in dumps_of(empty_database_url, postgres_programs):
+        assert found_in(dump, plain) == set()

@@ -1,6 +1,7 @@
 """What a starting process says of values that it cannot read: which key, which rows, and how bad it is."""
 
 import logging
+import re
 from typing import Any
 
 import psycopg
@@ -61,7 +62,7 @@ def test_of_many_accounts_a_few_are_named(change: Keys, caplog: pytest.LogCaptur
     connect_accounts(change.before, *"abcdefg")
     ((_, text),) = said_at_start(change.after, caplog)
     assert text.startswith("14 values of rdstation_tokens need")
-    assert "(accounts a, b, c, d, e and more)" in text
+    assert re.search(r"\(accounts ([a-g], ){4}[a-g] and more\)", text)
 
 
 def test_damaged_values_are_told_apart_by_row_and_column(

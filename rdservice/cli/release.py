@@ -19,10 +19,19 @@ def release() -> None:
     """
     with errors_in_one_line():
         applied, encrypted = _bring_up_to_date()
+        with database.transaction(services().pool) as conn:
+            suspicious = adoption.columns_with_tokens(conn)
     for migration in applied:
         click.echo(f"Applied migration {migration.version:04d} {migration.name}.")
     if encrypted:
         click.echo(f"Encrypted the plain tokens of {encrypted} accounts.")
+    if suspicious:
+        click.echo(
+            f"Warning: these columns of the older backend seem to hold tokens in plain text: {', '.join(suspicious)}."
+            " Look at them, and drop them when nothing needs them any more"
+            " (ALTER TABLE rdstation_tokens DROP COLUMN …).",
+            err=True,
+        )
     if not applied and not encrypted:
         click.echo("The database is up to date.")
 

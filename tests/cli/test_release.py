@@ -42,6 +42,25 @@ def test_a_release_encrypts_what_an_older_backend_left(
     assert "up to date" in run_before_release("release").stdout
 
 
+def test_a_release_names_columns_that_may_hold_further_tokens(
+    run_before_release: Run, empty_database_url: str
+) -> None:
+    with psycopg.connect(empty_database_url, autocommit=True) as conn:
+        conn.execute(
+            "CREATE TABLE rdstation_tokens (account_id text, refresh_token text, old_token text, note text)"
+        )
+        conn.execute(
+            "INSERT INTO rdstation_tokens VALUES ('a', 'planted-r', 'planted-old-token-of-before', '')"
+        )
+        for _ in range(2):
+            ended = run_before_release("release")
+            assert ended.exit_code == 0
+            assert "seem to hold tokens in plain text: old_token." in ended.stderr
+            assert "planted" not in ended.output
+        conn.execute("ALTER TABLE rdstation_tokens DROP COLUMN old_token")
+    assert run_before_release("release").stderr == ""
+
+
 def test_without_database_a_release_ends_with_75_and_names_the_setting(run_without_database: Run) -> None:
     ended = run_without_database("release")
     assert ended.exit_code == os.EX_TEMPFAIL == 75
