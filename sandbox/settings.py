@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast, get_args
 
 from sandbox.errors import ErrorShape, RateLimitShape
@@ -42,12 +42,14 @@ class Settings:
     # Claims of the access tokens.
     scope: str = "contacts"
     aud: str = "https://api.rd.services"
+    # The client secrets that are accepted; None for those it was started with.
+    client_secrets: tuple[str, ...] | None = field(default=None, repr=False)
     # Seconds by which the sandbox's clock is ahead of the real one.
     clock_offset_s: float = 0
     faults: tuple[Fault, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {setting.name: getattr(self, setting.name) for setting in fields(self)}
         return values | {"faults": [fault.as_json() for fault in self.faults]}
 
     def changed(self, changes: object) -> Settings:
@@ -96,6 +98,14 @@ def _text(value: object) -> str:
     return value
 
 
+def _secrets(value: object) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(secret, str) and secret for secret in value):
+        raise ValueError("must be a list of strings that are not empty, or null")
+    return tuple(value)
+
+
 def _choice(choices: tuple[str, ...]) -> Callable[[object], str]:
     def read(value: object) -> str:
         if not isinstance(value, str) or value not in choices:
@@ -132,6 +142,7 @@ READERS: dict[str, Callable[[object], object]] = {
     "leads": _integer(0, 10_000_000),
     "scope": _text,
     "aud": _text,
+    "client_secrets": _secrets,
     "clock_offset_s": _number(-YEARS_10, YEARS_10),
     "faults": parse_faults,
 }

@@ -198,6 +198,24 @@ def test_wrong_credentials_at_a_refresh_are_no_dead_token(core: Core) -> None:
     assert core.token(refresh_token=pair["refresh_token"]).status == 200
 
 
+def test_the_client_secrets_that_are_accepted_can_be_changed(core: Core) -> None:
+    refresh_token = core.pair()["refresh_token"]
+
+    def accepted(*secrets: str) -> list[bool]:
+        return [
+            core.token(refresh_token=refresh_token, client_secret=secret).status == 200 for secret in secrets
+        ]
+
+    core.patch(client_secrets=["new-secret", "first-secret"])
+    assert accepted("first-secret", "second-secret", "new-secret") == [True, False, True]
+    core.patch(client_secrets=["new-secret"])
+    assert accepted("first-secret", "new-secret") == [False, True]
+    core.patch(client_secrets=None)
+    assert accepted("first-secret", "second-secret", "new-secret") == [True, True, False]
+    for wrong in ("new-secret", [""], [1]):
+        assert core.call("PATCH", "/_sandbox", {"client_secrets": wrong}).status == 422
+
+
 def test_a_refresh_token_that_was_never_given_is_invalid(core: Core) -> None:
     answer = core.token(refresh_token="made-up")
     assert (answer.status, answer.json()) == (401, INVALID_REFRESH_TOKEN)
