@@ -24,6 +24,8 @@ EXIT_CONFIG = 78
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 CALLBACK_PATH = "/rd/callback"
 MAX_CACHE_TTL_S = 86_400
+KEY_BYTES = 32
+"""Length of an encryption key."""
 
 KEY_RECIPE = 'python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
 SESSION_KEY_RECIPE = 'python -c "import secrets; print(secrets.token_hex(32))"'
@@ -265,10 +267,9 @@ class _Reader:
             if key is not None:
                 keys.append(key)
             elif value:
-                self._problem(
-                    name, f"entry {number} is neither a Fernet key nor 64 hexadecimal digits", example
-                )
-        return tuple(keys)
+                self._problem(name, f"entry {number} {_why_no_key(text)}", example)
+        # The same key twice, in whatever form, is one.
+        return tuple(dict.fromkeys(keys))
 
     def _problem(self, name: str, what: str, example: str) -> None:
         self.problems.append(f"{name} {what}. Example: {name}={example}")
@@ -290,8 +291,31 @@ def _fernet_key(text: str) -> bytes | None:
     """
     if re.fullmatch(r"[0-9a-fA-F]{64}", text):
         return base64.urlsafe_b64encode(bytes.fromhex(text))
+    raw = _from_base64(text)
+    return base64.urlsafe_b64encode(raw) if raw is not None and len(raw) == KEY_BYTES else None
+
+
+def _why_no_key(text: str) -> str:
+    """Return what is wrong with an encryption key, without showing any of it."""
+    if not text:
+        return "is empty: there is a comma too many"
+    if re.search(r"\s", text):
+        return "contains white space; several keys are separated by commas"
+    if re.search("[\"'`\u2018-\u201f]", text):
+        return "contains a quotation mark: leave it out"
+    if re.fullmatch(r"[0-9a-fA-F]+", text):
+        return f"has {len(text)} hexadecimal digits, not {2 * KEY_BYTES}"
+    raw = _from_base64(text) or _from_base64(text + "=" * (-len(text) % 4))
+    if raw is not None and len(raw) == KEY_BYTES:
+        return "lacks the = at its end: copy the whole key"
+    if raw is not None:
+        return f"is base64 of {len(raw)} bytes, not of {KEY_BYTES}"
+    return f"is neither a Fernet key nor {2 * KEY_BYTES} hexadecimal digits"
+
+
+def _from_base64(text: str) -> bytes | None:
+    """Return the bytes of urlsafe (or standard) base64, None when it is none."""
     try:
-        raw = base64.b64decode(text, altchars=b"-_", validate=True)
+        return base64.b64decode(text, altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         return None
-    return base64.urlsafe_b64encode(raw) if len(raw) == 32 else None

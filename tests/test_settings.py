@@ -1,5 +1,6 @@
 """Settings: what is read from where, and what is said about mistakes."""
 
+import base64
 import os
 import random
 import string
@@ -13,6 +14,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from rdservice import settings as settings_module
+from rdservice.encryption import KeyRing
 from rdservice.settings import EXIT_CONFIG, ROOT, Settings, SettingsError, collect_sources
 
 FERNET_KEY = Fernet.generate_key().decode()
@@ -100,6 +102,70 @@ def test_encryption_keys_are_a_list_of_fernet_keys_or_hexadecimal_digits() -> No
     assert len(settings.encryption_keys) == 2
     assert settings.encryption_keys[1] == FERNET_KEY.encode()
     assert len(Fernet(settings.encryption_keys[0]).encrypt(b"value")) > 0
+
+
+HEX_KEY = "0123456789abcdef" * 4
+STANDARD_BASE64 = base64.b64encode(b"\xff\xfe" * 16).decode()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (f"  {FERNET_KEY} ,\t{HEX_KEY}\n", 2),
+        (f"{HEX_KEY.upper()},{FERNET_KEY}", 2),
+        (f"{FERNET_KEY},{FERNET_KEY}", 1),
+        (f"{HEX_KEY},{FERNET_KEY},{HEX_KEY.upper()}", 2),
+        (f"{HEX_KEY},{base64.urlsafe_b64encode(bytes.fromhex(HEX_KEY)).decode()}", 1),
+        (STANDARD_BASE64, 1),
+        (f"{STANDARD_BASE64},{STANDARD_BASE64.replace('/', '_').replace('+', '-')}", 1),
+    ],
+    ids=[
+        "white space",
+        "capitals",
+        "twice",
+        "twice and another",
+        "in both forms",
+        "standard base64",
+        "both alphabets",
+    ],
+)
+def test_encryption_keys_may_come_in_odd_forms(given: str, expected: int) -> None:
+    settings = Settings.from_mapping(VALID | {"TOKEN_ENCRYPTION_KEYS": given})
+    assert len(settings.encryption_keys) == expected
+    ring = KeyRing(settings.encryption_keys)
+    assert ring.decrypt("c", "a", ring.encrypt("c", "a", "value")) == "value"
+    assert (
+        settings.encryption_keys[0]
+        == Settings.from_mapping(
+            VALID | {"TOKEN_ENCRYPTION_KEYS": given.split(",", maxsplit=1)[0]}
+        ).encryption_keys[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("", "entry 2 is empty: there is a comma too many"),
+        (f"{FERNET_KEY} {HEX_KEY}", "entry 2 contains white space; several keys are separated by commas"),
+        (f'"{FERNET_KEY}"', "entry 2 contains a quotation mark: leave it out"),
+        (f"\u201c{HEX_KEY}\u201d", "entry 2 contains a quotation mark: leave it out"),
+        (HEX_KEY[:32], "entry 2 has 32 hexadecimal digits, not 64"),
+        (HEX_KEY + "0", "entry 2 has 65 hexadecimal digits, not 64"),
+        (FERNET_KEY.rstrip("="), "entry 2 lacks the = at its end: copy the whole key"),
+        (base64.urlsafe_b64encode(b"Z" * 31).decode(), "entry 2 is base64 of 31 bytes, not of 32"),
+        (base64.urlsafe_b64encode(b"Z" * 33).decode(), "entry 2 is base64 of 33 bytes, not of 32"),
+        (FERNET_KEY[:-2] + "é=", "entry 2 is neither a Fernet key nor 64 hexadecimal digits"),
+        (f"{FERNET_KEY};{HEX_KEY}", "entry 2 is neither a Fernet key nor 64 hexadecimal digits"),
+    ],
+)
+def test_what_is_wrong_with_an_encryption_key_is_said_without_showing_it(entry: str, said: str) -> None:
+    problem = only_problem(TOKEN_ENCRYPTION_KEYS=f"{HEX_KEY},{entry},{FERNET_KEY}")
+    assert problem.startswith(f"TOKEN_ENCRYPTION_KEYS {said}. Example: ")
+    shown = problem.partition(". Example: ")[0]
+    parts = {
+        text[start : start + 6] for text in (entry, HEX_KEY, FERNET_KEY) for start in range(len(text) - 5)
+    }
+    assert not any(part in shown for part in parts)
 
 
 @pytest.mark.parametrize("environment", [{"DYNO": "web.1"}, {"RDSERVICE_ENV": "production"}])
@@ -315,8 +381,12 @@ KNOWN_MISTAKES = [
     ("another database", {"DATABASE_URL": "mysql://user:password@db/app"}, "postgres://"),
     ("a database URL that is none", {"DATABASE_URL": "postgres://user:pa%ss@db/app"}, "percent-encoded"),
     ("a short key", {"SECRET_KEY": "short"}, "shorter than 32"),
-    ("a key that is none", {"TOKEN_ENCRYPTION_KEYS": f"{FERNET_KEY},nonsense"}, "entry 2 is neither"),
-    ("a trailing comma", {"TOKEN_ENCRYPTION_KEYS": f"{FERNET_KEY},"}, "entry 2 is neither"),
+    ("a key that is none", {"TOKEN_ENCRYPTION_KEYS": f"{FERNET_KEY},nonsense!"}, "entry 2 is neither"),
+    (
+        "a trailing comma",
+        {"TOKEN_ENCRYPTION_KEYS": f"{FERNET_KEY},"},
+        "entry 2 is empty: there is a comma too many",
+    ),
 ]
 
 

@@ -318,6 +318,27 @@ _PROBLEMS = (
         r"tem na posição \1 algo que não é uma chave Fernet nem 64 dígitos hexadecimais",
     ),
     (
+        r"entry (\d+) is empty: there is a comma too many",
+        r"não tem nada na posição \1: há uma vírgula a mais",
+    ),
+    (
+        r"entry (\d+) contains white space; several keys are separated by commas",
+        r"contém espaços na posição \1; várias chaves são separadas por vírgulas",
+    ),
+    (r"entry (\d+) contains a quotation mark: leave it out", r"tem aspas na posição \1: tire-as"),
+    (
+        r"entry (\d+) has (\d+) hexadecimal digits, not (\d+)",
+        r"tem \2 dígitos hexadecimais na posição \1, e não \3",
+    ),
+    (
+        r"entry (\d+) lacks the = at its end: copy the whole key",
+        r"não tem o = no fim da chave na posição \1: copie a chave inteira",
+    ),
+    (
+        r"entry (\d+) is base64 of (\d+) bytes, not of (\d+)",
+        r"tem na posição \1 base64 de \2 bytes, e não de \3",
+    ),
+    (
         r"(\S+) cannot be read: save it in the encoding UTF-8",
         r"\1 não pode ser lido: salve-o na codificação UTF-8",
     ),

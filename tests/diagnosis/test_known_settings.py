@@ -49,7 +49,18 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ({"DATABASE_URL": "mysql://db"}, "settings_broken"),
     ({"DATABASE_URL": "postgres://app:100%zz@db/rd"}, "settings_broken"),
     ({"SECRET_KEY": "short"}, "settings_broken"),
-    ({"TOKEN_ENCRYPTION_KEYS": f"{FERNET_KEY},nonsense"}, "settings_broken"),
+    *(
+        ({"TOKEN_ENCRYPTION_KEYS": f"{FERNET_KEY},{entry}"}, "settings_broken")
+        for entry in (
+            "nonsense!",
+            "nonsense",
+            "",
+            "two words",
+            f"'{FERNET_KEY}'",
+            "abc0" * 8,
+            FERNET_KEY[:-1],
+        )
+    ),
 ]
 
 
