@@ -7,7 +7,8 @@ whoever wrote it used a key of its own choice, and the next pass looks at it.
 import time
 from dataclasses import dataclass
 
-from rdservice import database
+from rdservice import audit, database
+from rdservice.audit import Author
 from rdservice.encryption import EncryptedRow, EncryptedTable, KeyMissing, KeyRing, Replacement, ValueDamaged
 from rdservice.stored_values import TABLES, OnRows, Pool, ignore, pages
 
@@ -23,8 +24,8 @@ class Progress:
     reencrypted_rows: int = 0
 
 
-def run(pool: Pool, keys: KeyRing, progress: Progress, *, on_rows: OnRows = ignore) -> None:
-    """Re-encrypt what is under other keys than the first, in batches of their own transactions.
+def run(pool: Pool, keys: KeyRing, progress: Progress, *, by: Author, on_rows: OnRows = ignore) -> None:
+    """Re-encrypt for `by` what is under other keys than the first, in batches of their own transactions.
 
     Values that cannot be decrypted are left as they are, except cached leads that are damaged, which are deleted.
     Safe to repeat, to run twice at once and to interrupt. `on_rows` is told of the first pass.
@@ -32,13 +33,16 @@ def run(pool: Pool, keys: KeyRing, progress: Progress, *, on_rows: OnRows = igno
     for number in range(MOST_PASSES):
         if number:
             time.sleep(PAUSE_S)
-        done = [_pass(pool, keys, table, progress, on_rows if number == 0 else ignore) for table in TABLES]
+        told = on_rows if number == 0 else ignore
+        done = [_pass(pool, keys, table, progress, by, told) for table in TABLES]
         # A pair may have moved from one table to the other behind the pass: only a pass with nothing to do is the last.
         if not any(done):
             return
 
 
-def _pass(pool: Pool, keys: KeyRing, table: EncryptedTable, progress: Progress, on_rows: OnRows) -> bool:
+def _pass(
+    pool: Pool, keys: KeyRing, table: EncryptedTable, progress: Progress, by: Author, on_rows: OnRows
+) -> bool:
     """Go once through a table; return whether anything was to do."""
     anything = False
     for rows in pages(pool, table, leave_out=keys.key_ids[0]):
@@ -47,6 +51,9 @@ def _pass(pool: Pool, keys: KeyRing, table: EncryptedTable, progress: Progress, 
             anything = True
             with database.transaction(pool) as conn:
                 replaced = table.replace(conn, replacements)
+                if replaced and not progress.reencrypted_rows:
+                    # Once a run, with its first batch: an entry for each would hide all others.
+                    audit.record(conn, by, "values_encrypted", key_id=keys.key_ids[0])
             progress.reencrypted_rows += replaced
         on_rows(len(rows))
     return anything

@@ -11,7 +11,7 @@ from rdservice import database, errors, leads, uploads
 from rdservice.services import Services
 from rdservice.settings import Settings
 from rdservice.tokens import claims
-from tests.accounts import claim_due, connect_account, row
+from tests.accounts import BY, claim_due, connect_account, row
 from tests.key_changes import upload
 from tests.sandbox_process import SandboxProcess
 
@@ -91,7 +91,7 @@ def test_a_damaged_token_moved_by_a_removal_is_not_revoked_for_the_wrong_account
     connect_account(connected, sandbox, "victim", due=False)
     connect_account(connected, None, "attacker", due=False)
     move(conn, "access_token", of="victim", to="attacker")
-    removed = uploads.disconnect(connected, "attacker")
+    removed = uploads.disconnect(connected, "attacker", by=BY)
     assert not removed.revoked
     assert "belongs to another row" in removed.warnings[0].text
     assert sandbox.calls()["revoke"] == {}

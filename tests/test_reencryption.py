@@ -13,7 +13,7 @@ from rdservice.cache.answers import Content
 from rdservice.encryption import KeyRing
 from rdservice.services import Services
 from rdservice.tokens import claims
-from tests.accounts import claim_one, connect_account, row, stored_pair
+from tests.accounts import BY, claim_one, connect_account, row, stored_pair
 from tests.key_changes import (
     COLUMNS,
     Keys,
@@ -38,7 +38,7 @@ def _small_batches_and_short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def reencrypt(services: Services, keys: KeyRing | None = None) -> int:
     progress = reencryption.Progress()
-    reencryption.run(services.pool, keys or services.keys, progress)
+    reencryption.run(services.pool, keys or services.keys, progress, by=BY)
     return progress.reencrypted_rows
 
 
@@ -199,7 +199,7 @@ def test_a_pair_that_moves_from_one_table_to_the_other_meanwhile_is_not_missed(
             )
             conn.execute("DELETE FROM rdstation_replaced_tokens")
 
-    reencryption.run(change.both.pool, change.both.keys, reencryption.Progress(), on_rows=bring_back)
+    reencryption.run(change.both.pool, change.both.keys, reencryption.Progress(), by=BY, on_rows=bring_back)
     assert moved == [2]
     assert key_ids_in(conn, TOKENS) == {change.new_id}
     assert stored_pair(change.after, conn, "a") == ("access-of-a", "refresh-of-a")

@@ -11,7 +11,7 @@ import click
 from flask.cli import AppGroup
 
 from rdservice import reencryption, stored_values
-from rdservice.cli.connection import errors_in_one_line, transaction
+from rdservice.cli.connection import author, errors_in_one_line, transaction
 from rdservice.stored_values import TABLES, Findings, Names, OnRows
 from rdservice.web.context import services
 
@@ -50,7 +50,7 @@ def rotate(as_json: bool) -> None:
     pool, keys = services().pool, services().keys
     try:
         with _progress("Re-encrypting") as on_rows, errors_in_one_line():
-            reencryption.run(pool, keys, done, on_rows=on_rows)
+            reencryption.run(pool, keys, done, by=author(), on_rows=on_rows)
             findings = stored_values.look_through(pool, keys, trusted=keys.key_ids[0])
     except KeyboardInterrupt:
         click.echo(

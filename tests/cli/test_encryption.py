@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from cryptography.fernet import Fernet
 
-from rdservice import reencryption, stored_values
+from rdservice import audit, reencryption, stored_values
 from rdservice.cli import encryption as commands
 from rdservice.encryption import KeyRing, key_id
 from rdservice.services import Services
@@ -57,6 +57,18 @@ def test_the_status_before_and_after_says_which_keys_are_needed(run_with: MakeRu
     status = run("encryption", "status")
     assert (status.exit_code, status.stdout.splitlines()) == (0, after)
     assert_shows_no_secret(before.output + rotated.output + status.output, change)
+
+
+def test_a_run_that_changes_something_is_one_entry_in_the_audit(
+    run_with: MakeRun, change: Keys, conn: Conn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_values, "PAGE_ROWS", 1)
+    connect_accounts(change.before, "a", "b", "c")
+    for _ in range(2):
+        assert run_with(change.both)("encryption", "rotate").exit_code == 0
+    (entry,) = audit.newest(conn, limit=10)
+    assert (entry.action, entry.origin) == ("values_encrypted", "flask encryption rotate")
+    assert entry.details == {"key_id": change.new_id}
 
 
 def test_programs_get_the_same_as_json(run_with: MakeRun, change: Keys) -> None:
@@ -232,7 +244,7 @@ def test_killed_in_the_middle_it_loses_nothing_and_the_next_run_finishes(
     connect_accounts(change.before, *accounts)
     program = (
         "import sys\n"
-        "from rdservice import reencryption, stored_values\n"
+        "from rdservice import audit, reencryption, stored_values\n"
         "from rdservice.encryption import KeyRing\n"
         "from rdservice.services import Services\n"
         "from rdservice.settings import Settings\n"
@@ -245,7 +257,8 @@ def test_killed_in_the_middle_it_loses_nothing_and_the_next_run_finishes(
         "    return encrypt(ring, column, account_id, value)\n"
         "KeyRing.encrypt = slow\n"
         "services = Services.start(Settings.load(), name='test')\n"
-        "reencryption.run(services.pool, services.keys, reencryption.Progress())\n"
+        "by = audit.command_line('test')\n"
+        "reencryption.run(services.pool, services.keys, reencryption.Progress(), by=by)\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program],
