@@ -12,6 +12,7 @@ from urllib.parse import quote
 import psycopg
 import pytest
 import requests
+from cryptography.fernet import Fernet
 from psycopg.conninfo import conninfo_to_dict
 
 from scripts.child_process import kill_session, spawn
@@ -100,6 +101,10 @@ def test_release_commands_web_and_worker_work_behind_pgbouncer(
             assert set(executor.map(ask, range(200))) == {200}
         stored = "SELECT count(*) FROM rdstation_refresh_attempts WHERE outcome = 'stored'"
         wait_until(lambda: conn.execute(stored).fetchone() == (40,), "all uploads are renewed")
+        changed = f"{Fernet.generate_key().decode()},{processes.variables['TOKEN_ENCRYPTION_KEYS']}"
+        said = processes.flask("encryption", "rotate", TOKEN_ENCRYPTION_KEYS=changed)
+        assert "Re-encrypted 40 rows." in said
+        assert "All other keys may be dropped." in said
         answer = requests.get(f"{web.url}/rd/tokens", headers=headers, timeout=20)
         assert [account["status"] for account in answer.json()["accounts"]] == ["connected"] * 40
     assert sandbox.calls()["token_refresh"] == {"200": 40}
