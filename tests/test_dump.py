@@ -4,6 +4,7 @@ import json
 import re
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -13,11 +14,13 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
+from rdservice import leads
 from rdservice.access.keys import SCOPES
+from rdservice.errors import NotFound
 from rdservice.services import Services
 from rdservice.settings import Settings
 from rdservice.web import create_app
-from tests.accounts import claim_due, stored_pair
+from tests.accounts import claim_due, connect_account, stored_pair
 from tests.conftest import REDIRECT_URI
 from tests.dumps import copies_of, dumps_of, found_in, hashes, hidings
 from tests.e2e.waiting import wait_until
@@ -248,6 +251,27 @@ def test_the_same_values_stored_twice_do_not_look_the_same(
     # The key's id, the version and the first bytes of the time are the same in all.
     pieces = [value[start : start + 12] for value in values for start in range(20, len(value) - 12)]
     assert len(set(pieces)) == len(pieces)
+
+
+def test_hashes_of_what_can_be_guessed_need_the_secret_key(
+    make_services: Callable[[Settings], Services],
+    sandbox_settings: Settings,
+    sandbox: SandboxProcess,
+    conn: Conn,
+) -> None:
+    query = "SELECT subject FROM rdservice_access_failures UNION ALL SELECT key FROM rdstation_cache"
+    derived: list[set[bytes]] = []
+    connect_account(make_services(sandbox_settings), sandbox, due=False)
+    for secret_key in ("one" * 20, "two" * 20):
+        services = make_services(replace(sandbox_settings, secret_key=secret_key))
+        Browser(create_app(services)).log_in("stranger@example.com", "a wrong password")
+        with pytest.raises(NotFound):
+            leads.lead_by_email(services, "default", "unknown.lead@example.com")
+        derived.append({bytes(value) for (value,) in conn.execute(query).fetchall()})
+        conn.execute("DELETE FROM rdservice_access_failures")
+        conn.execute("DELETE FROM rdstation_cache")
+    assert len(derived[0]) == len(derived[1]) == 3
+    assert derived[0].isdisjoint(derived[1])
 
 
 def test_a_dump_of_an_adopted_table_holds_no_token(
