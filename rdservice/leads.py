@@ -128,7 +128,7 @@ def lead_by_uuid(services: Services, account_id: str, text: str) -> Served:
 
 def lead_by_email(services: Services, account_id: str, email: object) -> Served:
     """Return RD Station's answer for the lead with this address. Raises InvalidField or NotFound."""
-    address = _email(email)
+    address = check_email(email)
 
     def send(access_token: str) -> Answer:
         return services.rdstation.contact_by_email(access_token, address)
@@ -289,7 +289,7 @@ def _is_contact(body: Any) -> bool:
     return isinstance(body, dict) and isinstance(body.get("uuid"), str)
 
 
-def _email(value: object) -> str:
+def check_email(value: object) -> str:
     """Return `value` if it looks like an e-mail address. The error does not repeat it."""
     if value is None:
         _invalid("email", "is missing")

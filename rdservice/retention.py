@@ -69,6 +69,9 @@ WITHOUT_LIMIT = {
     "schema_migrations": "one for each migration",
 }
 
+TABLES = (*(rule.table for rule in RULES), *WITHOUT_LIMIT)
+"""All there are."""
+
 
 def enforce(pool: ConnectionPool[psycopg.Connection[Any]]) -> None:
     """Delete a batch of what is too old from each table, each in a transaction of its own.

@@ -47,7 +47,7 @@ SANDBOX_SECONDS = 1.0
 POSTGRES_SECONDS = 2.0
 
 FIRST_OPERATOR = "operator@example.com"
-ALL_SCOPES = ("tokens:write", "tokens:status", "tokens:read", "leads:read", "api:call")
+ALL_SCOPES = ("tokens:write", "tokens:status", "tokens:read", "leads:read", "api:call", "privacy:erase")
 READY_LINE = "sandbox ready "
 
 

@@ -16,7 +16,7 @@ from cryptography.fernet import Fernet
 from psycopg import sql
 
 from rdservice import database, errors
-from rdservice.cache import cache, memory, table
+from rdservice.cache import cache, memory, sweeper, table
 from rdservice.cache.answers import Content, FetchFailed, Served
 from rdservice.cache.memory import CacheMemory, Entry
 from rdservice.encryption import KeyRing
@@ -596,3 +596,60 @@ def test_memory_never_mixes_versions_or_accounts() -> None:
     assert kept.get("b", version, name) is not None
     kept.drop("b")
     assert kept.get("b", version, name) is None
+
+
+def remembered(services: Services) -> int:
+    return len(services.cache._memory._entries)
+
+
+def test_an_idle_process_forgets_what_it_may_no_longer_serve(
+    processes: Processes, source: Source, conn: Conn
+) -> None:
+    connect_account(processes[0], account_id="other", due=False)
+    for process in processes[:2]:
+        get(process, source, "a")
+        get(process, source, "b")
+    processes[0].cache.get("other", "contacts_list", (), source.fetch)
+    sweep = processes[0].cache._sweeper.sweep
+    sweep()
+    assert remembered(processes[0]) == 3
+    conn.execute("UPDATE rdstation_tokens SET cache_epoch = cache_epoch + 1 WHERE account_id = 'default'")
+    sweep()
+    assert (remembered(processes[0]), remembered(processes[1])) == (1, 2)
+    conn.execute("DELETE FROM rdstation_tokens")
+    sweep()
+    assert remembered(processes[0]) == 0
+
+
+def test_what_is_over_a_day_old_goes_from_the_memory(
+    processes: Processes, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get(processes[0], source)
+    monkeypatch.setattr(table, "CEILING_S", 0.0)
+    processes[0].cache._sweeper.sweep()
+    assert remembered(processes[0]) == 0
+
+
+def test_the_memory_is_swept_again_and_again_also_after_the_database_was_away(
+    make_services: Callable[[Settings], Services],
+    settings: Settings,
+    source: Source,
+    conn: Conn,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sweeper, "EVERY_S", 0.01)
+    process = make_services(settings)
+    connect_account(process, due=False)
+    get(process, source)
+    failed = threading.Event()
+
+    def no_versions(*_: Any) -> Any:
+        failed.set()
+        raise psycopg.OperationalError("the server closed the connection")
+
+    with monkeypatch.context() as away:
+        away.setattr(table, "versions", no_versions)
+        assert failed.wait(10)
+    assert remembered(process) == 1
+    conn.execute("UPDATE rdstation_tokens SET cache_epoch = cache_epoch + 1")
+    wait_until(lambda: remembered(process) == 0, "the memory is swept")

@@ -425,6 +425,7 @@ def test_the_lines_of_the_http_api_work_when_pasted_one_after_the_other(
         ("GET", f"/rd/leads/{terminal.variables['UUID']}"),
         ("GET", f"/rd/leads/email/{terminal.variables['EMAIL']}"),
         ("POST", "/rd/leads/lookup"),
+        ("POST", "/rd/privacy/erase"),
         ("POST", "/rd/tokens/default/refresh"),
         ("DELETE", "/rd/tokens/default"),
         ("GET", "/healthz"),

@@ -27,6 +27,7 @@ SCOPES = {
     "tokens:read": "take live access tokens",
     "leads:read": "read leads, segmentations and lead events",
     "api:call": "call any RD Station route through the service",
+    "privacy:erase": "erase a person from all that the service keeps",
 }
 """All there are, with what each allows."""
 

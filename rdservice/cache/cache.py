@@ -21,6 +21,7 @@ from rdservice.cache import table
 from rdservice.cache.answers import Content, Failure, FetchFailed, Served, State
 from rdservice.cache.flights import Flights
 from rdservice.cache.memory import CacheMemory, Entry, Name, Version
+from rdservice.cache.sweeper import Sweeper
 from rdservice.encryption import KeyMissing, KeyRing, ValueDamaged
 from rdservice.rdstation import CALL_DEADLINE_S
 from rdservice.tokens.memory import TokenMemory
@@ -99,6 +100,8 @@ class Cache:
         self._fresh_s = fresh_s
         self._must_end = must_end
         self._memory = CacheMemory()
+        self._sweeper = Sweeper(self._memory, pool)
+        self._sweeper.start()
         # Fetches run here and not in the caller's thread: the caller may give up, what RD Station answers is kept.
         self._executor = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
         self._flights: Flights[Outcome] = Flights()
@@ -107,6 +110,7 @@ class Cache:
 
     def close(self) -> None:
         """Wait for the fetches under way."""
+        self._sweeper.close()
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def get(

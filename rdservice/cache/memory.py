@@ -82,6 +82,24 @@ class CacheMemory:
             if self._versions.pop(account_id, None) is not None:
                 self._drop(account_id)
 
+    def versions(self) -> dict[str, Version]:
+        """Return the accounts of which something is remembered, each with its version."""
+        with self._lock:
+            return {account_id: self._versions[account_id] for account_id, _ in self._entries}
+
+    def drop_version(self, account_id: str, version: Version) -> None:
+        """Forget an account unless it has moved on from `version` meanwhile."""
+        with self._lock:
+            if self._versions.get(account_id) == version:
+                del self._versions[account_id]
+                self._drop(account_id)
+
+    def drop_older_than(self, seconds: float) -> None:
+        """Forget the entries that were fetched longer ago."""
+        with self._lock:
+            for key in [key for key, entry in self._entries.items() if entry.age_s() > seconds]:
+                self._remove(key)
+
     def _drop(self, account_id: str) -> None:
         for key in [key for key in self._entries if key[0] == account_id]:
             self._remove(key)

@@ -94,6 +94,17 @@ UPDATE rdstation_cache c
   FROM given JOIN free USING (key)
  WHERE c.key = given.key AND c.value = given.old
 """
+VERSIONS = """
+SELECT account_id, connection_id, cache_epoch FROM rdstation_tokens WHERE account_id = ANY (%(accounts)s)
+"""
+DELETE_ALL_OF = "DELETE FROM rdstation_cache WHERE account_id = ANY (%(accounts)s)"
+NEXT_VALUES = """
+SELECT c.key, c.account_id, c.value, c.fetched_at,
+       t.connection_id = c.connection_id AND t.cache_epoch = c.epoch AS current
+  FROM rdstation_cache c JOIN rdstation_tokens t USING (account_id)
+ WHERE c.value IS NOT NULL AND c.key > %(after)s
+ ORDER BY c.key LIMIT %(limit)s
+"""
 PRUNE = """
 DELETE FROM rdstation_cache WHERE key = ANY (ARRAY(
     SELECT key FROM rdstation_cache
@@ -120,6 +131,17 @@ class Row:
     @property
     def last_failure(self) -> Failure | None:
         return None if self.failure is None else Failure(**self.failure)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """An encrypted answer. `current`: it belongs to the account's connection and epoch of now."""
+
+    key: bytes
+    account_id: str
+    value: str = field(repr=False)
+    fetched_at: datetime
+    current: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +201,26 @@ def fail(
 def release(conn: psycopg.Connection[Any], claim: Claim) -> None:
     """Give a claim back without an outcome."""
     conn.execute(RELEASE, _held(claim))
+
+
+def versions(conn: psycopg.Connection[Any], accounts: Sequence[str]) -> dict[str, tuple[UUID, int]]:
+    """Return connection and epoch of those accounts that there are."""
+    rows = conn.execute(VERSIONS, {"accounts": list(accounts)})
+    return {account_id: (connection_id, epoch) for account_id, connection_id, epoch in rows}
+
+
+def delete_all_of(conn: psycopg.Connection[Any], accounts: Sequence[str]) -> int:
+    """Delete all rows of these accounts; return how many.
+
+    The caller has locked the accounts' rows, so that no further row appears until its transaction ends.
+    """
+    return conn.execute(DELETE_ALL_OF, {"accounts": list(accounts)}).rowcount
+
+
+def next_values(conn: psycopg.Connection[Any], *, after: bytes, limit: int) -> list[Value]:
+    """Return the next stored answers in the order of their keys."""
+    with conn.cursor(row_factory=class_row(Value)) as cur:
+        return cur.execute(NEXT_VALUES, {"after": after, "limit": limit}).fetchall()
 
 
 def prune(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:

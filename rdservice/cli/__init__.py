@@ -7,6 +7,7 @@ from rdservice.cli.audit import audit_group
 from rdservice.cli.encryption import encryption_group
 from rdservice.cli.keys import keys_group
 from rdservice.cli.operators import operators_group
+from rdservice.cli.privacy import privacy_group
 from rdservice.cli.release import release
 from rdservice.cli.settings import settings_group
 
@@ -20,6 +21,7 @@ def register(app: Flask) -> None:
         accounts_group,
         audit_group,
         encryption_group,
+        privacy_group,
         settings_group,
     ):
         app.cli.add_command(command)

@@ -1,6 +1,7 @@
 """Rows of `rdstation_tokens`: reading, authorizing, listing, removing."""
 
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -72,6 +73,15 @@ DELETE FROM rdstation_tokens t WHERE account_id = %(account_id)s
 RETURNING access_token,
           EXISTS (SELECT FROM rdstation_tokens other
                    WHERE other.name = t.name AND other.account_id <> t.account_id) AS shared
+"""
+# FOR UPDATE, not FOR NO KEY UPDATE: it also holds up rows that refer to these, such as those of new cached answers.
+LOCK_NEXT = """
+SELECT account_id FROM rdstation_tokens
+ WHERE account_id > %(after)s ORDER BY account_id LIMIT %(limit)s
+   FOR UPDATE
+"""
+RAISE_CACHE_EPOCHS = """
+UPDATE rdstation_tokens SET cache_epoch = cache_epoch + 1 WHERE account_id = ANY (%(accounts)s)
 """
 LIST = """
 SELECT t.account_id, t.name, t.expires_at, t.refresh_after, t.due_at, t.retry_at, t.last_error, t.attempted_at,
@@ -261,6 +271,17 @@ def set_name(conn: psycopg.Connection[Any], account_id: str, authorized: Authori
             "connection_id": authorized.previous_connection_id if same else None,
         },
     )
+
+
+def lock_next(conn: psycopg.Connection[Any], *, after: str, limit: int) -> list[str]:
+    """Lock the rows of the next accounts in the order of their names; return the names."""
+    rows = conn.execute(LOCK_NEXT, {"after": after, "limit": limit})
+    return [account_id for (account_id,) in rows]
+
+
+def raise_cache_epochs(conn: psycopg.Connection[Any], accounts: Sequence[str]) -> None:
+    """End all that was cached for these accounts: it can be neither served nor stored any more."""
+    conn.execute(RAISE_CACHE_EPOCHS, {"accounts": list(accounts)})
 
 
 def _same_subject(keys: KeyRing, account_id: str, stored: str, access_token: str) -> bool:

@@ -19,6 +19,7 @@ from rdservice.web import (
     metrics,
     oauth,
     openapi,
+    privacy,
     problems,
     sign_in,
     status,
@@ -63,6 +64,7 @@ def create_app(services: Services) -> Flask:
         oauth.bp,
         tokens.bp,
         leads.bp,
+        privacy.bp,
     ):
         app.register_blueprint(blueprint)
     cli.register(app)

@@ -35,6 +35,7 @@ DEEDS: dict[str, str | None] = {
     "audit list": None,
     "encryption rotate": "values_encrypted",
     "encryption status": None,
+    "privacy erase": "person_erased",
     "settings check": None,
 }
 """What each command leaves behind; None: it only looks."""
@@ -82,6 +83,7 @@ def test_what_commands_do_is_known_by_command_and_user(
     assert created.details == {"name": "shop", "scopes": ["leads:read"]}
     assert created.subject is not None
     assert entry_of("keys", "revoke", created.subject).subject == created.subject
+    assert entry_of("privacy", "erase", email).details == {"accounts": 0, "removed": 0, "left": 0}
     connect_account(connected, sandbox, due=False)
     assert entry_of("accounts", "refresh").account_id == "default"
     conn.execute("UPDATE rdstation_tokens SET access_token = 'plain'")

@@ -24,7 +24,7 @@ from tests.conftest import REDIRECT_URI
 from tests.web.browser import HTML
 from tests.web.conftest import EMAIL, PASSWORD
 
-SCOPES = ["tokens:write", "tokens:status", "tokens:read", "leads:read", "api:call"]
+SCOPES = ["tokens:write", "tokens:status", "tokens:read", "leads:read", "api:call", "privacy:erase"]
 
 ROUTES = """
 GET HEAD   /                                    operator        200
@@ -43,6 +43,7 @@ GET HEAD   /rd/leads/<uuid>                     leads:read      409 not_connecte
 GET HEAD   /rd/leads/email/<path:email>         leads:read      409 not_connected
 POST       /rd/leads/lookup                     leads:read      409 not_connected
 GET HEAD   /rd/segmentations                    leads:read      409 not_connected
+POST       /rd/privacy/erase                    privacy:erase   422 invalid_field
 GET HEAD   /login                               visitor         200
 POST       /login                               form            303
 POST       /logout                              form            303
@@ -113,6 +114,7 @@ SAMPLES = {
 BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/rd/tokens"): {"json": {}},
     ("POST", "/rd/leads/lookup"): {"json": {"email": "nobody@example.com"}},
+    ("POST", "/rd/privacy/erase"): {"json": {}},
     ("POST", "/login"): {"data": {"email": EMAIL, "password": PASSWORD}},
 }
 

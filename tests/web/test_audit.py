@@ -29,6 +29,7 @@ DEEDS: dict[str, set[str]] = {
     "POST /rd/tokens/<account_id>/disconnect": {"account_disconnected"},
     "GET /rd/callback": {"account_connected"},
     "POST /login": {"logged_in", "login_failed"},
+    "POST /rd/privacy/erase": {"erasure_begun", "person_erased"},
     # Who logs out loses a right and changes nothing.
     "POST /logout": set(),
     # A question whose e-mail address is in the body.

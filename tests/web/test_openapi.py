@@ -331,6 +331,12 @@ def test_answers_with_leads_are_as_documented(
     sandbox.patch(faults=[{"operation": "*", "kind": "status", "status": 429}])
     ask("GET", "/rd/leads?page=4", "/rd/leads", 429)
 
+    erase = "/rd/privacy/erase"
+    assert ask("POST", erase, erase, 200, json={"email": lead["email"]})["removed"]["cached_answers"] > 0
+    ask("POST", erase, erase, 400, json=[])
+    ask("POST", erase, erase, 415, data=b"a=b")
+    ask("POST", erase, erase, 422, json={"email": "nobody"})
+
 
 def test_answers_with_metrics_are_as_documented(
     program: Browser,

@@ -1,0 +1,55 @@
+"""Empties a process's memory of content that it may no longer serve, also while nobody asks for anything."""
+
+import logging
+import threading
+from typing import Any
+
+import psycopg
+from psycopg_pool import ConnectionPool
+
+from rdservice import database
+from rdservice.cache import table
+from rdservice.cache.memory import CacheMemory
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 10.0
+
+
+class Sweeper:
+    """A thread that compares what is remembered with the accounts' rows; it asks nothing while there is nothing."""
+
+    def __init__(self, memory: CacheMemory, pool: ConnectionPool[psycopg.Connection[Any]]) -> None:
+        self._memory = memory
+        self._pool = pool
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="cache sweeper", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def sweep(self) -> None:
+        """Forget what belongs to accounts that are gone or have moved on, and what is too old. Raises UNAVAILABLE."""
+        self._memory.drop_older_than(table.CEILING_S)
+        remembered = self._memory.versions()
+        if not remembered:
+            return
+        with database.transaction(self._pool) as conn:
+            current = table.versions(conn, list(remembered))
+        for account_id, version in remembered.items():
+            if current.get(account_id) != version:
+                self._memory.drop_version(account_id, version)
+
+    def _run(self) -> None:
+        while not self._closing.wait(EVERY_S):
+            try:
+                self.sweep()
+            except (psycopg.Error, *database.UNAVAILABLE) as error:
+                # Nothing is served from memory while the database is down, either.
+                log.warning("the memory of leads was not swept (%s): trying again", type(error).__name__)
