@@ -9,7 +9,7 @@ from flask_babel import format_datetime
 
 from rdservice import audit, database, errors
 from rdservice.web import guard
-from rdservice.web.audit_texts import action_words, actor_words
+from rdservice.web.audit_texts import action_words, actor_words, detail_words
 from rdservice.web.context import services
 
 bp = Blueprint("audit", __name__)
@@ -67,11 +67,7 @@ def _line(entry: audit.Entry) -> Line:
         actor=actor_words(entry.actor_kind, entry.actor_name),
         action=action_words(entry.action),
         objects=[name for name in (entry.account_id, entry.subject) if name is not None],
-        details=[f"{name}: {_text(value)}" for name, value in entry.details.items()],
+        details=[detail_words(name, value) for name, value in entry.details.items()],
         origin=entry.origin,
         request_id=entry.request_id,
     )
-
-
-def _text(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

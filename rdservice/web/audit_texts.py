@@ -34,3 +34,19 @@ def actor_words(kind: Kind, name: str | None) -> str:
     if kind == "command":
         return gettext("Command line (%(name)s)", name=str(name))
     return gettext("Someone not logged in")
+
+
+def detail_words(name: str, value: object) -> str:
+    """Return a detail of an entry in words; for one that this version does not know, its name and value."""
+    if name == "verified":
+        return gettext("checked with RD Station") if value else gettext("not checked with RD Station")
+    words = {
+        "name": gettext("name"),
+        "scopes": gettext("scopes"),
+        "key": gettext("under the key"),
+        "accounts": gettext("accounts"),
+        "removed": gettext("rows deleted"),
+        "left": gettext("left"),
+    }
+    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return f"{words.get(name, name)}: {text}"

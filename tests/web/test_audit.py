@@ -165,6 +165,11 @@ def test_the_page_tells_times_in_utc_and_escapes_names(signed_in: Browser, conn:
     assert "&lt;script&gt;x&lt;/script&gt;" in page
     assert "<script>" not in page
     assert "scopes: leads:read api:call" in page
+    audit.record(conn, BY, "tokens_uploaded", account_id="shop", verified=False)
+    audit.record(conn, BY, "person_erased", accounts=3, removed=12, left=0)
+    page = signed_in.get("/audit").text
+    assert "not checked with RD Station" in page
+    assert re.search(r"rows deleted: 12\b", page)
     assert re.search(r'<time datetime="[^"]+\+00:00">[^<]+ UTC</time>', page)
     assert "API key made" in page
     assert "Command line (tester)" in page
