@@ -28,6 +28,8 @@ keepalive = 95
 limit_request_line = 4094
 limit_request_fields = 64
 limit_request_field_size = 8190
+# X_Forwarded_For would look like X-Forwarded-For to the application; dropping it silently would hide who sent it.
+header_map = "refuse"
 
 # The application decides which proxies to believe (TRUSTED_PROXIES). FORWARDED_ALLOW_IPS would override the default.
 forwarded_allow_ips = ""

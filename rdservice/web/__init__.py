@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from flask import Flask, Response, request, send_from_directory
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from rdservice import cli
+from rdservice.errors import BadRequest
 from rdservice.services import Services
 from rdservice.web import (
     answers,
@@ -49,8 +51,9 @@ def create_app(services: Services) -> Flask:
     metrics.init_app(app, services.metrics)
     languages.init_app(app)
     browser_session.init_app(app, services.settings)
+    # Before the guard, which looks for a CSRF token in the body.
+    app.before_request(read_body)
     guard.init_app(app)
-    app.before_request(refuse_large_bodies)
     problems.init_app(app)
 
     app.add_url_rule("/static/<path:filename>", endpoint="static", view_func=static)
@@ -72,10 +75,22 @@ def create_app(services: Services) -> Flask:
     return app
 
 
-def refuse_large_bodies() -> None:
-    """Refuse a body by its announced length, also where the view would never read it."""
-    if (request.content_length or 0) > MAX_BODY_BYTES:
+def read_body() -> None:
+    """Read the whole body, where views then find it, or refuse one that is too large, incomplete or malformed.
+
+    Werkzeug by itself takes a body that ends early for a complete one, and the first 64 KiB of a longer one for all.
+    """
+    announced = request.content_length
+    if (announced or 0) > MAX_BODY_BYTES:
         raise RequestEntityTooLarge
+    try:
+        read = len(request.get_data())
+        if announced is None and read == MAX_BODY_BYTES and request.environ["wsgi.input"].read(1):
+            raise RequestEntityTooLarge
+    except ParseException:
+        raise BadRequest("The body's chunks are malformed.") from None
+    if read < (announced or 0):
+        raise BadRequest("The body is shorter than its Content-Length.")
 
 
 @guard.public
