@@ -106,7 +106,10 @@ def forget() -> None:
     session.clear()
 
 
-def _load(token: str) -> Visitor | None:
+def _load(token: object) -> Visitor | None:
+    # A cookie of the right signature with something else in it: SECRET_KEY serves another application too, or leaked.
+    if not isinstance(token, str):
+        return None
     with database.transaction(services().pool) as conn:
         found = sessions.find(conn, token)
     return None if found is None else Visitor(found, token)
