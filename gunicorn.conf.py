@@ -14,7 +14,8 @@ from rdservice.settings import EXIT_CONFIG, Settings, SettingsError
 # Requests wait for RD Station and for each other's refreshes, not for the processor: few processes, many threads.
 # Two processes fit into 512 MB; platforms set WEB_CONCURRENCY to suit their size.
 workers = int(os.environ.get("WEB_CONCURRENCY") or 2)
-worker_class = "gthread"
+# gthread, with a bound on what slow clients can hold.
+worker_class = "rdservice.slow_clients.Worker"
 threads = 64
 
 # The heartbeat's file: on a disk a busy one makes workers look dead.

@@ -3,6 +3,7 @@
 Each ends in a refusal or in exactly one request of the application, never in two.
 """
 
+import contextlib
 import re
 from collections.abc import Iterator
 
@@ -11,7 +12,7 @@ from cryptography.fernet import Fernet
 
 from tests.conftest import CLIENT_ID, CLIENT_SECRET, REDIRECT_URI
 from tests.e2e.processes import Processes, Web
-from tests.e2e.raw_http import say
+from tests.e2e.raw_http import Conversation, connect, read_all, say
 
 pytestmark = pytest.mark.slow
 
@@ -243,3 +244,31 @@ def test_metrics_without_a_token_are_refused_to_whatever_came_through_a_proxy(we
             conversation = say(web.port, get(*headers, path=b"/metrics"))
             assert conversation.statuses in ([400], [403]), headers
             assert b"rdstation_" not in conversation.received
+
+
+HALF: dict[str, bytes] = {
+    "nothing": b"",
+    "half a request line": b"GET /hea",
+    "half a head": b"GET /healthz HTTP/1.1\r\nHost: localhost:8000\r\nX: ",
+    "half a body": post(b"Content-Length: 30", body=b"email=a"),
+    "half a chunk": post(CHUNKED, body=b"10\r\nemail=a"),
+    "a body that never begins": post(b"Content-Length: 30", b"Expect: 100-continue"),
+}
+
+
+def test_half_requests_leave_threads_to_everyone_else_and_end(web: Web) -> None:
+    with contextlib.ExitStack() as opened:
+        # Of each kind more than the threads of the process.
+        halves = [(name, opened.enter_context(connect(web.port))) for name in HALF for _ in range(70)]
+        for name, half in halves:
+            # Whoever comes after the places are taken may be refused before it has sent everything.
+            with contextlib.suppress(OSError):
+                half.sendall(HALF[name])
+        for path, status in ((b"/healthz", 200), (b"/rd/tokens", 401), (b"/login", 200)):
+            assert say(web.port, get(path=path)).statuses == [status]
+        # The server ends each, with an error or without a word.
+        for name, half in halves:
+            conversation = Conversation(read_all(half))
+            assert [status for status in conversation.statuses if status != 100] in ([], [400]), name
+    assert say(web.port, get()).statuses == [200]
+    assert "Traceback" not in web.log
