@@ -84,3 +84,18 @@ def test_without_a_token_a_proxy_on_this_machine_does_not_open_to_its_clients(
         for value in ("127.0.0.1", "203.0.113.9", ""):
             assert from_address(client, "127.0.0.1", **{name: value}) == 403, name
             assert from_address(trusting, "127.0.0.1", **{name: value}) == 403, name
+
+
+def test_the_token_is_compared_in_constant_time(
+    guarded: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare_digest(given: bytes, expected: bytes) -> bool:
+        compared.append((given, expected))
+        return given == expected
+
+    monkeypatch.setattr("rdservice.web.metrics.hmac.compare_digest", compare_digest)
+    for given in (TOKEN, f"{TOKEN[:-1]}x", "x", ""):
+        from_address(guarded, "203.0.113.9", Authorization=f"Bearer {given}")
+    assert compared == [(given.encode(), TOKEN.encode()) for given in (TOKEN, f"{TOKEN[:-1]}x", "x", "")]

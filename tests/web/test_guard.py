@@ -299,3 +299,20 @@ def test_a_client_cannot_choose_its_address(
     assert program.get("/", headers).status_code == 429
     headers = bearer("nonsense") | {"X-Forwarded-For": "192.0.2.51"}
     assert program.get("/", headers).status_code == 401
+
+
+def test_a_csrf_token_is_compared_in_constant_time(
+    app: Flask, signed_in: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, foreign = signed_in.csrf_token("/"), Browser(app).csrf_token()
+    compared: list[bool] = []
+
+    def compare_digest(expected: str, given: str) -> bool:
+        compared.append(expected == given)
+        return expected == given
+
+    monkeypatch.setattr("flask_wtf.csrf.hmac.compare_digest", compare_digest)
+    for token, status in ((own, 200), (foreign, 403)):
+        compared.clear()
+        assert signed_in.open("POST", "/sample/tokens", data={"csrf_token": token}).status_code == status
+        assert compared[-1:] == [status == 200]
