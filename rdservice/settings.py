@@ -27,6 +27,11 @@ MAX_CACHE_TTL_S = 86_400
 KEY_BYTES = 32
 """Length of an encryption key."""
 
+DATABASE_HOST = re.compile(r"(?:[A-Za-z0-9._:%-]*|/[^,@]*)(?:,(?:[A-Za-z0-9._:%-]*|/[^,@]*))*")
+"""Names, addresses and folders of sockets, as libpq takes them apart."""
+SCOPE = re.compile(r"[a-z](?:[a-z0-9_.:-]{0,19}|[a-z_.:-]{0,59})")
+"""A long one with digits is rather a secret in the wrong variable."""
+
 KEY_RECIPE = 'python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
 SESSION_KEY_RECIPE = 'python -c "import secrets; print(secrets.token_hex(32))"'
 
@@ -96,7 +101,7 @@ class Settings:
             redirect_uri=redirect_uri,
             cache_ttl_s=read.integer("RDSTATION_CACHE_TTL", default=900, low=1, high=MAX_CACHE_TTL_S),
             api_url=read.api_url(production=production),
-            scope=read.text("RDSTATION_SCOPE") or "contacts",
+            scope=read.scope(),
             rate_limit=read.integer("RDSTATION_RATE_LIMIT", default=120, low=1, high=100_000),
             database_url=read.database_url(),
             secret_key=read.secret_key(),
@@ -235,6 +240,14 @@ class _Reader:
             self._problem(name, "must use https: tokens and the client secret travel on it", example)
         return value.rstrip("/")
 
+    def scope(self) -> str:
+        name, example = "RDSTATION_SCOPE", "contacts"
+        value = self.text(name) or example
+        if not all(SCOPE.fullmatch(word) for word in value.split()):
+            # The scope is shown, and sent through browsers.
+            self._problem(name, "must be names of scopes, in small letters, separated by spaces", example)
+        return value
+
     def database_url(self) -> str:
         name, example = "DATABASE_URL", "postgres://user:password@host:5432/database"
         value = self.required(name, example)
@@ -244,10 +257,17 @@ class _Reader:
             self._problem(name, "must begin with postgres:// or postgresql://", example)
             return value
         try:
-            psycopg.conninfo.conninfo_to_dict(value)
+            parts = psycopg.conninfo.conninfo_to_dict(value)
         except psycopg.ProgrammingError:
             # libpq's own sentence may quote the password.
             self._problem(name, "cannot be parsed (are special characters percent-encoded?)", example)
+            return value
+        host, port, database = (str(parts.get(part) or "") for part in ("host", "port", "dbname"))
+        if not (DATABASE_HOST.fullmatch(host) and re.fullmatch(r"[0-9,]*", port)) or "@" in database:
+            # A part of the password was taken for one of these, which are logged when the server is not found.
+            self._problem(
+                name, "has no plausible host, port or database (is the password percent-encoded?)", example
+            )
         return value
 
     def secret_key(self) -> str:
