@@ -69,7 +69,7 @@ class Connected:
     """A finished authorization. `name` is the RD Station account's, None where it could not be read."""
 
     account_id: str
-    name: str | None
+    name: str | None = field(repr=False)
     warnings: list[Notice]
 
 

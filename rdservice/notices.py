@@ -13,8 +13,8 @@ class Notice:
     """A warning. `text` is an English sentence; `values` fill the sentence that a page shows for `code`."""
 
     code: Code
-    text: str
-    values: dict[str, str] = field(default_factory=dict)
+    text: str = field(repr=False)
+    values: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 def scope_missing(scope: str) -> Notice:

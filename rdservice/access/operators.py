@@ -51,7 +51,7 @@ class Operator:
     """A person who may log in."""
 
     operator_id: str
-    email: str
+    email: str = field(repr=False)
     created_at: datetime
     password_changed_at: datetime
 
@@ -61,7 +61,7 @@ class Credentials:
     """What a log-in is checked against."""
 
     operator_id: str
-    email: str
+    email: str = field(repr=False)
     password_hash: str = field(repr=False)
 
 

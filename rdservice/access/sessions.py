@@ -7,7 +7,7 @@ token has 256 random bits.
 import hashlib
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg import Connection
@@ -52,9 +52,9 @@ DELETE FROM rdservice_sessions WHERE token_hash = ANY (ARRAY(
 class Session:
     """An operator who is logged in. `session_id`, the token's SHA-256 in hex, names the session but opens none."""
 
-    session_id: str
+    session_id: str = field(repr=False)
     operator_id: str
-    email: str
+    email: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,7 +124,7 @@ class AccountState:
     """What operators and programs may know of an account: no token."""
 
     account_id: str
-    name: str | None
+    name: str | None = field(repr=False)
     status: Status
     expires_at: datetime
     refresh_after: datetime
@@ -147,7 +147,7 @@ class Authorized:
 
     authorization_id: UUID
     expires_at: datetime
-    previous_name: str | None
+    previous_name: str | None = field(repr=False)
     previous_connection_id: UUID | None
     """None also where the tokens speak of different subjects: two RD Station accounts may have the same name."""
 

@@ -6,7 +6,7 @@ by its API key alone; one without by its session, and on an unsafe method by its
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, cast
 from urllib.parse import quote
 
@@ -48,9 +48,9 @@ class Actor:
 
     kind: Literal["operator", "key"]
     id: str
-    label: str
+    label: str = field(repr=False)
     operator_id: str | None = None
-    session_id: str | None = None
+    session_id: str | None = field(default=None, repr=False)
 
 
 def public(view: View) -> View:

@@ -1,6 +1,6 @@
 """The status page: each account, what state it is in, and what to do about it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import quote
 
@@ -34,7 +34,7 @@ class Card:
     """An account as the page shows it. `tone` is ok, warn or bad."""
 
     account_id: str
-    name: str | None
+    name: str | None = field(repr=False)
     status: str
     status_words: str
     tone: str
