@@ -19,6 +19,8 @@ class ServerLog(glogging.Logger):
 
     def setup(self, cfg: Config) -> None:
         super().setup(cfg)
+        # Its DEBUG lines have the path of every request.
+        self.error_log.setLevel(max(self.error_log.level, logging.INFO))
         for handler in self.error_log.handlers:
             handler.setFormatter(_formatter())
         if _unquoted not in self.error_log.filters:
@@ -27,7 +29,10 @@ class ServerLog(glogging.Logger):
 
 def _formatter() -> logging.Formatter:
     try:
-        return logs.formatter(Settings.load())
+        settings = Settings.load()
+        # Warnings and crashes of the master, too, which does not load the application.
+        logs.configure(settings)
+        return logs.formatter(settings)
     except SettingsError:
         # gunicorn says its first lines before `on_starting`, which reports the problems and ends it.
         return logs.formatter_without_settings(production=is_production(os.environ))

@@ -74,7 +74,7 @@ def _arguments() -> argparse.Namespace:
         "--seed", type=int, default=1, help="what accounts and leads are made from (default: 1)"
     )
     parser.add_argument(
-        "--verbose", action="store_true", help="write method, path and status to standard error"
+        "--verbose", action="store_true", help="write method, operation and status to standard error"
     )
     return parser.parse_args()
 

@@ -139,7 +139,13 @@ class Sandbox:
         state.counters.count(route.operation, result)
         flight = digest(route.refresh_token).hex() if route.refresh_token else None
         state.counters.begin(flight)
-        return replace(answer, latency_s=state.settings.latency_ms / 1_000, flight=flight, in_flight=True)
+        return replace(
+            answer,
+            latency_s=state.settings.latency_ms / 1_000,
+            operation=route.operation,
+            flight=flight,
+            in_flight=True,
+        )
 
     def _answer_without_effect(self, fault: Fault) -> Answer:
         if fault.kind == "timeout":

@@ -101,7 +101,8 @@ class Answer:
 
     `latency_s` is to be waited before answering. `enact` is a fault on the connection that only a server (or a
     simulated one) can act out. `deliveries` are webhooks that the call set off; with `report_deliveries` the answer
-    waits for them and says how they went. `flight` belongs to `Sandbox.end`.
+    waits for them and says how they went. `operation` is what a call of the API is counted under. `flight` belongs to
+    `Sandbox.end`.
     """
 
     status: int
@@ -111,6 +112,7 @@ class Answer:
     enact: Enactment | None = None
     deliveries: tuple[Delivery, ...] = ()
     report_deliveries: bool = False
+    operation: str | None = None
     flight: str | None = field(default=None, repr=False)
     in_flight: bool = False
 

@@ -27,7 +27,7 @@ WEBHOOK_TIMEOUT = ClientTimeout(total=10)
 
 
 class Server:
-    """Serves one sandbox. `verbose` writes method, path without query, and status to standard error."""
+    """Serves one sandbox. `verbose` writes method, operation and status to standard error."""
 
     def __init__(self, sandbox: Sandbox, *, verbose: bool = False) -> None:
         self._sandbox = sandbox
@@ -89,8 +89,9 @@ class Server:
         finally:
             self._sandbox.end(answer)
             if self._verbose:
-                path = raw.raw_path.partition("?")[0]
-                print(f"{raw.method} {path} {answer.enact or answer.status}", file=sys.stderr, flush=True)
+                # Paths of the API hold e-mail addresses.
+                asked = answer.operation or raw.raw_path.partition("?")[0]
+                print(f"{raw.method} {asked} {answer.enact or answer.status}", file=sys.stderr, flush=True)
 
     def _headers(self, answer: Answer) -> dict[str, str]:
         return {**answer.headers, "Date": formatdate(self._sandbox.now(), usegmt=True), "Server": "sandbox"}

@@ -31,7 +31,9 @@ class SandboxProcess:
         redirect_uri: str = "http://localhost:8000/rd/callback",
         host: str = "127.0.0.1",
         seed: int = 1,
+        log: Path | None = None,
     ) -> None:
+        """`log`: a file for what it writes of each call; without one it writes nothing."""
         self.state = state
         self.client_id = client_id
         self.client_secret = client_secret
@@ -40,6 +42,7 @@ class SandboxProcess:
         self._host = host
         self._port = 0
         self._seed = seed
+        self._log = log
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
@@ -59,8 +62,13 @@ class SandboxProcess:
     def start(self, timeout_s: float = 20) -> None:
         """Start it and wait until it listens."""
         command = [sys.executable, "-m", "sandbox", "--host", self._host, "--port", str(self._port)]
+        command += ["--state", str(self.state), "--seed", str(self._seed)]
+        stderr = None
+        if self._log is not None:
+            command.append("--verbose")
+            stderr = self._log.open("ab")
         self._process = subprocess.Popen(
-            [*command, "--state", str(self.state), "--seed", str(self._seed)],
+            command,
             cwd=REPOSITORY,
             env=os.environ
             | {
@@ -69,10 +77,13 @@ class SandboxProcess:
                 "SANDBOX_REDIRECT_URI": self.redirect_uri,
             },
             stdout=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             # Ctrl-C in a terminal is for the tests, which stop the sandbox themselves.
             start_new_session=True,
         )
+        if stderr is not None:
+            stderr.close()
         assert self._process.stdout is not None
         readable, _, _ = select.select([self._process.stdout], [], [], timeout_s)
         line = self._process.stdout.readline() if readable else ""

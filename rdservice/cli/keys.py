@@ -83,7 +83,8 @@ def revoke(key_id: str) -> None:
         if known:
             audit.record(conn, author(), "key_revoked", subject=key_id)
     if not known:
-        raise click.ClickException(f"There is no key {key_id}. 'flask keys list' shows all.")
+        # Not what was typed: it may be a whole key with a mistake in it.
+        raise click.ClickException("There is no key with this ID. 'flask keys list' shows all.")
     click.echo(f"The key {key_id} is revoked; it is refused everywhere within a second.")
 
 

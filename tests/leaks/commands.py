@@ -1,0 +1,46 @@
+"""How each command is run. A new command needs a line here, with what its output is meant to show."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Run:
+    """`arguments` and `text`, its standard input, have the names of planted values in braces."""
+
+    arguments: tuple[str, ...]
+    shows: tuple[str, ...] = ()
+    text: str | None = None
+    status: int = 0
+
+
+COMMANDS: dict[str, tuple[Run, ...]] = {
+    "release": (Run(()),),
+    "operators create": (
+        Run(("{second_operator}", "--password-stdin"), ("second_operator",), "{new_password}\n"),
+        Run(("{second_operator}", "--password-stdin"), ("second_operator",), "{new_password}\n", 1),
+        Run(("{lead_phone}", "--password-stdin"), (), "{new_password}\n", 1),
+    ),
+    "operators reset-password": (
+        Run(("{second_operator}", "--password-stdin"), ("second_operator",), "{wrong_password}\n"),
+    ),
+    "operators list": (
+        Run((), ("operator_email", "second_operator")),
+        Run(("--json",), ("operator_email", "second_operator")),
+    ),
+    "operators remove": (Run(("{second_operator}",), ("second_operator",)),),
+    "keys create": (Run(("a program", "--scope", "leads:read")),),
+    "keys list": (Run(()), Run(("--json",))),
+    "keys revoke": (Run(("{narrow_secret}",)), Run(("{unknown_key}",), (), None, 1)),
+    "accounts list": (Run((), ("account", "account_name")), Run(("--json",), ("account", "account_name"))),
+    "accounts show": (
+        Run(("{account}",), ("account", "account_name")),
+        Run(("{lead_email}",), ("lead_email",), None, 1),
+    ),
+    "accounts refresh": (Run(("{account}",), ("account",)), Run(("{lead_email}",), ("lead_email",), None, 1)),
+    "accounts disconnect": (Run(("{account}",), ("account",)),),
+    "settings check": (Run(()),),
+    "routes": (Run(()),),
+    "shell": (Run((), (), "import flask; flask.current_app.extensions\n"),),
+}
+
+NOT_RUN = {"run": "it serves until it is stopped: test_processes.py starts it apart"}

@@ -1,0 +1,94 @@
+"""How each route is asked. A new route needs a line here, with what its answers are meant to show."""
+
+from dataclasses import dataclass
+from typing import Any
+
+LEAD = ("lead_email", "lead_phone", "lead_name", "lead_uuid")
+EVERYBODY = ("nobody", "malformed", "unknown", "revoked", "narrow", "key", "operator")
+
+
+@dataclass(frozen=True)
+class Ask:
+    """`path`, `json` and `form` have the names of planted values in braces; `shows` are those that answers may hold.
+
+    `by` are asked in this order; the last one must be answered with `status`.
+    """
+
+    path: str
+    shows: tuple[str, ...] = ()
+    by: tuple[str, ...] = EVERYBODY
+    status: int = 200
+    json: dict[str, Any] | None = None
+    form: dict[str, str] | None = None
+    html: bool = False
+
+
+UPLOAD = {
+    "access_token": "{sandbox_access_token}",
+    "refresh_token": "{sandbox_refresh_token}",
+    "expires_in": 86400,
+    "account_id": "{account}",
+}
+HAND_MADE = UPLOAD | {
+    "access_token": "{uploaded_access_token}",
+    "refresh_token": "{uploaded_refresh_token}",
+    "account_id": "default",
+}
+CALLBACK = "/rd/callback?code={wrong_code}&state={wrong_state}"
+PAGE = ("operator_email", "account_name")
+
+ROUTES: dict[str, tuple[Ask, ...]] = {
+    "GET /static/<path:filename>": (Ask("/static/site.css"), Ask("/static/{lead_email}", status=404)),
+    "GET /healthz": (Ask("/healthz"),),
+    "GET /readyz": (Ask("/readyz"),),
+    "GET /openapi.json": (Ask("/openapi.json"),),
+    "GET /metrics": (Ask("/metrics", by=("nobody", "key", "metrics")),),
+    "GET /login": (
+        Ask("/login?next=/rd/leads/{lead_uuid}", by=("nobody", "key"), shows=("lead_uuid",), html=True),
+    ),
+    "POST /login": (
+        Ask(
+            "/login",
+            by=("nobody",),
+            form={"email": "{lead_email}", "password": "{wrong_password}"},
+            status=401,
+        ),
+    ),
+    "GET /": (Ask("/", shows=PAGE, html=True), Ask("/", shows=PAGE)),
+    "GET /connect": (Ask("/connect?account_id={account}", shows=PAGE, html=True),),
+    "GET /rd/login": (Ask("/rd/login?account_id={account}", status=302, html=True),),
+    "GET /rd/callback": (
+        Ask(CALLBACK, status=400),
+        # A browser that must log in first comes back with what it had.
+        Ask(CALLBACK, status=400, shows=("wrong_code", "wrong_state"), html=True),
+    ),
+    "POST /rd/tokens": (Ask("/rd/tokens", json=UPLOAD), Ask("/rd/tokens", json=HAND_MADE, status=422)),
+    "GET /rd/tokens": (Ask("/rd/tokens", shows=("account_name",)),),
+    "GET /rd/tokens/<account_id>/access-token": (
+        Ask("/rd/tokens/{account}/access-token", shows=("stored_access_token*", "sandbox_access_token")),
+    ),
+    "POST /rd/tokens/<account_id>/refresh": (
+        Ask("/rd/tokens/{account}/refresh", shows=("account_name",)),
+        Ask("/rd/tokens/{account}/refresh", html=True, status=303),
+    ),
+    "GET /rd/leads": (Ask("/rd/leads?account_id={account}&order=created_at:desc", shows=LEAD),),
+    "GET /rd/leads/<uuid>": (
+        Ask("/rd/leads/{lead_uuid}?account_id={account}", shows=LEAD),
+        Ask("/rd/leads/{lead_phone}?account_id={account}", status=422),
+    ),
+    "GET /rd/leads/email/<path:email>": (
+        Ask("/rd/leads/email/{lead_email}?account_id={account}", shows=LEAD),
+    ),
+    "POST /rd/leads/lookup": (
+        Ask("/rd/leads/lookup?account_id={account}", shows=LEAD, json={"email": "{lead_email}"}),
+    ),
+    "GET /rd/segmentations": (Ask("/rd/segmentations?account_id={account}"),),
+    "DELETE /rd/tokens/<account_id>": (Ask("/rd/tokens/{account}", by=("nobody", "narrow", "key")),),
+    "POST /rd/tokens/<account_id>/disconnect": (
+        Ask("/rd/tokens/{account}/disconnect", shows=PAGE, status=404, html=True),
+    ),
+    "POST /logout": (Ask("/logout", by=("nobody", "operator"), status=303, html=True),),
+}
+
+ENDING = ("DELETE /rd/tokens/<account_id>", "POST /rd/tokens/<account_id>/disconnect", "POST /logout")
+"""After these there is no account, or no session: they come last."""
