@@ -25,9 +25,9 @@ from rdservice.settings import Settings
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
-QUOTING = {"urllib3": logging.INFO, "werkzeug": logging.WARNING}
-"""Loggers of libraries, and from which level on they may be heard: below it they write the addresses of requests, with
-people's e-mail addresses, authorization codes and states."""
+QUOTING = {"urllib3": logging.ERROR, "werkzeug": logging.WARNING}
+"""Loggers of libraries, and from which level on they may be heard: below it they write addresses and headers, with
+people's e-mail addresses, authorization codes and tokens."""
 
 _about: ContextVar[Mapping[str, str | int]] = ContextVar("about", default=MappingProxyType({}))
 
