@@ -7,7 +7,7 @@ of a lead and no client address: the request id leads to the line of the router'
 import os
 import pwd
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, get_args
 
@@ -77,7 +77,7 @@ class Author:
 
     kind: Kind
     id: str | None = None
-    name: str | None = None
+    name: str | None = field(default=None, repr=False)
     origin: str
     request_id: str | None = None
 

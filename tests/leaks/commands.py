@@ -13,6 +13,8 @@ class Run:
     status: int = 0
 
 
+AUDITED = ("operator_email", "second_operator", "account")
+
 COMMANDS: dict[str, tuple[Run, ...]] = {
     "release": (Run(()),),
     "operators create": (
@@ -38,6 +40,9 @@ COMMANDS: dict[str, tuple[Run, ...]] = {
     ),
     "accounts refresh": (Run(("{account}",), ("account",)), Run(("{lead_email}",), ("lead_email",), None, 1)),
     "accounts disconnect": (Run(("{account}",), ("account",)),),
+    "audit list": (Run((), AUDITED), Run(("--json",), AUDITED)),
+    "encryption status": (Run((), ("account",)), Run(("--json",), ("account",))),
+    "encryption rotate": (Run((), ("account",)),),
     "settings check": (Run(()),),
     "routes": (Run(()),),
     "shell": (Run((), (), "import flask; flask.current_app.extensions\n"),),

@@ -55,6 +55,7 @@ ROUTES: dict[str, tuple[Ask, ...]] = {
         ),
     ),
     "GET /": (Ask("/", shows=PAGE, html=True), Ask("/", shows=PAGE)),
+    "GET /audit": (Ask("/audit", shows=PAGE, html=True),),
     "GET /connect": (Ask("/connect?account_id={account}", shows=PAGE, html=True),),
     "GET /rd/login": (Ask("/rd/login?account_id={account}", status=302, html=True),),
     "GET /rd/callback": (
