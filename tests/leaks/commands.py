@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[Run, ...]] = {
     "audit list": (Run((), AUDITED), Run(("--json",), AUDITED)),
     "encryption status": (Run((), ("account",)), Run(("--json",), ("account",))),
     "encryption rotate": (Run((), ("account",)),),
+    "privacy erase": (Run(("-",), (), "{lead_email}\n"), Run(("-",), (), "{lead_phone}\n", 2)),
     "settings check": (Run(()),),
     "routes": (Run(()),),
     "shell": (Run((), (), "import flask; flask.current_app.extensions\n"),),

@@ -60,8 +60,7 @@ ROUTES: dict[str, tuple[Ask, ...]] = {
     "GET /rd/login": (Ask("/rd/login?account_id={account}", status=302, html=True),),
     "GET /rd/callback": (
         Ask(CALLBACK, status=400),
-        # A browser that must log in first comes back with what it had.
-        Ask(CALLBACK, status=400, shows=("wrong_code", "wrong_state"), html=True),
+        Ask(CALLBACK, status=400, html=True),
     ),
     "POST /rd/tokens": (Ask("/rd/tokens", json=UPLOAD), Ask("/rd/tokens", json=HAND_MADE, status=422)),
     "GET /rd/tokens": (Ask("/rd/tokens", shows=("account_name",)),),
@@ -82,6 +81,10 @@ ROUTES: dict[str, tuple[Ask, ...]] = {
     ),
     "POST /rd/leads/lookup": (
         Ask("/rd/leads/lookup?account_id={account}", shows=LEAD, json={"email": "{lead_email}"}),
+    ),
+    "POST /rd/privacy/erase": (
+        Ask("/rd/privacy/erase", json={"email": "{lead_email}"}),
+        Ask("/rd/privacy/erase", json={"email": "{lead_phone}"}, status=422),
     ),
     "GET /rd/segmentations": (Ask("/rd/segmentations?account_id={account}"),),
     "DELETE /rd/tokens/<account_id>": (Ask("/rd/tokens/{account}", by=("nobody", "narrow", "key")),),

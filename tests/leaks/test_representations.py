@@ -32,6 +32,7 @@ HARMLESS = {
     "rdservice.cache.cache._Query.name": "an operation",
     "rdservice.cache.table.CacheTable.name": "a table",
     "rdservice.cache.table.Claim.key": "a keyed hash",
+    "rdservice.cache.table.Value.key": "a keyed hash",
     "rdservice.cache.cache._Query.token": "StoredToken hides its tokens",
     "rdservice.diagnosis.facts.Account.access_token": "StoredValue, which tells of a token without it",
     "rdservice.diagnosis.facts.Account.refresh_token": "StoredValue, which tells of a token without it",
