@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, NoReturn
-from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from rdservice import errors
@@ -32,6 +31,7 @@ ALL_CONTACTS = "Todos os contatos"
 """How the standard segmentation of all contacts begins, should an account have further standard ones."""
 
 ORDER = re.compile(r"[a-z][a-z0-9_]{0,63}:(asc|desc)")
+UUID_FORM = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 SEGMENTATION_ID = re.compile(r"[0-9]{1,18}")
 
 Accept = Callable[[Any], bool]
@@ -110,13 +110,12 @@ def list_segmentations(
 
 def lead_by_uuid(services: Services, account_id: str, text: str) -> Served:
     """Return RD Station's answer for one lead. Raises InvalidField for what is no UUID, NotFound for a lead unknown."""
-    try:
-        uuid = str(UUID(text))
-    except ValueError:
+    if not UUID_FORM.fullmatch(text):
         _invalid(
             "uuid",
             "must be a UUID; for an e-mail address there are /rd/leads/email/<email> and /rd/leads/lookup",
         )
+    uuid = text.lower()
 
     def send(access_token: str) -> Answer:
         return services.rdstation.contact(access_token, uuid)

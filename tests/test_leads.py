@@ -240,10 +240,25 @@ def test_what_is_no_email_address_is_refused_without_a_call_and_not_repeated(
     assert requests_mock.call_count == 0
 
 
-def test_what_is_no_uuid_is_refused_without_a_call(services: Services, requests_mock: Mocker) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lookup",
+        "7a1f8e0c2b0c4b0e9b577d1f4f0c2a11",
+        "{7a1f8e0c-2b0c-4b0e-9b57-7d1f4f0c2a11}",
+        "urn:uuid:7a1f8e0c-2b0c-4b0e-9b57-7d1f4f0c2a11",
+        "7a1f8e0c-2b0c-4b0e-9b57-7d1f4f0c2_11",
+        " a1f8e0c-2b0c-4b0e-9b57-7d1f4f0c2a11",
+        "7a1f8e0c-2b0c-4b0e-9b57-7d1f4f0c2a1١",
+        "7a1f8e0c-2b0c-4b0e-9b57-7d1f4f0c2a11\n",
+    ],
+)
+def test_what_is_no_uuid_is_refused_without_a_call(
+    services: Services, requests_mock: Mocker, text: str
+) -> None:
     connect_account(services, due=False)
     with pytest.raises(errors.InvalidField) as raised:
-        leads.lead_by_uuid(services, "default", "lookup")
+        leads.lead_by_uuid(services, "default", text)
     assert raised.value.extra == {"field": "uuid"}
     assert requests_mock.call_count == 0
 

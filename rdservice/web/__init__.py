@@ -55,6 +55,7 @@ def create_app(services: Services) -> Flask:
     app.before_request(read_body)
     guard.init_app(app)
     problems.init_app(app)
+    leads.init_app(app)
 
     app.add_url_rule("/static/<path:filename>", endpoint="static", view_func=static)
     for blueprint in (

@@ -1,7 +1,8 @@
 """Leads and segmentations over HTTP: RD Station's bodies, from the cache where they are fresh."""
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Flask, Response, request
 from flask.typing import ResponseReturnValue
+from werkzeug.routing import BaseConverter
 
 from rdservice import errors, leads
 from rdservice.cache.answers import Served
@@ -13,6 +14,18 @@ from rdservice.web.context import json_body, services
 bp = Blueprint("leads", __name__)
 
 
+class LeadName(BaseConverter):
+    """A part of a path that may name a lead: one that names another route is left to that route's methods."""
+
+    regex = "(?!lookup$)[^/]+"
+    part_isolating = True
+
+
+def init_app(app: Flask) -> None:
+    """Prepare `app` for the routes of `bp`. Call before it is registered."""
+    app.url_map.converters["lead_name"] = LeadName
+
+
 @bp.get("/rd/leads")
 @guard.requires("leads:read")
 def list_leads() -> ResponseReturnValue:
@@ -21,7 +34,7 @@ def list_leads() -> ResponseReturnValue:
     return _answer_leads(leads.list_leads(services(), account_id, request.args.get("segmentation"), listing))
 
 
-@bp.get("/rd/leads/<uuid>")
+@bp.get("/rd/leads/<lead_name:uuid>")
 @guard.requires("leads:read")
 def show(uuid: str) -> ResponseReturnValue:
     """Show one lead."""

@@ -158,6 +158,13 @@ def test_a_wrong_parameter_is_named_without_a_call(
     assert not any(sandbox.calls()[name] for name in ("contacts_list", "contact_get", "segmentations_list"))
 
 
+def test_the_lookup_has_no_other_method_than_post(program: Program, pair: dict[str, Any]) -> None:
+    answer = program.get("/rd/leads/lookup")
+    assert (answer.status_code, (answer.json or {})["code"]) == (405, "method_not_allowed")
+    for one in (answer, program.open("OPTIONS", "/rd/leads/lookup")):
+        assert {method.strip() for method in one.headers["Allow"].split(",")} == {"POST", "OPTIONS"}
+
+
 def test_a_lookup_wants_a_json_object_with_an_address(
     program: Program, pair: dict[str, Any], app: Flask
 ) -> None:
