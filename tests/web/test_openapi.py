@@ -7,6 +7,8 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 from flask import Flask
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
 from werkzeug.test import TestResponse
 
 from rdservice.access import keys
@@ -23,22 +25,8 @@ MakeKey = Callable[..., str]
 UUID = "7a1f8e0c-2b0c-4b0e-9b57-7d1f4f0c2a11"
 METHODS = {"get", "post", "put", "patch", "delete"}
 AUTOMATIC_METHODS = {"HEAD", "OPTIONS"}
-TYPES: dict[str, Callable[[Any], bool]] = {
-    "object": lambda value: isinstance(value, dict),
-    "array": lambda value: isinstance(value, list),
-    "string": lambda value: isinstance(value, str),
-    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
-    "boolean": lambda value: isinstance(value, bool),
-    "null": lambda value: value is None,
-}
-CHECKED = {"type", "enum", "const", "pattern", "minLength", "maxLength", "minimum", "maximum"} | {
-    "required",
-    "properties",
-    "additionalProperties",
-    "items",
-    "$ref",
-}
-ANNOTATIONS = {"description", "default", "examples", "format"}
+KEYWORDS = {*Draft202012Validator.VALIDATORS, "$ref", "description", "default", "examples"}
+"""Those with an effect, and those for readers. Any other would be a slip of the pen that allows everything."""
 
 
 @pytest.fixture
@@ -85,39 +73,12 @@ def operations(document: Json) -> Iterator[tuple[str, str, Json]]:
             yield path, method, item[method]
 
 
-def mismatches(document: Json, schema: Json, value: Any, place: str = "$") -> Iterator[str]:
-    """Yield what makes `value` no instance of `schema`, by the keywords in CHECKED."""
-    if "$ref" in schema:
-        yield from mismatches(document, resolve(document, {"$ref": schema["$ref"]}), value, place)
-    types = schema.get("type", [])
-    for name, kept in {
-        "type": not types or any(TYPES[one](value) for one in ([types] if isinstance(types, str) else types)),
-        "enum": value in schema.get("enum", [value]),
-        "const": value == schema.get("const", value),
-        "minLength": not isinstance(value, str) or len(value) >= schema.get("minLength", 0),
-        "maxLength": not isinstance(value, str) or len(value) <= schema.get("maxLength", len(value)),
-        "pattern": not isinstance(value, str) or re.search(schema.get("pattern", ""), value),
-        "minimum": not TYPES["integer"](value) or value >= schema.get("minimum", value),
-        "maximum": not TYPES["integer"](value) or value <= schema.get("maximum", value),
-    }.items():
-        if not kept:
-            yield f"{place}: {name} {schema[name]!r} does not allow {value!r}"
-    if isinstance(value, list) and "items" in schema:
-        for number, item in enumerate(value):
-            yield from mismatches(document, schema["items"], item, f"{place}[{number}]")
-    if isinstance(value, dict):
-        yield from _member_mismatches(document, schema, value, place)
-
-
-def _member_mismatches(document: Json, schema: Json, value: Json, place: str) -> Iterator[str]:
-    properties = schema.get("properties", {})
-    for name in schema.get("required", []):
-        if name not in value:
-            yield f"{place}: {name} is missing"
-    for name in value.keys() & properties.keys():
-        yield from mismatches(document, properties[name], value[name], f"{place}.{name}")
-    if schema.get("additionalProperties") is False and value.keys() - properties.keys():
-        yield f"{place}: {value.keys() - properties.keys()} are not documented"
+def mismatches(document: Json, schema: Json, value: Any) -> list[str]:
+    """Return what makes `value` no instance of `schema`, a part of the document."""
+    validator = Draft202012Validator(
+        schema | {"components": document["components"]}, format_checker=Draft202012Validator.FORMAT_CHECKER
+    )
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
 
 
 def test_every_route_is_documented_with_its_methods_and_no_other(app: Flask, document: Json) -> None:
@@ -153,7 +114,7 @@ def test_the_document_is_complete_in_itself(document: Json) -> None:
     used = {node["$ref"] for _, node in walk(document) if "$ref" in node}
     for reference in used:
         assert resolve(document, {"$ref": reference}), reference
-    for kind in ("schemas", "responses", "examples", "headers", "parameters"):
+    for kind in ("schemas", "responses", "examples", "headers", "parameters", "links"):
         unused = {f"#/components/{kind}/{name}" for name in document["components"][kind]} - used
         assert not unused
     names = [operation["operationId"] for _, _, operation in operations(document)]
@@ -171,15 +132,15 @@ def test_the_document_is_complete_in_itself(document: Json) -> None:
             assert resolve(document, response)["description"]
 
 
-def test_schemas_use_only_keywords_that_these_tests_understand(document: Json) -> None:
+def test_the_document_follows_the_rules_of_openapi(document: Json) -> None:
+    assert [error.message for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
+
+
+def test_schemas_use_only_keywords_that_there_are(document: Json) -> None:
     for place, node in walk(document):
-        if not re.search(r"/(schema|items)$|/(schemas|properties)/\w+$", place):
-            continue
-        assert node.keys() <= CHECKED | ANNOTATIONS, place
-        types = node.get("type", [])
-        assert set([types] if isinstance(types, str) else types) <= TYPES.keys(), place
-        assert set(node.get("required", [])) <= _known_properties(document, node), place
-        re.compile(node.get("pattern", ""))
+        if re.search(r"/(schema|items|not)$|/(schemas|properties)/\w+$", place):
+            assert node.keys() <= KEYWORDS, place
+            assert set(node.get("required", [])) <= _known_properties(document, node), place
 
 
 def _known_properties(document: Json, schema: Json) -> set[str]:
@@ -187,6 +148,29 @@ def _known_properties(document: Json, schema: Json) -> set[str]:
     own = set(schema.get("properties", {}))
     # The document's own schema names what it must have, and the rest is OpenAPI's.
     return own | inherited or set(schema.get("required", []))
+
+
+def test_every_answer_is_documented_with_the_headers_that_come_with_it(document: Json) -> None:
+    always = {"401": "WWW-Authenticate", "429": "Retry-After", "302": "Location", "303": "Location"}
+    for path, method, operation in operations(document):
+        for status, response in operation["responses"].items():
+            headers = {
+                name: resolve(document, header)
+                for name, header in resolve(document, response)["headers"].items()
+            }
+            expected = {"X-Request-ID"} | ({always[status]} if status in always else set())
+            required = {name for name, header in headers.items() if header.get("required")}
+            assert expected <= required, (path, method, status)
+
+
+def test_every_link_leads_to_parameters_and_bodies_that_its_target_takes(document: Json) -> None:
+    found = {operation["operationId"]: (path, operation) for path, _, operation in operations(document)}
+    for name, link in document["components"]["links"].items():
+        path, target = found[link["operationId"]]
+        parameters = [*document["paths"][path].get("parameters", []), *target.get("parameters", [])]
+        taken = {f"{one['in']}.{one['name']}" for one in (resolve(document, one) for one in parameters)}
+        assert link.get("parameters", {}).keys() <= taken, name
+        assert ("requestBody" in link) <= ("requestBody" in target), name
 
 
 def test_every_example_is_an_instance_of_its_schema(document: Json) -> None:
@@ -197,7 +181,7 @@ def test_every_example_is_an_instance_of_its_schema(document: Json) -> None:
         values = [node["example"]] if "example" in node else []
         values += [resolve(document, one)["value"] for one in node.get("examples", {}).values()]
         for value in values:
-            assert list(mismatches(document, node["schema"], value, place)) == []
+            assert mismatches(document, node["schema"], value) == [], place
             checked += 1
     assert checked > len(error_codes())
 
@@ -229,8 +213,11 @@ def check(document: Json, answer: TestResponse, path: str) -> Json:
     status = str(answer.status_code)
     assert status in documented, f"{method} {path}: {status} is not documented ({answer.text})"
     response = resolve(document, documented[status])
-    for name in response.get("headers", {}).keys() - {"Retry-After"}:
-        assert name in answer.headers, name
+    for name, reference in response["headers"].items():
+        header = resolve(document, reference)
+        assert name in answer.headers or not header.get("required"), name
+        if name in answer.headers:
+            assert mismatches(document, header["schema"], _read(answer.headers[name], header)) == [], name
     if "content" not in response:
         return {}
     assert answer.mimetype in response["content"]
@@ -238,8 +225,13 @@ def check(document: Json, answer: TestResponse, path: str) -> Json:
         return {}
     assert isinstance(answer.json, dict)
     body: Json = answer.json
-    assert list(mismatches(document, response["content"][answer.mimetype]["schema"], body)) == []
+    assert mismatches(document, response["content"][answer.mimetype]["schema"], body) == []
     return body
+
+
+def _read(text: str, header: Json) -> str | int:
+    """Return a header's value as what its schema says it is."""
+    return int(text) if header["schema"]["type"] == "integer" else text
 
 
 @pytest.fixture
