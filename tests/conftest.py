@@ -8,6 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 from cryptography.fernet import Fernet
+from hypothesis import HealthCheck, configuration
+from hypothesis import settings as hypothesis_settings
 from psycopg import sql
 from psycopg_pool import ConnectionPool
 
@@ -22,7 +24,25 @@ CLIENT_ID = "11111111-2222-3333-4444-555555555555"
 CLIENT_SECRET = "client-secret-of-the-tests"
 REDIRECT_URI = "http://localhost:8000/rd/callback"
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 NOBODY_WAITS_FOR_THE_DISK = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+configuration.set_hypothesis_home_dir(REPOSITORY / ".pytest_cache" / "hypothesis")
+# The same input each time, so that a run can be repeated. Neither a slow machine nor a fixture that all examples share
+# is a defect.
+hypothesis_settings.register_profile(
+    "tests",
+    derandomize=True,
+    max_examples=200,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+# Other input each time: `--hypothesis-profile=search`.
+hypothesis_settings.register_profile(
+    "search", hypothesis_settings.get_profile("tests"), derandomize=False, max_examples=10_000
+)
+hypothesis_settings.load_profile("tests")
 
 
 @pytest.hookimpl(wrapper=True)
