@@ -26,7 +26,8 @@ graceful_timeout = 25
 # Longer than the 90 s for which Heroku's router keeps idle connections, so that it never sends into a closing one.
 keepalive = 95
 
-limit_request_line = 4094
+# The longest valid one has 200 characters of an account and 255 of a segmentation, at twelve bytes each.
+limit_request_line = 8190
 limit_request_fields = 64
 limit_request_field_size = 8190
 # X_Forwarded_For would look like X-Forwarded-For to the application; dropping it silently would hide who sent it.

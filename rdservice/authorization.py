@@ -17,6 +17,7 @@ from rdservice.audit import Author
 from rdservice.notices import Notice
 from rdservice.rdstation import NoAnswer
 from rdservice.services import Services
+from rdservice.texts import is_readable
 from rdservice.token_answers import REFUSALS, Meaning, judge
 from rdservice.tokens import credentials, jwt_claims, store
 
@@ -230,8 +231,8 @@ def name_in(body: object) -> str | None:
     name = body.get("name") if isinstance(body, dict) else None
     if not isinstance(name, str):
         return None
-    printable = "".join(char for char in name if char.isprintable()).strip()
-    return printable[:LONGEST_NAME] or None
+    readable = "".join(char for char in name if is_readable(char)).strip()
+    return readable[:LONGEST_NAME].strip() or None
 
 
 def _hash(state: str, session_id: str) -> bytes:

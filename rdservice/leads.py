@@ -17,6 +17,7 @@ from rdservice.cache.answers import Content, FetchFailed, Served
 from rdservice.errors import RdServiceError
 from rdservice.rdstation import Answer, NoAnswer
 from rdservice.services import Services
+from rdservice.texts import is_readable
 
 DEFAULT_PAGE_SIZE = 25
 LARGEST_PAGE_SIZE = 125
@@ -33,6 +34,8 @@ ALL_CONTACTS = "Todos os contatos"
 ORDER = re.compile(r"[a-z][a-z0-9_]{0,63}:(asc|desc)")
 UUID_FORM = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 SEGMENTATION_ID = re.compile(r"[0-9]{1,18}")
+PAGING = re.compile(r"pagination-[a-z-]{1,40}: [!-~]{1,40}")
+"""Headers that are passed on. A value of several lines, which HTTP once allowed, is none of them."""
 
 Accept = Callable[[Any], bool]
 """Tells whether a decoded body has the expected shape."""
@@ -139,7 +142,7 @@ def lead_by_email(services: Services, account_id: str, email: object) -> Served:
 def _segmentation_id(services: Services, account_id: str, wanted: str | None) -> str:
     """Return the id of a segmentation named by id or name; of the one with all leads for None."""
     if wanted is not None:
-        if not 0 < len(wanted) <= LONGEST_NAME or not wanted.isprintable():
+        if not 0 < len(wanted) <= LONGEST_NAME or not is_readable(wanted):
             _invalid("segmentation", f"must be an id or a name of 1 to {LONGEST_NAME} printable characters")
         if SEGMENTATION_ID.fullmatch(wanted):
             return str(int(wanted))
@@ -180,7 +183,7 @@ def _segmentations(content: Content) -> tuple[_Segmentation, ...]:
         listed = _decoded[content] = tuple(
             _Segmentation(str(entry["id"]), str(entry.get("name")), entry.get("standard") is True)
             for entry in entries
-            if isinstance(entry.get("id"), int | str)
+            if _is_segmentation_id(entry.get("id"))
         )
     return listed
 
@@ -222,7 +225,7 @@ def _fetch(
         paging = [
             (name.lower(), value)
             for name, value in answer.headers.items()
-            if name.lower().startswith("pagination-")
+            if PAGING.fullmatch(f"{name.lower()}: {value}")
         ]
         return Content.of(answer.body, paging)
 
@@ -276,6 +279,11 @@ def _refused(answer: Answer, field: str | None) -> FetchFailed:
     return FetchFailed(error, stale=status >= 500)
 
 
+def _is_segmentation_id(value: object) -> bool:
+    """Return whether RD Station can have meant `value` as an id, which becomes a part of a path."""
+    return not isinstance(value, bool) and SEGMENTATION_ID.fullmatch(str(value)) is not None
+
+
 def _has_list(name: str) -> Accept:
     def accept(body: Any) -> bool:
         listed = body.get(name) if isinstance(body, dict) else None
@@ -295,7 +303,7 @@ def check_email(value: object) -> str:
     if not isinstance(value, str) or not 3 <= len(value) <= LONGEST_EMAIL:
         _invalid("email", f"must be a text of 3 to {LONGEST_EMAIL} characters")
     name, _, domain = value.rpartition("@")
-    if not name or not domain or not value.isprintable() or " " in value:
+    if not name or not domain or not is_readable(value) or " " in value:
         _invalid("email", "is no e-mail address")
     return value
 

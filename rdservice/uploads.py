@@ -11,6 +11,7 @@ from rdservice.encryption import KeyMissing, ValueDamaged
 from rdservice.notices import Notice
 from rdservice.rdstation import NoAnswer
 from rdservice.services import Services
+from rdservice.texts import is_readable
 from rdservice.token_answers import MAX_LIFETIME_S, MAX_TOKEN_LENGTH, is_lifetime, is_token
 from rdservice.tokens import jwt_claims, store
 from rdservice.tokens.store import DEFAULT_ACCOUNT, AccountState
@@ -59,7 +60,7 @@ def check_account_id(value: object) -> str:
     """Return `value` if it can name an account: 1 to 200 printable characters, no slash, no white space around."""
     if not isinstance(value, str) or not 0 < len(value) <= LONGEST_ACCOUNT_ID:
         raise _invalid("account_id", f"must be a text of 1 to {LONGEST_ACCOUNT_ID} characters")
-    if not value.isprintable() or "/" in value or value != value.strip() or value in {".", ".."}:
+    if not is_readable(value) or "/" in value or value != value.strip() or value in {".", ".."}:
         raise _invalid("account_id", "may have printable characters only, no slash, no white space around it")
     return value
 

@@ -20,6 +20,7 @@ from psycopg.rows import class_row
 
 from rdservice import database
 from rdservice.errors import InvalidField
+from rdservice.texts import is_readable
 
 SCOPES = {
     "tokens:write": "connect, upload, renew and remove tokens",
@@ -92,7 +93,7 @@ def create(conn: Connection[Any], name: str, scopes: Sequence[str], *, created_b
     Raises InvalidField for a name that is empty or too long, and for no scope or an unknown one.
     """
     name = name.strip()
-    if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable():
+    if not name or len(name) > MAX_NAME_LENGTH or not is_readable(name):
         raise InvalidField(
             f"The name must have 1 to {MAX_NAME_LENGTH} printable characters.", extra={"field": "name"}
         )

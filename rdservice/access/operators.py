@@ -10,6 +10,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from rdservice.errors import InvalidField
+from rdservice.texts import is_readable
 
 MAX_EMAIL_LENGTH = 254
 """RFC 5321, section 4.5.3.1.3, less the angle brackets."""
@@ -71,7 +72,7 @@ def normalize_email(email: str) -> str:
     Raises InvalidField when it is no e-mail address.
     """
     normalized = unicodedata.normalize("NFC", email.strip()).lower()
-    plausible = re.fullmatch(r"[^@\s]+@[^@\s]+", normalized) and normalized.isprintable()
+    plausible = re.fullmatch(r"[^@\s]+@[^@\s]+", normalized) and is_readable(normalized)
     if not plausible or len(normalized) > MAX_EMAIL_LENGTH:
         raise InvalidField(
             "The e-mail must be an address such as name@example.com.", extra={"field": "email"}

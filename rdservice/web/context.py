@@ -4,6 +4,7 @@ import json
 import re
 import secrets
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote_to_bytes
 
 from flask import current_app, g, request
 
@@ -43,11 +44,52 @@ def prefers_html() -> bool:
     return request.accept_mimetypes.best_match(offered) == "text/html"
 
 
+def query_text(name: str) -> str | None:
+    """Return the query parameter `name`, None without one.
+
+    Raises InvalidField when it is there twice, or is not percent-encoded UTF-8.
+    """
+    given = request.args.getlist(name)
+    if len(given) > 1:
+        # Others who read this URL, a proxy for one, may take another of them.
+        raise errors.InvalidField(f"{name} is there more than once.", extra={"field": name})
+    # Werkzeug leaves what is no UTF-8 as it stood: %FF would be the same as %25FF.
+    if given and "%" in given[0] and not _is_utf8(request.query_string):
+        raise errors.InvalidField(f"{name} is not percent-encoded UTF-8.", extra={"field": name})
+    return given[0] if given else None
+
+
+def _is_utf8(query: bytes) -> bool:
+    try:
+        unquote_to_bytes(query).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def json_body() -> Any:
-    """Return the decoded body. Raises UnsupportedMediaType or BadRequest when it is not JSON."""
+    """Return the decoded body. Raises UnsupportedMediaType or BadRequest when it is not JSON (RFC 8259).
+
+    Strictly: UTF-8, no member twice, no NaN. Who sends anything else may mean something else by it than is read here.
+    """
     if not request.is_json:
         raise errors.UnsupportedMediaType("Send JSON with 'Content-Type: application/json'.")
+    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise errors.UnsupportedMediaType("Send the body as it is, without Content-Encoding.")
     try:
-        return json.loads(request.get_data())
+        return json.loads(
+            request.get_data().decode(), object_pairs_hook=_members, parse_constant=_no_constant
+        )
     except (ValueError, RecursionError):
-        raise errors.BadRequest("The body is not valid JSON.") from None
+        raise errors.BadRequest("The body is not valid JSON in UTF-8, or names a member twice.") from None
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member is there twice")
+    return members
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")

@@ -9,7 +9,7 @@ from rdservice.cache.answers import Served
 from rdservice.tokens.store import DEFAULT_ACCOUNT
 from rdservice.uploads import check_account_id
 from rdservice.web import guard
-from rdservice.web.context import json_body, services
+from rdservice.web.context import json_body, query_text, services
 
 bp = Blueprint("leads", __name__)
 
@@ -31,7 +31,7 @@ def init_app(app: Flask) -> None:
 def list_leads() -> ResponseReturnValue:
     """List the leads of a segmentation, or all."""
     account_id, listing = _account_id(), _listing()
-    return _answer_leads(leads.list_leads(services(), account_id, request.args.get("segmentation"), listing))
+    return _answer_leads(leads.list_leads(services(), account_id, query_text("segmentation"), listing))
 
 
 @bp.get("/rd/leads/<lead_name:uuid>")
@@ -67,12 +67,12 @@ def list_segmentations() -> ResponseReturnValue:
 
 
 def _account_id() -> str:
-    return check_account_id(request.args.get("account_id", DEFAULT_ACCOUNT))
+    given = query_text("account_id")
+    return DEFAULT_ACCOUNT if given is None else check_account_id(given)
 
 
 def _listing() -> leads.Listing:
-    args = request.args
-    return leads.parse_listing(args.get("page"), args.get("page_size"), args.get("order"))
+    return leads.parse_listing(query_text("page"), query_text("page_size"), query_text("order"))
 
 
 def _answer_leads(served: Served) -> Response:

@@ -9,7 +9,7 @@ from rdservice import authorization, errors
 from rdservice.tokens.store import DEFAULT_ACCOUNT
 from rdservice.uploads import check_account_id
 from rdservice.web import browser_session, guard
-from rdservice.web.context import services
+from rdservice.web.context import query_text, services
 from rdservice.web.notice_texts import flash_connected, flash_notices
 
 bp = Blueprint("oauth", __name__)
@@ -33,7 +33,8 @@ def login() -> ResponseReturnValue:
     Asked on another host than the redirect URI's, it goes to that one first: RD Station comes back there, and the
     session's cookie must be there too.
     """
-    account_id = check_account_id(request.args.get("account_id", DEFAULT_ACCOUNT))
+    given = query_text("account_id")
+    account_id = DEFAULT_ACCOUNT if given is None else check_account_id(given)
     if request.host != urlsplit(services().settings.public_origin).netloc:
         return _to_the_host_of_the_redirect_uri(account_id)
     dialog = authorization.begin(

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Blueprint, jsonify, redirect, request, url_for
+from flask import Blueprint, jsonify, redirect, url_for
 from flask.typing import ResponseReturnValue
 
 from rdservice import database, errors, uploads
@@ -14,7 +14,7 @@ from rdservice.tokens import store
 from rdservice.tokens.store import AccountState
 from rdservice.uploads import Disconnected, check_account_id
 from rdservice.web import guard
-from rdservice.web.context import json_body, prefers_html, services
+from rdservice.web.context import json_body, prefers_html, query_text, services
 from rdservice.web.notice_texts import flash_disconnected, flash_notices, flash_refresh
 
 bp = Blueprint("tokens", __name__)
@@ -97,7 +97,7 @@ def rfc3339(moment: datetime) -> str:
 
 
 def _min_ttl_s() -> float | None:
-    value = request.args.get("min_ttl")
+    value = query_text("min_ttl")
     if value is None:
         return None
     if not re.fullmatch(r"[0-9]{1,8}", value):

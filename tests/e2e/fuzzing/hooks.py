@@ -28,6 +28,12 @@ def filter_case(context: Any, case: Any) -> bool:
 
 
 @schemathesis.hook
+def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool:
+    """Leave out what gunicorn refuses by itself: the application has not seen it."""
+    return response.status_code not in {414, 431}
+
+
+@schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
     """Send what only a caller of this service has."""
     operation = case.operation.definition.raw.get("operationId")

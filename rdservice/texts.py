@@ -1,0 +1,10 @@
+"""What of a text from outside is fit to be kept, shown and looked for."""
+
+
+def is_readable(text: str) -> bool:
+    """Return whether `text` has printable characters only.
+
+    So it has no NUL, which PostgreSQL refuses, no half of a surrogate pair, which UTF-8 cannot express, nothing
+    invisible, and no U+FFFD, which stands where bytes of a URL were no UTF-8: it could have been any of them.
+    """
+    return text.isprintable() and "\ufffd" not in text
