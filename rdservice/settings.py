@@ -113,6 +113,7 @@ class Settings:
             production=production,
         )
         read.check_environment()
+        read.check_encoding()
         if read.problems:
             raise SettingsError(read.problems)
         return settings
@@ -156,15 +157,18 @@ class _Reader:
     """
 
     def __init__(self, values: Mapping[str, str]) -> None:
-        self._values = values
+        self._values = {name: value for name, value in values.items() if _is_utf8_text(value)}
+        self._undecodable = values.keys() - self._values.keys()
+        self._asked: set[str] = set()
         self.problems: list[str] = []
 
     def text(self, name: str) -> str | None:
+        self._asked.add(name)
         return self._values.get(name, "").strip() or None
 
     def required(self, name: str, example: str) -> str:
         value = self.text(name)
-        if value is None:
+        if value is None and name not in self._undecodable:
             self._problem(name, "is not set", example)
         return value or ""
 
@@ -172,6 +176,11 @@ class _Reader:
         name = "RDSERVICE_ENV"
         if self.text(name) not in (None, "production", "development"):
             self._problem(name, "must be production, development or not set", "production")
+
+    def check_encoding(self) -> None:
+        """Name the variables that were asked for and are no text; the others are none of ours."""
+        for name in sorted(self._undecodable & self._asked):
+            self.problems.append(f"{name} has a NUL or bytes that are no UTF-8. Write it anew.")
 
     def integer(self, name: str, *, default: int, low: int, high: int) -> int:
         value = self.text(name)
@@ -293,6 +302,15 @@ class _Reader:
 
     def _problem(self, name: str, what: str, example: str) -> None:
         self.problems.append(f"{name} {what}. Example: {name}={example}")
+
+
+def _is_utf8_text(value: str) -> bool:
+    """Return whether `value` can be written to a database or a socket; Python keeps odd bytes as half surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in value
 
 
 def _split(value: str) -> SplitResult | None:
