@@ -4,6 +4,7 @@ Facts of the API: https://developers.rdstation.com/reference (authentication, co
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ EXCHANGE_PATH = "/auth/token"
 EXCHANGE_DEADLINE_S = 20.0
 CALL_DEADLINE_S = 15.0
 CONNECT_TIMEOUT_S = 5.0
+LONGEST_WAIT_S = 86_400.0
+"""No limit of RD Station has a longer window: whoever is told to wait for years has been told nonsense."""
 MAX_ANSWER_BYTES = 2 * 1024 * 1024
 
 TOKEN_LIFETIME_S = 86_400
@@ -64,15 +67,15 @@ class Answer:
 
     @property
     def retry_after_s(self) -> float | None:
-        """The `Retry-After` header in seconds; RFC 9110 allows a number or a date."""
+        """The `Retry-After` header in seconds, a day at most; RFC 9110 allows a number or a date."""
         value = self.headers.get("Retry-After", "").strip()
-        if value.isdecimal() and len(value) < 10:
-            return float(value)
+        if re.fullmatch("[0-9]{1,100}", value):
+            return min(float(value), LONGEST_WAIT_S)
         at = _moment(value)
         if at is None:
             return None
         sent = _moment(self.headers.get("Date", "")) or datetime.now(UTC)
-        return max(0.0, (at - sent).total_seconds())
+        return min(max(0.0, (at - sent).total_seconds()), LONGEST_WAIT_S)
 
 
 class NoAnswer(Exception):
