@@ -64,7 +64,7 @@ class KeyRing:
             )
         try:
             bound = json.loads(fernet.decrypt(ciphertext.encode()))
-        except (InvalidToken, ValueError):
+        except (InvalidToken, ValueError, RecursionError):
             raise ValueDamaged(f"{column} of account {account_in_logs(account_id)} is damaged") from None
         if not isinstance(bound, list) or bound[:2] != [column, account_id] or len(bound) != 3:
             raise ValueDamaged(

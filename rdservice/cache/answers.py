@@ -46,7 +46,7 @@ class Content:
         try:
             head, _, body = zlib.decompress(base64.b64decode(text)).partition(b"\n")
             paging = [(str(name), str(number)) for name, number in json.loads(head)]
-        except (binascii.Error, zlib.error, ValueError, TypeError):
+        except (binascii.Error, zlib.error, ValueError, TypeError, RecursionError):
             raise ValueDamaged(f"a cached answer of account {account_id!r} is damaged") from None
         return cls.of(body, paging)
 
@@ -83,6 +83,15 @@ class Failure:
             extra=error.extra,
         )
 
+    @classmethod
+    def read(cls, shared: object) -> Self | None:
+        """Return what `as_json` made `shared` of; None for none, and for what another version means by it."""
+        if not isinstance(shared, dict) or shared.keys() != _MEMBERS.keys():
+            return None
+        if not all(isinstance(shared[name], kind) for name, kind in _MEMBERS.items()):
+            return None
+        return cls(**shared)
+
     def error(self) -> RdServiceError:
         """Return a new exception that says this."""
         kind = _ERRORS.get(self.code, RdServiceError)
@@ -112,6 +121,16 @@ class FetchFailed(Exception):
         self.failure = Failure.of(error, stale=stale)
         self.gone = gone
         self.shared_s = shared_s
+
+
+_MEMBERS = {
+    "code": str,
+    "detail": str,
+    "stale": bool,
+    "retry_after_s": int | float | None,
+    "extra": dict,
+}
+"""The members of a failure in the form in which processes share it, with their types."""
 
 
 def bound_column(key: bytes) -> str:

@@ -124,13 +124,13 @@ class Row:
     value: str | None = field(repr=False)
     fetched_at: datetime | None
     age_s: float | None
-    failure: dict[str, Any] | None
+    failure: Any
     failing: bool
     leased: bool
 
     @property
     def last_failure(self) -> Failure | None:
-        return None if self.failure is None else Failure(**self.failure)
+        return Failure.read(self.failure)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
