@@ -327,6 +327,23 @@ def refuses(services: Services, code: str) -> bool:
     return False
 
 
+def test_paging_headers_that_cannot_be_passed_on_are_left_out(
+    services: Services, requests_mock: Mocker
+) -> None:
+    connect_account(services, due=False)
+    odd = {
+        "pagination-page": "1",
+        "Pagination-Total-Rows": "2\r\n 3",
+        "pagination-é": "4",
+        "pagination-page-size": "",
+    }
+    requests_mock.get(
+        f"{API}/platform/segmentations/7/contacts", json={"contacts": []}, headers=odd | {"X-Other": "5"}
+    )
+    served = leads.list_leads(services, "default", "7", leads.parse_listing(None, None, None))
+    assert served.content.paging == (("pagination-page", "1"),)
+
+
 @pytest.mark.parametrize(
     "answer",
     [

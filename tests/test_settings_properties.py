@@ -1,16 +1,13 @@
 """Whatever the variables hold: settings, or sentences on what to mend, in which none of the values stands."""
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-import pytest
 from cryptography.fernet import Fernet
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rdservice import logs
 from rdservice.access import throttle
 from rdservice.encryption import KeyRing
 from rdservice.rdstation import RDStation
@@ -84,16 +81,6 @@ def read(make: Callable[[], Result]) -> Result | SettingsError:
         return error
 
 
-@pytest.fixture(autouse=True)
-def _root_logger() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(False)
-
-
 @given(VARIABLES)
 @example(VALID | {"DATABASE_URL": "postgres://db/\udcff"})
 @example(VALID | {"DATABASE_URL": "postgres://db/\0"})
@@ -115,7 +102,6 @@ def test_settings_can_be_used_everywhere_or_are_refused(variables: dict[str, str
     assert ring.decrypt("column", "account", ring.encrypt("column", "account", "value")) == "value"
     assert throttle.key_limits(settings.secret_key, "127.0.0.1")
     RDStation(settings).dialog_url("state").encode("ascii")
-    logs.configure(settings)
     for text in (
         settings.client_id,
         settings.database_url,
