@@ -61,10 +61,28 @@ def test_the_quick_look_misses_nothing_that_the_search_would_find(text: str) -> 
     assert redact(text) == redaction.LOOKS_SECRET.sub(redaction.BLOT, text)
 
 
+PIECES = [
+    "a",
+    "eyJ",
+    "eyJ.",
+    "rdk_",
+    "a.",
+    "a@",
+    "@a.",
+    "://",
+    "://:",
+    "Bearer ",
+    "a@a.",
+    "%40",
+    "-",
+    "+",
+    "+5",
+]
+PIECES += ["token", "token ", "token:", "secret=", "code=", "+55 11"]
+
+
 @given(
-    st.sampled_from(
-        ["a", "eyJ", "eyJ.", "rdk_", "a.", "a@", "@a.", "://", "://:", "Bearer ", "a@a.", "%40", "-", "+"]
-    ),
+    st.sampled_from(PIECES),
     st.sampled_from(["", "@", "%40", ".", "@a.b", ":x@"]),
 )
 @example("a", "@")

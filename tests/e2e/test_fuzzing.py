@@ -113,7 +113,7 @@ def attack(web: Web, secrets: dict[str, str], folder: Path, *options: str) -> No
         str(Path(sys.executable).with_name("schemathesis")),
         *("--config-file", str(CONFIG), "--no-color"),
         *("run", f"{web.url}/openapi.json", "--checks", "all", *options),
-        *(["--max-time", str(SECONDS)] if SECONDS else ["--max-time", "35", "--seed", "1"]),
+        *(["--max-time", str(SECONDS)] if SECONDS else ["--seed", "1"]),
     ]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)} | secrets
     done = subprocess.run(command, check=False, cwd=folder, env=environment, capture_output=True, text=True)

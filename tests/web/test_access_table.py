@@ -39,7 +39,7 @@ GET HEAD   /rd/tokens/<account_id>/access-token tokens:read     409 not_connecte
 POST       /rd/tokens/<account_id>/refresh      tokens:write    409 not_connected
 POST       /rd/tokens/<account_id>/disconnect   operator        404 not_found
 GET HEAD   /rd/leads                            leads:read      409 not_connected
-GET HEAD   /rd/leads/<uuid>                     leads:read      409 not_connected
+GET HEAD   /rd/leads/<lead_name:uuid>                     leads:read      409 not_connected
 GET HEAD   /rd/leads/email/<path:email>         leads:read      409 not_connected
 POST       /rd/leads/lookup                     leads:read      409 not_connected
 GET HEAD   /rd/segmentations                    leads:read      409 not_connected
@@ -107,7 +107,7 @@ CROSS_SITE = {
 }
 SAMPLES = {
     "<account_id>": "absent",
-    "<uuid>": "7a1f8e0c-2b0c-4b0e-9b57-7d1f4f0c2a11",
+    "<lead_name:uuid>": "7a1f8e0c-2b0c-4b0e-9b57-7d1f4f0c2a11",
     "<path:email>": "nobody@example.com",
     "<path:filename>": "site.css",
 }
@@ -383,7 +383,7 @@ def test_methods_that_a_route_does_not_have_are_refused_to_everyone_alike(
     adapter = app.url_map.bind("localhost")
     differences = []
     for path, method in itertools.product(paths, METHODS):
-        # Not by rule: /rd/leads/lookup is also a /rd/leads/<uuid>.
+        # Not by rule: /rd/leads/lookup is also a /rd/leads/<lead_name:uuid>.
         if method in adapter.allowed_methods(path):
             continue
         route = Route(method, path, "anyone", 405, "method_not_allowed")
