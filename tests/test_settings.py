@@ -17,7 +17,8 @@ from rdservice import settings as settings_module
 from rdservice.encryption import KeyRing
 from rdservice.settings import EXIT_CONFIG, ROOT, Settings, SettingsError, collect_sources
 
-FERNET_KEY = Fernet.generate_key().decode()
+# Not random: test ids hold it, which all processes of a run must agree about.
+FERNET_KEY = "dzpPopuI4_KNx-qnj3WNpMLS2v0Vek-qyopYqciI7cE="
 VALID = {
     "RDSTATION_CLIENT_ID": "11111111-2222-3333-4444-555555555555",
     "RDSTATION_CLIENT_SECRET": "fedcba9876543210fedcba9876543210",

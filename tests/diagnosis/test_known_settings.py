@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.fernet import Fernet
 
 from rdservice import settings as settings_module
 from rdservice.diagnosis import known_settings, words_pt
@@ -13,7 +12,8 @@ from rdservice.diagnosis.facts import Facts
 from rdservice.diagnosis.findings import find
 from rdservice.diagnosis.known_settings import KnownSettings
 
-FERNET_KEY = Fernet.generate_key().decode()
+# Not random: test ids hold it, which all processes of a run must agree about.
+FERNET_KEY = "dzpPopuI4_KNx-qnj3WNpMLS2v0Vek-qyopYqciI7cE="
 SECRET = "fedcba9876543210fedcba9876543210"
 VALID = {
     "RDSTATION_CLIENT_ID": "11111111-2222-3333-4444-555555555555",
