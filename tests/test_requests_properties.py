@@ -106,7 +106,7 @@ def test_a_listing_that_is_accepted_is_one_that_rd_station_can_read(
 @given(st.one_of(EMAILS, ANY_JSON))
 def test_an_address_that_is_looked_up_is_a_readable_one(value: Any) -> None:
     try:
-        address = leads._email(value)
+        address = leads.check_email(value)
     except InvalidField as error:
         detail = error.detail
         assert not isinstance(value, str) or len(value) < 9 or value not in detail

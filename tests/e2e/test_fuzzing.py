@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS + 600)]
 CONFIG = Path(__file__).parent / "fuzzing" / "schemathesis.toml"
 EMAIL = "ana@example.com"
 PASSWORD = "correct horse battery"
-COOKIE = "rdservice_session"
+COOKIE = "__Host-rdservice_session"
 NEVER_WELL = {"/rd/callback"}
 """Paths that need what no document tells: a state that was given out, and the code that RD Station gave for it."""
 RENEWALS, LEADS = ("token_refresh", "revoke"), ("segmentations_list", "contacts_list", "contact_get")
@@ -56,8 +56,8 @@ def web(processes: Processes, conn: psycopg.Connection[Any]) -> Web:
     assert operators.create(conn, EMAIL, passwords.hash_password(PASSWORD))
     processes.worker()
     return processes.web(
-        # Without a port, so that the session's cookie has the name that stands in the document.
-        RDSTATION_REDIRECT_URI="http://localhost/rd/callback",
+        # With https and without a port, so that the session's cookie has the name that stands in the document.
+        RDSTATION_REDIRECT_URI="https://localhost/rd/callback",
         TRUSTED_PROXIES="1",
         RDSTATION_RATE_LIMIT="100000",
         # One process: another would know a removed token for another half a second, as documented.
@@ -84,6 +84,7 @@ def secrets(web: Web, sandbox: SandboxProcess, api_key: str, lead: dict[str, str
         form = {"csrf_token": csrf_token(browser, f"{web.url}/login"), "email": EMAIL, "password": PASSWORD}
         answer = browser.post(f"{web.url}/login", data=form, timeout=20, allow_redirects=False)
         assert answer.status_code == 303
+        show_cookie(browser)
         return {
             "FUZZING_API_KEY": api_key,
             "FUZZING_CSRF_TOKEN": csrf_token(browser, f"{web.url}/"),
@@ -102,9 +103,15 @@ def secrets(web: Web, sandbox: SandboxProcess, api_key: str, lead: dict[str, str
 def csrf_token(browser: requests.Session, url: str) -> str:
     """Return the CSRF token of a page."""
     page = browser.get(url, headers={"Accept": "text/html"}, timeout=20).text
+    show_cookie(browser)
     found = re.search(r'name="csrf_token" value="([^"]+)"', page)
     assert found is not None
     return found[1]
+
+
+def show_cookie(browser: requests.Session) -> None:
+    """Send the session's cookie although this is no https: the test stands where a proxy would."""
+    browser.headers["Cookie"] = f"{COOKIE}={browser.cookies[COOKIE]}"
 
 
 def attack(web: Web, secrets: dict[str, str], folder: Path, *options: str) -> None:

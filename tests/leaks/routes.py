@@ -72,7 +72,7 @@ ROUTES: dict[str, tuple[Ask, ...]] = {
         Ask("/rd/tokens/{account}/refresh", html=True, status=303),
     ),
     "GET /rd/leads": (Ask("/rd/leads?account_id={account}&order=created_at:desc", shows=LEAD),),
-    "GET /rd/leads/<uuid>": (
+    "GET /rd/leads/<lead_name:uuid>": (
         Ask("/rd/leads/{lead_uuid}?account_id={account}", shows=LEAD),
         Ask("/rd/leads/{lead_phone}?account_id={account}", status=422),
     ),
