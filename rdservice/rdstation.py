@@ -277,8 +277,8 @@ def _no_answer(operation: str, failure: CallFailed) -> NoAnswer | None:
     """Return what callers are told of a failed call, None when the failure is a mistake of ours."""
     cause = failure.__cause__
     if isinstance(cause, DeadlineExceeded | requests.Timeout):
-        sent = failure.sent or isinstance(cause, requests.ReadTimeout)
-        return NoAnswer(operation, "timeout", sent=sent)
+        # The kind of time-out says nothing: a TLS handshake that hangs is a ReadTimeout too.
+        return NoAnswer(operation, "timeout", sent=failure.sent)
     if isinstance(cause, requests.RequestException | OSError):
         return NoAnswer(operation, "connection", sent=failure.sent)
     return None
