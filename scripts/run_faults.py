@@ -61,6 +61,10 @@ class Collected:
         if report.when == "teardown":
             print(f"{fault.outcome:8} {fault.seconds:4.0f} s  {fault.name}", file=sys.stderr, flush=True)
 
+    @property
+    def failed(self) -> bool:
+        return any(fault.outcome == "FAILED" for fault in self.faults.values())
+
     def by_name(self) -> list[Fault]:
         return sorted(self.faults.values(), key=lambda fault: fault.name)
 
@@ -114,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{fault.name}: {fault.done}")
         return EXIT_WELL
     print(as_table(collected.by_name()))
-    return EXIT_WELL if status == pytest.ExitCode.OK else EXIT_FAILED
+    return EXIT_FAILED if collected.failed or status != pytest.ExitCode.OK else EXIT_WELL
 
 
 if __name__ == "__main__":

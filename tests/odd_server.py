@@ -135,6 +135,32 @@ def drip(start: bytes) -> Behaviour:
     return behave
 
 
+def relay(port: int) -> Behaviour:
+    """Pass everything on to the server on `port` of this machine, and its answers back."""
+
+    def behave(connection: socket.socket, server: OddServer, number: int) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as upstream:
+            answers = threading.Thread(target=_pump, args=(upstream, connection))
+            answers.start()
+            try:
+                while True:
+                    upstream.sendall(_receive(connection, server, number))
+            finally:
+                with contextlib.suppress(OSError):
+                    upstream.shutdown(socket.SHUT_RDWR)
+                answers.join()
+
+    return behave
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65_536):
+            target.sendall(data)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_RDWR)
+
+
 def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
     """Return the file of a new certificate for 127.0.0.1 that signs itself, and a server's TLS context with it."""
     key = ec.generate_private_key(ec.SECP256R1())

@@ -36,13 +36,15 @@ from tests.sandbox_process import SandboxProcess
 
 ROOT = Path(__file__).resolve().parent.parent
 READMES = ["README.md", "README.pt-BR.md"]
-DOCUMENTS = [*READMES, "CHANGELOG.md", "SECURITY.md"]
+RUNBOOKS = ["docs/runbook.md", "docs/runbook.pt-BR.md"]
+DOCUMENTS = [*READMES, *RUNBOOKS, "CHANGELOG.md", "SECURITY.md"]
 # They are read from the environment alone: the one is Heroku's, the other says where to find settings.
 NOT_IN_DOTENV = {"DYNO", "RDSERVICE_DATA_DIR"}
 # Flask's own commands.
 FLASKS_COMMANDS = {"run", "shell", "routes"}
 
 readme = pytest.mark.parametrize("name", READMES)
+runbook = pytest.mark.parametrize("name", RUNBOOKS)
 
 
 def read(name: str) -> str:
@@ -102,8 +104,9 @@ def variables() -> set[str]:
     return found
 
 
-def test_both_readmes_have_the_same_structure() -> None:
-    english, portuguese = (read(name) for name in READMES)
+@pytest.mark.parametrize("names", [READMES, RUNBOOKS])
+def test_both_languages_have_the_same_structure(names: list[str]) -> None:
+    english, portuguese = (read(name) for name in names)
     levels = [[heading.split()[0] for heading in headings(text)] for text in (english, portuguese)]
     assert levels[0] == levels[1]
     assert code_blocks(english) == code_blocks(portuguese)
@@ -127,7 +130,7 @@ def test_the_two_commands_come_first(name: str) -> None:
 def test_relative_links_lead_to_files(name: str) -> None:
     links = re.findall(r"\]\(([^)#]+)\)", prose(read(name)))
     for link in links:
-        assert link.startswith("https://") or (ROOT / link).is_file(), link
+        assert link.startswith("https://") or (ROOT / name).parent.joinpath(link).is_file(), link
     assert links or name == "SECURITY.md"
 
 
@@ -214,6 +217,65 @@ def test_every_command_is_in_the_readme_and_no_other(name: str, app: Flask) -> N
     rows = [re.fullmatch(r"`flask (.+)`", row[0]) for row in table_rows(read(name))]
     listed = {re.sub(r" (--)?[A-Z].*| --.*", "", row[1]) for row in rows if row}
     assert listed == offered
+
+
+@runbook
+def test_the_readme_leads_to_the_runbook_of_its_language(name: str) -> None:
+    own_readme = READMES[RUNBOOKS.index(name)]
+    assert f"]({name})" in read(own_readme)
+    assert f"](../{own_readme})" in read(name)
+
+
+@runbook
+def test_each_situation_of_the_runbook_says_what_is_seen_what_the_service_does_and_what_to_do(
+    name: str,
+) -> None:
+    text = prose(read(name))
+    situations = [number for number, heading in enumerate(headings(text)) if heading.startswith("### ")]
+    assert len(situations) > 10
+    asked = {"docs/runbook.md": ["You see", "The service", "You"]}.get(name, ["Você vê", "O serviço", "Você"])
+    for number in situations:
+        assert re.findall(r"^- \*\*(.+?)\*\*: ", section(text, number), re.MULTILINE) == asked
+
+
+@runbook
+def test_the_runbook_names_what_there_is(name: str, app: Flask) -> None:
+    text = read(name)
+    lines = [line for _, block in code_blocks(text) for line in block.splitlines()]
+    for words in map(shlex.split, lines):
+        if words[0] == "flask":
+            group: click.Command = app.cli
+            command = words[1:]
+            while isinstance(group, click.Group):
+                group = group.commands[command.pop(0)]
+        elif words[0] == "python3":
+            assert (ROOT / words[1]).is_file()
+        else:
+            assert words[0] in ("pg_dump", "pg_restore", "psql")
+    told = re.findall(r"\b(\d{3}) `(\w+)`", text)
+    assert len(told) > 5
+    for status, code in told:
+        assert int(status) in error_codes()[code]
+    schemas = json.loads(read("rdservice/web/openapi.json"))["components"]["schemas"]
+    known = {*schemas["Status"]["enum"], *filter(None, schemas["LastError"]["enum"]), *error_codes(), "stale"}
+    assert set(re.findall(r"`([a-z]+(?:_[a-z]+)*)`", text)) - {"max_connections", "rdstation_tokens"} <= known
+    assert set(re.findall(r"`([A-Z]+_[A-Z_]+)`", text)) <= variables()
+    alerts = re.findall(r"- alert: (\w+)", read("monitoring/rules/rdservice.yml"))
+    assert set(re.findall(r"`(RDStation\w+)`", text)) <= set(alerts)
+
+
+@readme
+def test_scripts_faults_runs_by_the_lines_of_the_readme(name: str) -> None:
+    [lines] = [block.splitlines() for _, block in code_blocks(read(name)) if "scripts/faults" in block]
+    assert [line for line in lines if "--" in line] == ["scripts/faults --list"]
+    known = set()
+    for file in (ROOT / "tests" / "e2e").glob("test_*.py"):
+        known |= set(re.findall(r'mark\.fault\(\s*"([^"]+)"', file.read_text()))
+    for line in lines:
+        program, *chosen = shlex.split(line)
+        assert os.access(ROOT / program, os.X_OK)
+        for begin in set(chosen) - {"--list"}:
+            assert any(fault.startswith(begin) for fault in known), begin
 
 
 @readme
