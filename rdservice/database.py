@@ -61,7 +61,6 @@ def create_pool(url: str, *, max_size: int, name: str) -> ConnectionPool[psycopg
         # exponential back-off to notice that the database is back.
         reconnect_timeout=1.0,
         max_idle=120,
-        check=ConnectionPool.check_connection,
         kwargs={
             "autocommit": True,
             "prepare_threshold": None,
@@ -82,9 +81,31 @@ def transaction(pool: ConnectionPool[psycopg.Connection[Any]]) -> Iterator[psyco
 
     Raises one of `UNAVAILABLE` when the database cannot be reached or takes no writes.
     """
-    with pool.connection() as conn:
-        conn.execute(BEGIN)
-        yield conn
+    conn = _begin(pool)
+    try:
+        with conn:
+            yield conn
+    finally:
+        pool.putconn(conn)
+
+
+def _begin(pool: ConnectionPool[psycopg.Connection[Any]]) -> psycopg.Connection[Any]:
+    """Return a connection on which a transaction has begun.
+
+    After a restart of the server every idle connection is a dead one, which only the first statement shows. The pool's
+    own check waits longer and longer between two of them, so that a caller who meets some is refused.
+    """
+    give_up_at = time.monotonic() + POOL_TIMEOUT_S
+    while True:
+        conn = pool.getconn(give_up_at - time.monotonic())
+        try:
+            conn.execute(BEGIN)
+        except BaseException as error:
+            pool.putconn(conn)
+            if not (conn.closed and isinstance(error, psycopg.OperationalError)):
+                raise
+        else:
+            return conn
 
 
 def write_if_possible(conn: psycopg.Connection[Any], query: str, values: dict[str, Any]) -> None:
