@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from rdservice.tokens import store
 from rdservice.tokens.claims import LEASE_S
 from scripts.embedded_postgres import EmbeddedPostgres
 from tests.conftest import Clock
-from tests.e2e.processes import Processes
+from tests.e2e.processes import Processes, ServiceProcess
 from tests.e2e.waiting import wait_until
 from tests.sandbox_process import SandboxProcess
 
@@ -32,6 +33,10 @@ LEFT = """
 SELECT count(*), count(*) FILTER (WHERE leased_until > rd_now() AND attempted_at < rd_now() - interval '5 s')
   FROM rdstation_tokens
  WHERE status <> 'connected' OR expires_at < now() + interval '10 min'
+"""
+TERMINATE = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE datname = current_database() AND pid <> pg_backend_pid() AND random() < 0.05
 """
 HOW_IT_STOPS = {
     "fast shutdown": signal.SIGINT,
@@ -64,6 +69,48 @@ def test_postgresql_restarted_under_load_loses_nothing(
     processes: Processes, durable_postgres: EmbeddedPostgres, sandbox: SandboxProcess
 ) -> None:
     url = durable_postgres.url
+    with everything_under_load(processes, url, sandbox) as worker:
+        for name in ("fast shutdown", "immediate shutdown"):
+            stop(durable_postgres, name, sandbox)
+            start(durable_postgres, name, sandbox)
+        stop(durable_postgres, "kill -9", sandbox)
+        # For longer than a write waits for a connection: the answers are kept, and written later.
+        worker.wait_until_it_says("did not take a write")
+        start(durable_postgres, "kill -9", sandbox)
+        assert durable_postgres.url == url
+
+
+@pytest.mark.long
+@pytest.mark.fault(
+    "connections-terminated",
+    "connections are terminated at the server again and again, mid-query and idle, under load",
+    "no token lost or exchanged twice at once; callers get 200 or 503; worker and web go on",
+)
+def test_connections_that_are_terminated_all_the_time_lose_nothing(
+    processes: Processes, durable_postgres: EmbeddedPostgres, sandbox: SandboxProcess
+) -> None:
+    url = durable_postgres.url
+    with everything_under_load(processes, url, sandbox), psycopg.connect(url, autocommit=True) as conn:
+        enough = exchanges(sandbox) + ACCOUNTS
+        terminated = 0
+
+        def renewals_go_on() -> bool:
+            nonlocal terminated
+            terminated += conn.execute(TERMINATE).rowcount
+            return exchanges(sandbox) >= enough
+
+        wait_until(renewals_go_on, "renewals go on", seconds=60)
+        assert terminated > 50
+
+
+@contextmanager
+def everything_under_load(
+    processes: Processes, url: str, sandbox: SandboxProcess
+) -> Iterator[ServiceProcess]:
+    """Run web, worker and callers on accounts whose tokens rotate and last for seconds; yield the worker.
+
+    Shows at the end that all went on, that callers were served or told to come back, and that no token was lost.
+    """
     ring = KeyRing([processes.variables["TOKEN_ENCRYPTION_KEYS"].encode()])
     sandbox.patch(
         access_token_lifetime=LIFETIME_S, rotate_refresh_tokens=True, latency_ms=100, rate_limit=None
@@ -89,14 +136,7 @@ def test_postgresql_restarted_under_load_loses_nothing(
     with ThreadPoolExecutor(4) as executor:
         callers = [executor.submit(call, start) for start in range(0, ACCOUNTS, ACCOUNTS // 4)]
         try:
-            for name in ("fast shutdown", "immediate shutdown"):
-                stop(durable_postgres, name, sandbox)
-                start(durable_postgres, name, sandbox)
-            stop(durable_postgres, "kill -9", sandbox)
-            # For longer than a write waits for a connection: the answers are kept, and written later.
-            worker.wait_until_it_says("did not take a write")
-            start(durable_postgres, "kill -9", sandbox)
-            assert durable_postgres.url == url
+            yield worker
             # From here on tokens last, so that those that are renewed can be told from those that are not.
             sandbox.patch(access_token_lifetime=LONG_LIFETIME_S)
             wait_until_all_are_renewed(url, sandbox)
