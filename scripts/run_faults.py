@@ -49,6 +49,12 @@ class Collected:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item.nodeid in self.faults]
 
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str]:
+        """Print no dots: `pytest_runtest_logreport` prints lines."""
+        if report.when != "call" and report.passed:
+            return "", "", ""
+        return "error" if report.failed and report.when != "call" else report.outcome, "", ""
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         fault = self.faults[report.nodeid]
         fault.seconds += report.duration
