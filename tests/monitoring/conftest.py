@@ -16,11 +16,12 @@ from tests.monitoring.names import Exposed
 
 @pytest.fixture
 def exposed(services: Services, conn: psycopg.Connection[Any]) -> Exposed:
-    """The samples of a service with an account, a worker and a request."""
+    """The samples of a service with an account, a worker, a request, and what asks for its state."""
     connect_account(services)
     workers.beat(conn, "a-worker")
     client = create_app(services).test_client()
-    client.get("/healthz")
+    for path in ("/healthz", "/readyz", "/metrics", "/rd/leads"):
+        client.get(path)
     found: Exposed = defaultdict(list)
     for family in text_string_to_metric_families(client.get("/metrics").text):
         for sample in family.samples:

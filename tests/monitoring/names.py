@@ -1,18 +1,27 @@
-"""The metrics that a text of PromQL speaks of."""
+"""The metrics and labels that a text of PromQL speaks of."""
 
 import re
 
-METRIC = re.compile(r"\b(?:rdstation|flask)_[a-z0-9_]+\b")
-SELECTOR = re.compile(r"\b((?:rdstation|flask)_[a-z0-9_]+)\{([^{}]*)\}")
-MATCHER = re.compile(r'(\w+)(=~|=)"([^"]*)"')
+SELECTOR = re.compile(r"\b([a-z_:][a-z0-9_:]*)\{([^{}]*)\}")
+MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
+GROUPING = re.compile(r"\b(?:by|on)\s*\(([^()]*)\)")
+# What stands in braces, brackets, quotes or the parentheses of a grouping is no metric.
+NO_METRIC = re.compile(r'\{[^{}]*\}|\[[^\[\]]*\]|"[^"]*"|\b(?:by|on)\s*\([^()]*\)')
+NAME = re.compile(r"(?<![\w:.$])[a-zA-Z_:][\w:]*(?!\w)(?!\s*\()")
+KEYWORDS = {"and", "or", "unless", "offset", "bool"}
 
 Exposed = dict[str, list[dict[str, str]]]
 """The labels of all samples of /metrics, by the samples' name."""
 
 
-def exported(text: str) -> set[str]:
-    """Return the names of the service's metrics in `text`."""
-    return set(METRIC.findall(text))
+def metrics(expression: str) -> set[str]:
+    """Return the names of the metrics in PromQL."""
+    return set(NAME.findall(NO_METRIC.sub(" ", expression))) - KEYWORDS
+
+
+def grouping_labels(expression: str) -> set[str]:
+    """Return the labels by which PromQL groups or joins."""
+    return {label.strip() for inside in GROUPING.findall(expression) for label in inside.split(",")} - {""}
 
 
 def unknown_selectors(text: str, exposed: Exposed) -> list[str]:
@@ -22,7 +31,11 @@ def unknown_selectors(text: str, exposed: Exposed) -> list[str]:
         matchers = MATCHER.findall(inside)
         assert matchers, f"{name}{{{inside}}} has no matcher that is understood"
         for label, operator, value in matchers:
-            wanted = value.split("|") if operator == "=~" else [value]
-            there = {labels.get(label) for labels in exposed.get(name, [])}
-            unknown += [f'{name}{{{label}="{one}"}}' for one in wanted if one not in there]
+            wanted = value.split("|") if "~" in operator else [re.escape(value)]
+            there = [labels.get(label, "") for labels in exposed.get(name, [])]
+            unknown += [
+                f'{name}{{{label}="{one}"}}'
+                for one in wanted
+                if not any(re.fullmatch(one, value) for value in there)
+            ]
     return unknown

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.monitoring.names import Exposed, exported, unknown_selectors
+from tests.monitoring.names import Exposed, metrics, unknown_selectors
 
 DASHBOARD = Path(__file__).resolve().parents[2] / "monitoring" / "grafana" / "rdservice.json"
 TIMES = {"s"}
@@ -53,16 +53,16 @@ def test_leads_calls_and_authentication_failures_are_shown(panels: list[dict[str
     assert "rdstation_auth_failures_total" in shown["Authentication failures"]
 
 
-def test_every_metric_and_label_of_the_dashboard_is_exported(
+def test_every_metric_and_label_of_the_dashboard_is_metrics(
     panels: list[dict[str, Any]], exposed: Exposed
 ) -> None:
     text = "\n".join(expressions(panels))
-    assert exported(text) <= exposed.keys()
+    assert metrics(text) <= exposed.keys()
     assert unknown_selectors(text, exposed) == []
     for panel in panels:
         (legends,) = {target["legendFormat"] for target in panel["targets"]}
         for expression in expressions([panel]):
-            known = {label for name in exported(expression) for labels in exposed[name] for label in labels}
+            known = {label for name in metrics(expression) for labels in exposed[name] for label in labels}
             grouped = {
                 label for by in re.findall(r"by \(([\w, ]+)\)", expression) for label in by.split(", ")
             }
