@@ -4,6 +4,8 @@
     python scripts/bootstrap.py test [pytest's arguments]
     python scripts/bootstrap.py bench [its arguments]
     python scripts/bootstrap.py faults [its arguments]
+    python scripts/bootstrap.py monitoring
+    python scripts/bootstrap.py drill [its arguments]
 
 Every program in `.venv` is run as `.venv/bin/python -m name`: the scripts in `.venv/bin` name their interpreter in
 a first line that breaks when the path has spaces or more than 127 bytes.
@@ -38,12 +40,16 @@ PACKAGES = {
     "test": "requirements-dev.txt",
     "bench": "requirements-local.txt",
     "faults": "requirements-dev.txt",
+    "monitoring": "requirements-local.txt",
+    "drill": "requirements-local.txt",
 }
 PROGRAMS = {
     "start": "scripts.start_service",
     "test": "pytest",
     "bench": "scripts.benchmarks",
     "faults": "scripts.run_faults",
+    "monitoring": "scripts.start_monitoring",
+    "drill": "scripts.alert_drill",
 }
 
 # pip's settings that would send the packages elsewhere than into .venv.
@@ -64,7 +70,7 @@ class SetupError(Exception):
 
 def say(text: str) -> None:
     # The standard output of these is their result alone, which programs read.
-    print(text, file=sys.stderr if sys.argv[1] in ("bench", "faults") else sys.stdout, flush=True)
+    print(text, file=sys.stderr if sys.argv[1] in ("bench", "faults", "drill") else sys.stdout, flush=True)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-# Sets `python` to a Python 3.11 or newer. Read by scripts/start, scripts/test and scripts/bench.
+# Sets `python` to a Python 3.11 or newer. Read by the scripts of this folder.
 
 unset PYTHONHOME PYTHONPATH
 

@@ -116,6 +116,15 @@ class DataDir:
         os.replace(new, file)
 
 
+def noted_url(data_dir: Path) -> str | None:
+    """Return where the scripts/start of this folder runs, or ran last; None where none has got that far."""
+    try:
+        words = (data_dir / "lock").read_text().split()
+    except FileNotFoundError:
+        return None
+    return words[0] if words and words[0].startswith("http://") else None
+
+
 def make_settings(
     kept: Mapping[str, str], given: Mapping[str, str], *, url: str, database_url: str | None
 ) -> dict[str, str]:

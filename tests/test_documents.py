@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -104,9 +103,8 @@ def variables() -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("names", [READMES, RUNBOOKS])
-def test_both_languages_have_the_same_structure(names: list[str]) -> None:
-    english, portuguese = (read(name) for name in names)
+def assert_same_structure(english: str, portuguese: str) -> None:
+    """Check that two texts have the same headings, code blocks and tables, and in these the same words of code."""
     levels = [[heading.split()[0] for heading in headings(text)] for text in (english, portuguese)]
     assert levels[0] == levels[1]
     assert code_blocks(english) == code_blocks(portuguese)
@@ -116,6 +114,11 @@ def test_both_languages_have_the_same_structure(names: list[str]) -> None:
         for one, other in zip(first, second, strict=True):
             if re.fullmatch(r"`[^`]+`(, `[^`]+`)*", one[0]):
                 assert one[0] == other[0]
+
+
+@pytest.mark.parametrize("names", [READMES, RUNBOOKS])
+def test_both_languages_have_the_same_structure(names: list[str]) -> None:
+    assert_same_structure(*map(read, names))
 
 
 @readme
@@ -305,31 +308,6 @@ def test_every_metric_is_in_the_readme_with_its_type_and_labels_and_no_other(
     }
     rows = table_with(read(name), "rdstation_database_up")
     assert {metric: (row[0], set(re.findall(r"`(\w+)`", row[1]))) for metric, row in rows.items()} == exported
-
-
-@readme
-def test_every_alert_is_in_the_readme_with_its_severity_and_no_other(name: str) -> None:
-    rules = read("monitoring/rules/rdservice.yml")
-    alerts = dict(re.findall(r"- alert: (\w+)\n.*?severity: (\w+)\n", rules, re.DOTALL))
-    assert len(alerts) == rules.count("- alert:")
-    rows = table_with(read(name), "RDStationTokenExpired")
-    assert {alert: row[0] for alert, row in rows.items()} == alerts
-
-
-def test_prometheus_understands_the_configuration_of_the_readme_and_the_rules(tmp_path: Path) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed (Debian: prometheus)")
-    blocks = code_blocks(read("README.md"))
-    [configuration] = [block for language, block in blocks if language == "yaml"]
-    (tmp_path / "prometheus.yml").write_text(configuration)
-    (tmp_path / "rdservice-metrics-token").write_text("token")
-    shutil.copy(ROOT / "monitoring" / "rules" / "rdservice.yml", tmp_path)
-    lines = [line for _, block in blocks for line in block.splitlines() if line.startswith("promtool ")]
-    assert len(lines) == 2
-    for words in ([promtool, "check", "config", str(tmp_path / "prometheus.yml")], *map(shlex.split, lines)):
-        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert (done.returncode, "FAILED" in done.stdout) == (0, False), done.stdout + done.stderr
 
 
 @readme

@@ -25,14 +25,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 class Start:
-    """One run of scripts/start; its output goes into a file, so that nobody has to read it for it to go on."""
+    """One run of scripts/start, or of another `script` beside it.
 
-    def __init__(self, data_dir: Path, output: Path, **environment: str) -> None:
+    Its output goes into a file, so that nobody has to read it for it to go on.
+    """
+
+    def __init__(self, data_dir: Path, output: Path, *, script: str = "start", **environment: str) -> None:
         self.data_dir = data_dir
         self._output = output
         with output.open("wb") as out:
             self.process = subprocess.Popen(
-                [ROOT / "scripts" / "start"],
+                [ROOT / "scripts" / script],
                 env=os.environ | {"RDSERVICE_DATA_DIR": str(data_dir)} | environment,
                 cwd="/",
                 stdin=subprocess.DEVNULL,
