@@ -49,17 +49,25 @@ class Load:
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """gunicorn, answering at `url`; `pid` is that of its master."""
+    """gunicorn, answering at `url`; `process` is its master."""
 
     url: str
-    pid: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
 
 class Stage:
     """A database of its own, a sandbox and the service's processes; a context manager that ends them all."""
 
-    def __init__(self, postgres: EmbeddedPostgres, name: str, folder: Path) -> None:
+    def __init__(
+        self, postgres: EmbeddedPostgres, name: str, folder: Path, settings: Mapping[str, str] | None = None
+    ) -> None:
+        """`settings` go before those that every stage has."""
         folder.mkdir(parents=True)
+        self._own_settings = settings or {}
         self._folder = folder
         self._name = name
         self._children: list[subprocess.Popen[bytes]] = []
@@ -70,7 +78,7 @@ class Stage:
         self.keys = KeyRing([encryption_key])
         with contextlib.ExitStack() as ends:
             url = new_database(self._postgres, self._name)
-            self._variables = _settings(url, encryption_key, self._folder)
+            self._variables = _settings(url, encryption_key, self._folder) | dict(self._own_settings)
             self.conn = ends.enter_context(psycopg.connect(url, autocommit=True))
             self.api_key = keys.create(self.conn, "scripts/bench", SCOPES, created_by="scripts/bench")
             ends.callback(lambda: end(self._children))
@@ -94,9 +102,9 @@ class Stage:
         """Request headers with an API key."""
         return {"Authorization": f"Bearer {self.api_key}"}
 
-    def web(self, *, workers: int) -> Server:
-        """Start the web application under gunicorn, with `workers` processes."""
-        return self._gunicorn("wsgi:app", "/readyz", {"WEB_CONCURRENCY": str(workers)})
+    def web(self, *, workers: int, port: int = 0) -> Server:
+        """Start the web application under gunicorn, with `workers` processes; port 0 is any free one."""
+        return self._gunicorn("wsgi:app", "/readyz", {"WEB_CONCURRENCY": str(workers)}, port=port)
 
     def bare(self, body: bytes, *, workers: int) -> Server:
         """Start a Flask application whose route / answers `body`, under the same gunicorn settings."""
@@ -105,15 +113,15 @@ class Stage:
         variables = {"WEB_CONCURRENCY": str(workers), "BENCH_BODY_FILE": str(file)}
         return self._gunicorn("scripts.benchmarks.bare_app:app", "/", variables)
 
-    def worker(self) -> subprocess.Popen[bytes]:
-        """Start a refresh worker and wait for its first heartbeat."""
+    def worker(self, **variables: str) -> subprocess.Popen[bytes]:
+        """Start a refresh worker, with other settings where `variables` say so, and wait for its first heartbeat."""
         before = self._beating()
-        process = self._spawn(["-m", "worker"], {}, "worker")
+        process = self._spawn(["-m", "worker"], variables, "worker")
         self._wait(process, lambda: self._beating() > before, "worker")
         return process
 
     def stop(self, *processes: subprocess.Popen[bytes]) -> None:
-        """End workers, as a deployment does."""
+        """End processes, as a deployment does."""
         end(processes)
         self._children = [child for child in self._children if child not in processes]
 
@@ -121,8 +129,8 @@ class Stage:
         row = self.conn.execute("SELECT count(*) FROM rdstation_workers").fetchone()
         return 0 if row is None else int(row[0])
 
-    def _gunicorn(self, app: str, ready: str, variables: Mapping[str, str]) -> Server:
-        sockets = open_sockets("0")
+    def _gunicorn(self, app: str, ready: str, variables: Mapping[str, str], *, port: int = 0) -> Server:
+        sockets = open_sockets(str(port))
         try:
             descriptors = [sock.fileno() for sock in sockets]
             binds = [part for number in descriptors for part in ("--bind", f"fd://{number}")]
@@ -133,7 +141,7 @@ class Stage:
             for sock in sockets:
                 sock.close()
         self._wait(process, lambda: _answers(url + ready), app)
-        return Server(url=url, pid=process.pid)
+        return Server(url=url, process=process)
 
     def _start_sandbox(self) -> str:
         """Start the sandbox with the app that the settings name; return its URL."""
@@ -199,6 +207,11 @@ class Sandbox:
     def patch(self, **settings: Any) -> None:
         """Change settings of the sandbox."""
         self._session.patch(f"{self.url}/_sandbox", json=settings, timeout=10).raise_for_status()
+
+    def revoke(self, account: str = "default") -> None:
+        """Let the RD Station account take its consent back."""
+        answer = self._session.post(f"{self.url}/_sandbox/revoke", json={"account": account}, timeout=10)
+        answer.raise_for_status()
 
     def calls(self, operation: str) -> int:
         """Return how many calls of this operation reached the sandbox."""
