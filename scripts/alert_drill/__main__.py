@@ -99,18 +99,13 @@ def _play(scenario: Scenario, scene: Scene, watch: Watch, minute_s: float) -> li
     print(f"{', '.join(scenario.alerts)}: {scenario.about} …", file=sys.stderr, flush=True)
     longest_s = max(LONGEST_MINUTES * minute_s, AT_LEAST_S)
 
-    def pause() -> None:
-        time.sleep(LOOK_EVERY_S)
-
-    def traffic() -> None:
-        (scenario.traffic or (lambda _: pause()))(scene)
-
+    pause = partial(time.sleep, LOOK_EVERY_S)
+    traffic = partial(scenario.traffic, scene) if scenario.traffic is not None else pause
     watch.scrape_every(scenario.scrape_s)
     # Traces of earlier failures are still in the rules' windows.
     watch.wait_until_quiet(scenario.alerts, longest_s)
     before = watch.received
-    scene_fails = partial(scenario.cause, scene)
-    fired = _see(watch, scenario.alerts, "firing", scene_fails, traffic, longest_s)
+    fired = _see(watch, scenario.alerts, "firing", partial(scenario.cause, scene), traffic, longest_s)
     resolved = _see(watch, fired, "resolved", partial(scenario.mend, scene), pause, longest_s)
     return [
         _seen(alert, scenario, watch.notification(alert, "firing", before), fired, resolved)
