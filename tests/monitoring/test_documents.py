@@ -20,8 +20,8 @@ DOCUMENTS = [name for pair in PAIRS for name in pair]
 MONITORING, RUNBOOKS = PAIRS
 LANGUAGES = {"docs/runbook.md": "## Alerts", "docs/runbook.pt-BR.md": "## Alertas"}
 PARTS = {
-    "docs/runbook.md": ["Means", "By itself", "What to do", "When to call whom"],
-    "docs/runbook.pt-BR.md": ["Significa", "Sozinho", "O que fazer", "Quando chamar quem"],
+    "docs/runbook.md": ["You see", "The service", "You", "Call"],
+    "docs/runbook.pt-BR.md": ["Você vê", "O serviço", "Você", "Chame"],
 }
 
 
