@@ -11,7 +11,16 @@ import pytest
 import yaml
 
 from tests.monitoring.names import Exposed, grouping_labels, metrics, unknown_selectors
-from tests.monitoring.rule_files import ALERTS, RULES, TESTS, RuleTest, all_rules, all_tests, samples
+from tests.monitoring.rule_files import (
+    ALERTS,
+    RULES,
+    TESTS,
+    RuleTest,
+    all_rules,
+    all_tests,
+    read_tests,
+    samples,
+)
 
 # What Prometheus itself adds.
 OF_PROMETHEUS = {"up": [{"job": "rdservice"}]}
@@ -207,19 +216,32 @@ def test_the_tests_notice_an_alert_that_always_or_never_fires(
     assert_noticed(promtool, tmp_path, alert, text)
 
 
+@pytest.mark.parametrize("alert", ALERTS)
+def test_the_tests_of_an_alert_pass_on_the_rules_as_they_are(
+    promtool: str, tmp_path: Path, alert: str
+) -> None:
+    done = run_tests_of(promtool, tmp_path, alert, RULES.read_text())
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def assert_noticed(promtool: str, folder: Path, alert: str, rules: str) -> None:
     """Run the tests that are about the alert on other rules; one of them must fail, and be about it."""
+    done = run_tests_of(promtool, folder, alert, rules)
+    assert done.returncode == 1
+    assert f"alertname: {alert}," in done.stdout + done.stderr
+
+
+def run_tests_of(promtool: str, folder: Path, alert: str, rules: str) -> subprocess.CompletedProcess[str]:
+    """Run the tests that are about the alert, and no others, on `rules`."""
     changed = folder / "rules.yml"
     changed.write_text(rules)
     files = []
     for file in sorted({test.file for test in all_tests() if test.alert == alert}):
-        contents = yaml.safe_load(file.read_text())
+        contents = read_tests(file)
         own = [test for test in contents["tests"] if test["name"].startswith(f"{alert} ")]
         files.append(folder / file.name)
         files[-1].write_text(yaml.safe_dump(contents | {"rule_files": [str(changed)], "tests": own}))
-    done = run(promtool, "test", "rules", *map(str, files))
-    assert done.returncode == 1
-    assert f"alertname: {alert}," in done.stdout + done.stderr
+    return run(promtool, "test", "rules", *map(str, files))
 
 
 @pytest.mark.parametrize("alert", ALERTS)
