@@ -62,13 +62,19 @@ def post_fork(server: Any, worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """Let a worker say in its log which stored values it cannot read; requests do not wait for that."""
-    services = worker.wsgi.extensions["rdservice"]
-    stored_values.check_in_background(services.pool, services.keys)
+    services = _services(worker)
+    if services is not None:
+        stored_values.check_in_background(services.pool, services.keys)
 
 
 def worker_exit(server: Any, worker: Any) -> None:
     """Let a worker that ends store the answers of refreshes under way and hand over what it has counted."""
-    # There is none when it could not be loaded.
+    services = _services(worker)
+    if services is not None:
+        services.close()
+
+
+def _services(worker: Any) -> Any:
+    """Return the parts of the application that a worker runs: None when it could not be loaded, or is another one."""
     application = getattr(worker, "wsgi", None)
-    if application is not None:
-        application.extensions["rdservice"].close()
+    return None if application is None else application.extensions.get("rdservice")
