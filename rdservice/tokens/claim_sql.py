@@ -50,7 +50,8 @@ HOLDS = """
 SELECT 1 FROM rdstation_tokens
  WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND holder = %(holder)s
 """
-# `<=`: the same answer again, after a commit whose success was unsure, changes nothing.
+# `<=`: the same answer again, after a commit whose success was unsure, changes nothing. Where an upload has put the
+# pair aside meanwhile, the answer belongs there: the upload may be refused, and the kept refresh token be used up.
 STORE = """
 WITH stored AS (
     UPDATE rdstation_tokens
@@ -65,7 +66,12 @@ WITH stored AS (
            refreshed_at = rd_now(), updated_at = rd_now()
      WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND stored_claim <= %(claim_no)s
     RETURNING account_id),
-proven AS (DELETE FROM rdstation_replaced_tokens r USING stored WHERE r.account_id = stored.account_id)
+proven AS (DELETE FROM rdstation_replaced_tokens r USING stored WHERE r.account_id = stored.account_id),
+put_aside AS (
+    UPDATE rdstation_replaced_tokens
+       SET access_token = %(access_token)s, refresh_token = COALESCE(%(refresh_token)s, refresh_token),
+           issued_at = %(claimed_at)s, expires_at = %(expires_at)s, stored_claim = %(claim_no)s
+     WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND stored_claim <= %(claim_no)s)
 SELECT 1 FROM stored
 """
 BACK_OFF = """
@@ -135,7 +141,8 @@ RELEASE = """
 UPDATE rdstation_tokens SET holder = NULL, leased_until = NULL
  WHERE account_id = %(account_id)s AND holder = %(holder)s
 """
-# An uploaded pair was refused: the pair that it replaced comes back, due at once, under its own authorization.
+# An uploaded pair was refused: the pair that it replaced comes back under its own authorization, due at once, or when
+# the lease of an exchange of it ends that is still under way.
 BRING_BACK = """
 WITH replaced AS (
     DELETE FROM rdstation_replaced_tokens WHERE account_id = %(account_id)s
@@ -146,7 +153,11 @@ UPDATE rdstation_tokens t
        expires_at = r.expires_at, name = r.name, connection_id = r.connection_id,
        authorization_id = r.authorization_id, stored_claim = r.stored_claim, status = 'connected',
        last_error = 'upload_refused', failures = 0, refusals = 0, refused_since = NULL,
-       refresh_after = rd_now(), retry_at = NULL, updated_at = rd_now()
+       refresh_after = rd_now(), retry_at = NULL, updated_at = rd_now(),
+       leased_until = (
+           SELECT max(a.started_at) + make_interval(secs => %(lease_s)s) FROM rdstation_refresh_attempts a
+            WHERE a.account_id = r.account_id AND a.authorization_id = r.authorization_id AND a.outcome IS NULL
+              AND a.started_at > rd_now() - make_interval(secs => %(lease_s)s))
   FROM replaced r WHERE t.account_id = r.account_id
 RETURNING 1
 """

@@ -152,7 +152,8 @@ def store(
 ) -> bool:
     """Store a good answer; None for `refresh_token` keeps the old one.
 
-    Returns False when the row is gone, was authorized anew, or has the answer of a later claim.
+    Returns False when the row is gone, was authorized anew, or has the answer of a later claim. A pair that an upload
+    has put aside meanwhile is replaced where it is kept.
     """
     encrypted = keys.encrypt("access_token", claim.account_id, access_token)
     row = conn.execute(
@@ -223,7 +224,8 @@ def refuse(conn: psycopg.Connection[Any], claim: Claim, error: str, *, doubtful:
         release(conn, claim)
         return None
     final, last_error = row
-    brought_back = final and conn.execute(claim_sql.BRING_BACK, claim.key).fetchone() is not None
+    bring_back = {"account_id": claim.account_id, "lease_s": LEASE_S}
+    brought_back = final and conn.execute(claim_sql.BRING_BACK, bring_back).fetchone() is not None
     return Refusal(final=final and not brought_back, brought_back=brought_back, error=last_error)
 
 

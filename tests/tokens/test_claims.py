@@ -9,7 +9,7 @@ import pytest
 
 from rdservice import database, rdstation, refresh
 from rdservice.services import Services
-from rdservice.tokens import claim_sql, claims
+from rdservice.tokens import claim_sql, claims, store
 from rdservice.tokens.claims import Claim
 from tests.accounts import attempts_of, claim_due, claim_one, connect_account, row, stored_pair
 from tests.conftest import Clock
@@ -411,3 +411,62 @@ def test_no_secret_stands_in_the_repr_of_a_claim(services: Services) -> None:
 
 def test_the_lease_outlasts_an_exchange_and_the_writing_of_its_answer() -> None:
     assert claims.LEASE_S > rdstation.EXCHANGE_DEADLINE_S + refresh.COMMIT_ALLOWANCE_S
+
+
+def upload(services: Services, refresh_token: str = "uploaded") -> None:
+    """Put an unproven pair over what is stored, which is kept until it has worked."""
+    with database.transaction(services.pool) as conn:
+        store.authorize(
+            conn,
+            services.keys,
+            "default",
+            access_token="uploaded-access",
+            refresh_token=refresh_token,
+            expires_in_s=86_400,
+            verified=True,
+            proven=False,
+        )
+
+
+def test_an_answer_that_comes_after_an_upload_is_there_when_the_upload_is_refused(
+    services: Services, conn: Conn
+) -> None:
+    connect_account(services)
+    under_way = claim_one(services)
+    upload(services)
+    assert not store_answer(services, under_way, "of-the-answer", "rotated")
+    assert stored_pair(services, conn)[1] == "uploaded", "the newer authorization stays"
+    refusal = refuse(services, claim_one(services))
+    assert refusal is not None
+    assert refusal.brought_back
+    assert stored_pair(services, conn) == ("of-the-answer", "rotated")
+    assert row(conn)["stored_claim"] == under_way.claim_no
+
+
+def test_an_older_answer_does_not_replace_a_newer_one_that_an_upload_has_put_aside(
+    services: Services, conn: Conn, clock: Clock
+) -> None:
+    connect_account(services)
+    stopped = claim_one(services)
+    clock.advance(claims.LEASE_S + 1)
+    assert store_answer(services, claim_one(services), "newer", "newer-refresh")
+    upload(services)
+    assert not store_answer(services, stopped, "older", "older-refresh")
+    refuse(services, claim_one(services))
+    assert stored_pair(services, conn) == ("newer", "newer-refresh")
+
+
+def test_a_pair_that_comes_back_while_it_is_being_exchanged_is_left_to_that_exchange(
+    services: Services, conn: Conn, clock: Clock
+) -> None:
+    connect_account(services)
+    under_way = claim_one(services)
+    upload(services)
+    refusal = refuse(services, claim_one(services))
+    assert refusal is not None
+    assert refusal.brought_back
+    assert claim_due(services) == []
+    clock.advance(claims.LEASE_S + 1)
+    assert len(claim_due(services)) == 1, "its process may have died"
+    assert store_answer(services, under_way, "of-the-answer", "rotated")
+    assert stored_pair(services, conn) == ("of-the-answer", "rotated")
