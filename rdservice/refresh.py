@@ -141,7 +141,7 @@ class Refresher:
         if answer.meaning is Meaning.CREDENTIALS:
             if credentials.record_refusal(conn, self.fingerprint):
                 return _transient(claims.credentials_refused(conn, claim))
-            return _refused(claims.refuse(conn, claim, error, doubtful=True))
+            return _transient(claims.slow_down(conn, claim, error, wait_s=credentials.PROBE_EVERY_S))
         if answer.meaning in (Meaning.REFUSED, Meaning.UNAUTHORIZED):
             doubtful = answer.meaning is Meaning.UNAUTHORIZED
             return _refused(claims.refuse(conn, claim, error, doubtful=doubtful))

@@ -228,6 +228,59 @@ def test_access_denied_is_one_accounts_matter_when_another_exchange_worked_withi
     )
 
 
+def test_a_secret_that_stops_working_is_never_held_against_an_account(
+    services: Services, conn: Conn, requests_mock: Mocker, clock: Clock
+) -> None:
+    connect_account(services, account_id="renewed just before")
+    requests_mock.post(TOKEN_URL, json={"access_token": "a", "refresh_token": "r", "expires_in": 86_400})
+    assert renew(services) is Result.STORED
+    requests_mock.post(TOKEN_URL, status_code=401, json=refusal("ACCESS_DENIED"))
+    connect_account(services, account_id="due now")
+    for _ in range(10):
+        assert renew(services) is Result.TRANSIENT
+        assert row(conn, "due now")["status"] == "connected"
+        clock.advance(302)
+    clock.advance(credentials.PROVEN_FOR_S - 10 * 302)
+    assert renew(services) is Result.TRANSIENT
+    assert row(conn, "due now")["status"] == "credentials_refused"
+
+
+def test_refusals_of_the_credentials_do_not_add_up_with_another_401(
+    services: Services, conn: Conn, requests_mock: Mocker, clock: Clock
+) -> None:
+    connect_account(services, account_id="renewed just before")
+    requests_mock.post(TOKEN_URL, json={"access_token": "a", "refresh_token": "r", "expires_in": 86_400})
+    assert renew(services) is Result.STORED
+    connect_account(services, account_id="due now")
+    requests_mock.post(TOKEN_URL, status_code=401, json=refusal("ACCESS_DENIED"))
+    for _ in range(3):
+        renew(services)
+        clock.advance(302)
+    requests_mock.post(TOKEN_URL, status_code=401, text='{"errors": {"error_type": "ACCESS_DE')
+    assert renew(services) is Result.TRANSIENT
+    assert row(conn, "due now")["status"] == "connected"
+
+
+def test_an_account_that_alone_is_denied_does_not_keep_the_others_from_being_tried(
+    services: Services, conn: Conn, requests_mock: Mocker, clock: Clock
+) -> None:
+    connect_account(services, account_id="denied")
+    requests_mock.post(TOKEN_URL, status_code=401, json=refusal("ACCESS_DENIED"))
+    renew(services)
+    assert row(conn, "denied")["status"] == "credentials_refused"
+    conn.execute(
+        "UPDATE rdstation_tokens SET refresh_after = rd_now() - interval '1 day', expires_at = rd_now()"
+    )
+    connect_account(services, account_id="good")
+    probed = []
+    for _ in range(4):
+        clock.advance(credentials.PROBE_EVERY_S + 1)
+        probe = claim_one(services)
+        probed.append(probe.account_id)
+        services.refresher.renew(probe)
+    assert set(probed) == {"denied", "good"}
+
+
 def test_a_changed_list_of_secrets_makes_all_refused_accounts_due(
     services: Services,
     variables: dict[str, str],

@@ -122,9 +122,10 @@ UPDATE rdstation_tokens t
    AND t.stored_claim = %(stored_claim)s
 RETURNING judged.final, t.last_error
 """
+# Still due, but after those that wait: the next probe takes another account, in case only this one is denied.
 CREDENTIALS_REFUSED = """
 UPDATE rdstation_tokens
-   SET status = 'credentials_refused', last_error = 'credentials', failures = failures + 1,
+   SET status = 'credentials_refused', last_error = 'credentials', failures = failures + 1, retry_at = rd_now(),
        holder = NULL, leased_until = NULL, updated_at = rd_now()
  WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND holder = %(holder)s
 RETURNING 1

@@ -14,7 +14,7 @@ from rdservice.settings import Settings
 
 PROBE_EVERY_S = 300
 PROVEN_FOR_S = 3600
-"""A refusal within this time of a success is the matter of one account, not of the settings."""
+"""A refusal within this time of a success may be the matter of one account; after it the settings are to blame."""
 
 CLOSED_FOR = """
 SELECT GREATEST(EXTRACT(epoch FROM probe_after - rd_now()), 0)::float8
@@ -78,7 +78,8 @@ def record_success(conn: psycopg.Connection[Any], fingerprint: str) -> None:
 def record_refusal(conn: psycopg.Connection[Any], fingerprint: str) -> bool:
     """Note that RD Station refused all secrets of the list; return whether the settings are to blame.
 
-    False means that the same credentials worked within the hour: then the refusal is about one account.
+    False means that the same credentials worked within the hour: then it may be about one account, or they have just
+    been changed. Neither says anything of a refresh token.
     """
     values = {"fingerprint": fingerprint, "within_s": PROVEN_FOR_S, "every_s": PROBE_EVERY_S}
     if conn.execute(RECENTLY_PROVEN, values).fetchone() is not None:
