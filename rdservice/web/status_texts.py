@@ -50,8 +50,8 @@ def advice(status: str, last_error: str | None) -> str:
 def _reauthorization_advice(last_error: str | None) -> str:
     if last_error == "answer_lost":
         return gettext(
-            "RD Station's answer to a renewal got lost on its way, and the refresh token was used up by it. Connect"
-            " the account again."
+            "RD Station's answer to a renewal got lost, on its way or because the process that waited for it was"
+            " killed. Since then RD Station refuses the refresh token. Connect the account again."
         )
     if last_error == "no_refresh_token":
         return gettext("There is no refresh token for this account. Connect the account again.")

@@ -179,6 +179,22 @@ def test_every_state_and_error_has_words_of_its_own(app: Flask) -> None:
                 assert advice(status, error)
 
 
+@pytest.mark.parametrize(
+    ("language", "what_happened", "what_to_do"),
+    [
+        ("en", ("got lost", "was killed", "refuses the refresh token"), "Connect the account again."),
+        ("pt-BR", ("se perdeu", "foi morto", "recusa o refresh token"), "Conecte a conta de novo."),
+    ],
+)
+def test_the_page_says_how_a_rotated_token_was_lost(
+    app: Flask, language: str, what_happened: tuple[str, ...], what_to_do: str
+) -> None:
+    with app.test_request_context(headers={"Accept-Language": language}):
+        said = advice("reauthorization_required", "answer_lost")
+    assert all(part in said for part in what_happened)
+    assert said.endswith(what_to_do)
+
+
 def test_without_a_heartbeat_the_page_says_that_the_worker_is_not_running(
     signed_in: Browser, conn: Conn
 ) -> None:
