@@ -6,6 +6,7 @@
     python scripts/bootstrap.py faults [its arguments]
     python scripts/bootstrap.py monitoring
     python scripts/bootstrap.py drill [its arguments]
+    python scripts/bootstrap.py simulate [its arguments]
 
 Every program in `.venv` is run as `.venv/bin/python -m name`: the scripts in `.venv/bin` name their interpreter in
 a first line that breaks when the path has spaces or more than 127 bytes.
@@ -42,6 +43,7 @@ PACKAGES = {
     "faults": "requirements-dev.txt",
     "monitoring": "requirements-local.txt",
     "drill": "requirements-local.txt",
+    "simulate": "requirements-local.txt",
 }
 PROGRAMS = {
     "start": "scripts.start_service",
@@ -50,7 +52,10 @@ PROGRAMS = {
     "faults": "scripts.run_faults",
     "monitoring": "scripts.start_monitoring",
     "drill": "scripts.alert_drill",
+    "simulate": "scripts.simulation",
 }
+# Their standard output is their result alone, which programs read.
+MEASURING = ("bench", "faults", "drill", "simulate")
 
 # pip's settings that would send the packages elsewhere than into .venv.
 MISLEADING = ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_REQUIRE_VIRTUALENV", "__PYVENV_LAUNCHER__")
@@ -69,8 +74,7 @@ class SetupError(Exception):
 
 
 def say(text: str) -> None:
-    # The standard output of these is their result alone, which programs read.
-    print(text, file=sys.stderr if sys.argv[1] in ("bench", "faults", "drill") else sys.stdout, flush=True)
+    print(text, file=sys.stderr if sys.argv[1] in MEASURING else sys.stdout, flush=True)
 
 
 def main() -> None:

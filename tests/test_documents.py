@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import quote
 
 import click
@@ -30,6 +30,8 @@ from rdservice.settings import Settings
 from rdservice.tokens import workers
 from rdservice.web import create_app, guard
 from scripts.benchmarks.__main__ import PARTS
+from scripts.simulation.__main__ import plans
+from scripts.simulation.invariants import Rule
 from tests.accounts import connect_account
 from tests.error_codes import error_codes
 from tests.sandbox_process import SandboxProcess
@@ -360,6 +362,18 @@ def test_every_part_of_the_benchmark_is_in_the_readme(name: str) -> None:
         program, *arguments = shlex.split(line)
         assert os.access(ROOT / program, os.X_OK)
         assert {word for word in arguments if not word.startswith("--")} <= PARTS.keys()
+
+
+@readme
+def test_every_rule_of_the_simulation_is_in_the_readme(name: str) -> None:
+    text = read(name)
+    assert list(table_with(text, "lapse")) == list(get_args(Rule))
+    [lines] = [block.splitlines() for _, block in code_blocks(text) if "scripts/simulate" in block]
+    assert os.access(ROOT / "scripts/simulate", os.X_OK)
+    for line in lines:
+        program, *arguments = shlex.split(line)
+        assert program == "scripts/simulate"
+        assert plans(arguments)
 
 
 class Terminal:

@@ -1,0 +1,144 @@
+"""What goes wrong, drawn from the run's dice: mishaps of single exchanges, and incidents that concern everything."""
+
+import random
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+
+Crash = Literal["before the call", "after it took effect", "with the answer in hand", "after the store"]
+Pause = Literal["before sending", "after sending"]
+Outage = Literal["refused", "server error", "html", "silence"]
+
+# Probability for one exchange, in a run of many.
+RATES: dict[str, float] = {
+    "latency of seconds": 0.02,
+    "latency beyond the deadline": 0.003,
+    "server error": 0.005,
+    "HTML instead of JSON": 0.002,
+    "connection refused": 0.003,
+    "request lost": 0.001,
+    "answer lost": 0.0015,
+    "answer cut off": 0.001,
+    "gateway error after it took effect": 0.0005,
+    "crash before the call": 0.0005,
+    "crash after it took effect": 0.0004,
+    "crash with the answer in hand": 0.0004,
+    "crash after the store": 0.0005,
+    "pause before sending": 0.0004,
+    "pause after sending": 0.0004,
+    "operator during the exchange": 0.004,
+}
+MANY = 20_000
+"""Exchanges from which on RATES hold; a shorter run has up to ten times as many faults."""
+COMMIT_CUT = 0.0005
+"""Probability for one commit; half of them take effect all the same."""
+
+LONGEST_OUTAGE_S = 6 * HOUR
+RECOVERY_S = 3 * HOUR
+"""Least time between two incidents that stop all renewals: what is promised is to survive six hours, not twice that."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fate:
+    """What happens to one call. `instead`: what comes in place of RD Station's answer, so that the call has no effect;
+    `afterwards`: what becomes of its answer after it took effect; `meddle`: somebody acts on the account meanwhile.
+    """
+
+    latency_s: float
+    instead: str | None = None
+    afterwards: str | None = None
+    crash: Crash | None = None
+    pause: Pause | None = None
+    pause_s: float = 0.0
+    meddle: bool = False
+
+
+@dataclass(kw_only=True)
+class Weather:
+    """What concerns all calls now."""
+
+    outage: Outage | None = None
+    storm: bool = False
+    storm_says_when: bool = False
+
+
+class Faults:
+    """The dice of single calls. `counts` tells what was injected."""
+
+    def __init__(self, dice: random.Random, exchanges: float) -> None:
+        """`exchanges`: about how many the run will have."""
+        factor = min(10.0, max(1.0, MANY / max(exchanges, 1.0)))
+        self.counts: Counter[str] = Counter()
+        self.weather = Weather()
+        self._dice = dice
+        self._names = list(RATES)
+        self._rates = {name: rate * factor for name, rate in RATES.items()}
+        self._commit_cut = COMMIT_CUT * factor
+        self._total = sum(self._rates.values())
+
+    def of_call(self, *, refresh: bool) -> Fate:
+        """Draw what happens to a call; crashes and pauses are for exchanges of refresh tokens."""
+        dice, latency_s = self._dice, self._dice.uniform(0.05, 0.6)
+        if self.weather.outage is not None:
+            return Fate(latency_s=latency_s, instead=self._outage(self.weather.outage))
+        if self.weather.storm and dice.random() < 0.9:
+            self.counts["429"] += 1
+            return Fate(
+                latency_s=latency_s,
+                instead="429 with Retry-After" if self.weather.storm_says_when else "429",
+            )
+        mishap = self._mishap()
+        if mishap is None or (not refresh and mishap.startswith(("crash", "pause", "operator"))):
+            return Fate(latency_s=latency_s)
+        self.counts[mishap] += 1
+        return self._fate(mishap, latency_s)
+
+    def of_commit(self) -> str | None:
+        """Draw whether the connection breaks at a commit, `before` or `after` it took effect."""
+        if self._dice.random() >= self._commit_cut:
+            return None
+        cut = self._dice.choice(["before", "after"])
+        self.counts[f"connection cut {cut} the commit"] += 1
+        return cut
+
+    def _mishap(self) -> str | None:
+        drawn = self._dice.random()
+        if drawn >= self._total:
+            return None
+        for name in self._names:
+            drawn -= self._rates[name]
+            if drawn < 0:
+                return name
+        return None
+
+    def _outage(self, kind: Outage) -> str:
+        self.counts["call during an outage"] += 1
+        if kind == "server error":
+            return self._dice.choice(["500", "503"])
+        return {"refused": "connection refused", "html": "html", "silence": "silence"}[kind]
+
+    def _fate(self, mishap: str, latency_s: float) -> Fate:
+        dice = self._dice
+        if mishap == "latency of seconds":
+            return Fate(latency_s=dice.uniform(1, 15))
+        if mishap == "latency beyond the deadline":
+            return Fate(latency_s=dice.uniform(20.5, 90))
+        instead = {
+            "server error": dice.choice(["500", "503"]),
+            "HTML instead of JSON": "html",
+            "connection refused": "connection refused",
+            "request lost": "request lost",
+        }.get(mishap)
+        if instead is not None:
+            return Fate(latency_s=latency_s, instead=instead)
+        if mishap in ("answer lost", "answer cut off", "gateway error after it took effect"):
+            return Fate(latency_s=latency_s, afterwards=mishap)
+        if mishap == "operator during the exchange":
+            return Fate(latency_s=dice.uniform(2, 12), meddle=True)
+        kind, _, point = mishap.partition(" ")
+        if kind == "crash":
+            return Fate(latency_s=latency_s, crash=point)  # type: ignore[arg-type]
+        return Fate(latency_s=latency_s, pause=point, pause_s=dice.choice([5, 30, 58, 70, 120, 900]))  # type: ignore[arg-type]
