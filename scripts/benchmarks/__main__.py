@@ -6,7 +6,6 @@ import platform
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,9 +19,9 @@ from scripts.benchmarks import callers, claims, memory, reads, refreshes
 from scripts.benchmarks.http_load import LoadMaker
 from scripts.benchmarks.report import Measure, PartReport, Report
 from scripts.benchmarks.stage import Load
-from scripts.child_process import STOP_SIGNALS
 from scripts.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from scripts.postgres_binaries import BinariesMissingError
+from scripts.scratch import StopRequested, heed_stop_signals, scratch_folder
 
 EXIT_FAILED = 1
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
@@ -48,26 +47,15 @@ PARTS = {
 }
 
 
-class StopRequested(BaseException):
-    """A signal asked us to end. Not an Exception, so that nothing on the way takes it for a failure."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
 class TooSlow(Exception):
     """A part took longer than it may."""
 
 
 def main() -> int:
     arguments = _arguments()
-    for number in STOP_SIGNALS:
-        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _request_stop)
+    heed_stop_signals()
     try:
-        # Not /tmp, which may be in memory: the disk is part of what is measured.
-        with _folder(Path(os.environ.get("TMPDIR") or "/var/tmp")) as folder:  # noqa: S108 - see mkdtemp
+        with scratch_folder("bench") as folder:
             report = _measure(folder, arguments.parts, Load(quick=arguments.quick))
     except StopRequested as stop:
         print("Stopped.", file=sys.stderr)
@@ -96,15 +84,6 @@ def _arguments() -> argparse.Namespace:
         parser.error(f"unknown part {unknown[0]}: choose from {', '.join(PARTS)}")
     arguments.parts = arguments.parts or list(PARTS)
     return arguments
-
-
-@contextmanager
-def _folder(parent: Path) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="rdservice-bench-", dir=parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _measure(folder: Path, names: Sequence[str], load: Load) -> Report:
@@ -159,13 +138,6 @@ def _machine(postgres: EmbeddedPostgres, folder: Path) -> dict[str, str | int]:
         "PostgreSQL": f"{version // 10_000}.{version % 10_000}",
         "load maker": LoadMaker(folder).name,
     }
-
-
-def _request_stop(number: int, _frame: FrameType | None) -> None:
-    for other in STOP_SIGNALS:  # one is enough: the next would interrupt the orderly end
-        signal.signal(other, signal.SIG_IGN)
-    signal.alarm(0)
-    raise StopRequested(number)
 
 
 if __name__ == "__main__":

@@ -2,19 +2,12 @@
 
 import argparse
 import logging
-import os
-import shutil
-import signal
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from types import FrameType
+from collections.abc import Callable
 
-from scripts.child_process import STOP_SIGNALS
 from scripts.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from scripts.postgres_binaries import BinariesMissingError
+from scripts.scratch import StopRequested, heed_stop_signals, scratch_folder
 from scripts.simulation import report
 from scripts.simulation.database import SETTINGS
 from scripts.simulation.run import Outcome, Plan, simulate
@@ -26,19 +19,9 @@ FULL = ((2000, 30.0), (50, 365.0))
 """Accounts and days of the runs that are made where no option says else, in both modes."""
 
 
-class StopRequested(BaseException):
-    """A signal asked us to end. Not an Exception, so that nothing on the way takes it for a failure."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
 def main() -> int:
     arguments = _arguments(sys.argv[1:])
-    for number in STOP_SIGNALS:
-        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _request_stop)
+    heed_stop_signals()
     # The service warns of each fault that is injected.
     logging.disable(logging.CRITICAL)
     outcomes = []
@@ -107,9 +90,10 @@ def _plans_of(arguments: argparse.Namespace) -> list[Plan]:
 
 
 def _run(plan: Plan) -> Outcome:
-    # Not /tmp, which may be in memory.
-    parent = Path(os.environ.get("TMPDIR") or "/var/tmp")  # noqa: S108 - see mkdtemp
-    with _folder(parent) as folder, EmbeddedPostgres(folder / "postgres", settings=SETTINGS) as server:
+    with (
+        scratch_folder("simulation") as folder,
+        EmbeddedPostgres(folder / "postgres", settings=SETTINGS) as server,
+    ):
         return simulate(plan, server, progress=_progress(plan))
 
 
@@ -124,21 +108,6 @@ def _progress(plan: Plan) -> Callable[[float], None]:
         print(text, end=end, file=sys.stderr, flush=True)
 
     return show
-
-
-@contextmanager
-def _folder(parent: Path) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="rdservice-simulation-", dir=parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _request_stop(number: int, _frame: FrameType | None) -> None:
-    for other in STOP_SIGNALS:  # one is enough: the next would interrupt the orderly end
-        signal.signal(other, signal.SIG_IGN)
-    raise StopRequested(number)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import tempfile
@@ -104,7 +103,7 @@ def test_a_violation_is_exit_status_1(
 
     monkeypatch.setattr(command, "_run", found)
     monkeypatch.setattr(logging, "disable", lambda _: None)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(command, "heed_stop_signals", lambda: None)
     monkeypatch.setattr(sys, "argv", ["simulate", "--accounts", "1", "--days", "1"])
     assert command.main() == command.EXIT_VIOLATION
     assert "lapse" in capsys.readouterr().err
