@@ -6,9 +6,10 @@ checked at each of them.
 
 import contextlib
 import random
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol, cast
 
 import psycopg
 from psycopg_pool import PoolTimeout
@@ -195,11 +196,19 @@ class SimulatedPool:
         self._cut = cut
         self._committed = committed
 
-    @contextmanager
-    def connection(self, timeout: float | None = None) -> Iterator[psycopg.Connection[Any]]:
+    def getconn(self, timeout: float) -> psycopg.Connection[Any]:
+        """Lend the connection for one transaction, which a `with` block on it ends."""
         self._process.scheduler.sleep(self._server.pause())
-        if not self._server.wait_until_up(database.POOL_TIMEOUT_S if timeout is None else timeout):
+        if not self._server.wait_until_up(timeout):
             raise PoolTimeout("the database is down")
+        return cast("psycopg.Connection[Any]", _Lent(self._transaction()))
+
+    def putconn(self, conn: psycopg.Connection[Any]) -> None:
+        """Take the connection back, also when its transaction could not begin."""
+        cast(_Lent, conn).end(*sys.exc_info())
+
+    @contextmanager
+    def _transaction(self) -> Iterator[psycopg.Connection[Any]]:
         cut = None
         with contextlib.suppress(_CutOff), self._server.connection() as conn:
             yield conn
@@ -209,6 +218,30 @@ class SimulatedPool:
         if cut is not None:
             raise psycopg.OperationalError(f"the connection was cut {cut} the commit took effect")
         self._committed()
+
+
+class _Lent:
+    """The connection as one caller has it."""
+
+    def __init__(self, transaction: AbstractContextManager[psycopg.Connection[Any]]) -> None:
+        self._transaction = transaction
+        self._conn = transaction.__enter__()
+        self._ended = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._conn, name)
+
+    def __enter__(self) -> psycopg.Connection[Any]:
+        return self._conn
+
+    def __exit__(self, *error: Any) -> None:
+        self.end(*error)
+
+    def end(self, *error: Any) -> None:
+        """Commit, or roll back where there is an error; once."""
+        if not self._ended:
+            self._ended = True
+            self._transaction.__exit__(*error)
 
 
 class _CutOff(Exception):
