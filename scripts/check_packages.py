@@ -25,8 +25,8 @@ class Part(NamedTuple):
 
 PARTS = (
     Part("requirements.in", r"\.venv|scripts|sandbox|tests"),
-    # It runs the tests of faults.
-    Part("requirements-local.in", r"\.venv|tests|scripts/run_faults\.py"),
+    # The first runs the tests of faults, the second makes files that are in the repository.
+    Part("requirements-local.in", r"\.venv|tests|scripts/run_faults\.py|scripts/make_dashboards"),
     Part("requirements-dev.in", r"\.venv"),
 )
 

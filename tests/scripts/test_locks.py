@@ -19,7 +19,7 @@ def pins(lock: str) -> dict[str, str]:
 
 def asked_for(lock: str) -> list[str]:
     lines = (line.partition("#")[0].strip() for line in (ROOT / f"{lock}.in").read_text().splitlines())
-    return [line.partition("[")[0].lower() for line in lines if line and not line.startswith("-")]
+    return [re.split(r"[\[=]", line)[0].lower() for line in lines if line and not line.startswith("-")]
 
 
 @pytest.mark.parametrize("lock", LOCKS)
