@@ -67,6 +67,10 @@ class Watch:
     ) -> None:
         self._ends.close()
 
+    @property
+    def prometheus_url(self) -> str:
+        return self._prometheus.url
+
     def scrape_every(self, seconds: float | None) -> None:
         """Scrape every so many seconds from now on; None: as often as the drill does."""
         wanted = self._minute_s if seconds is None else max(seconds, self._minute_s)
