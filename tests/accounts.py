@@ -54,6 +54,7 @@ def claim_due(services: Services, *, slots: int = 10) -> list[Claim]:
     with database.transaction(services.pool) as conn:
         return claims.claim_due(
             conn,
+            services.keys,
             started=services.refresher.monotonic(),
             fingerprint=services.refresher.fingerprint,
             slots=slots,

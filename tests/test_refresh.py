@@ -397,7 +397,7 @@ def test_a_missing_key_leaves_the_row_untouched(
         Settings.from_mapping(variables | {"TOKEN_ENCRYPTION_KEYS": Fernet.generate_key().decode()})
     )
     with pytest.raises(KeyMissing):
-        stranger.refresher.renew(claim_one(stranger))
+        stranger.refresher.renew(claim_one(services))
     after = row(conn)
     unchanged = set(before) - {"now", "attempted_at"}
     assert {name: after[name] for name in unchanged} == {name: before[name] for name in unchanged}

@@ -2,6 +2,7 @@
 
 import logging
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any
 
 import psycopg
 from psycopg_pool import PoolTimeout
@@ -10,7 +11,7 @@ from rdservice import database, logs, retention
 from rdservice.encryption import KeyMissing
 from rdservice.refresh import Refresher, Result
 from rdservice.tokens import claims, workers
-from rdservice.tokens.claims import Claim
+from rdservice.tokens.claims import Claim, LeftToOthers
 from worker.bell import Bell
 
 log = logging.getLogger(__name__)
@@ -20,6 +21,8 @@ LOOK_EVERY_S = 2.0
 """Longest pause between two looks at the table: that is how an upload is noticed."""
 SHORTEST_PAUSE_S = 0.05
 BEAT_EVERY_S = 10.0
+TELL_EVERY_S = 300.0
+"""How often it is said that some accounts wait for an encryption key."""
 
 
 def auto_refresh_tokens(
@@ -29,7 +32,7 @@ def auto_refresh_tokens(
 
     `executor` runs the renewals, `concurrency` at once; None: threads made for it. It is shut down at the end. Never
     claims more accounts than it can begin to renew at once. A database that is down makes it wait and go on.
-    Raises KeyMissing when a stored token needs an encryption key that this process lacks.
+    Accounts whose encryption key this process lacks are left to others; raises KeyMissing when these are all accounts.
     """
     with executor or ThreadPoolExecutor(concurrency, thread_name_prefix="refresh") as threads:
         loop = _Loop(refresher, bell, threads, concurrency)
@@ -48,6 +51,7 @@ class _Loop:
         self._concurrency = concurrency
         self._running: dict[Future[Result], Claim] = {}
         self._beaten_at: float | None = None
+        self._told_at: float | None = None
         self._database_down = False
 
     @property
@@ -90,12 +94,16 @@ class _Loop:
         with database.transaction(self._refresher.pool) as conn:
             claimed = claims.claim_due(
                 conn,
+                self._refresher.keys,
                 started=self._refresher.monotonic(),
                 fingerprint=self._refresher.fingerprint,
                 slots=free,
                 claimed_by=self._refresher.claimed_by,
             )
             due_in_s = None if claimed else claims.seconds_until_due(conn)
+            left = None if due_in_s is None or due_in_s > 0 else self._left_to_others(conn)
+        if left is not None:
+            self._tell_of_the_key(left)
         for claim in claimed:
             self._start(claim)
         if claimed:
@@ -104,6 +112,22 @@ class _Loop:
             # Overdue, and yet not to be had: others hold it, or RD Station refuses the client credentials.
             return LOOK_EVERY_S
         return min(LOOK_EVERY_S, max(SHORTEST_PAUSE_S, due_in_s))
+
+    def _left_to_others(self, conn: psycopg.Connection[Any]) -> LeftToOthers | None:
+        now = self._refresher.monotonic()
+        if self._told_at is not None and now - self._told_at < TELL_EVERY_S:
+            return None
+        return claims.left_to_others(conn, self._refresher.keys)
+
+    def _tell_of_the_key(self, left: LeftToOthers) -> None:
+        """Say which key is missing, and raise KeyMissing when this worker can renew nothing at all without it."""
+        self._told_at = self._refresher.monotonic()
+        try:
+            self._refresher.keys.decrypt("refresh_token", left.account_id, left.refresh_token)
+        except KeyMissing as error:
+            if left.nothing_opens:
+                raise
+            log.critical("left to a worker that has the key: %s; all others are renewed", error)
 
     def _start(self, claim: Claim) -> None:
         running = self._executor.submit(self._refresher.renew, claim)
@@ -117,9 +141,7 @@ class _Loop:
                 self._judge_end(ended.exception())
 
     def _judge_end(self, error: BaseException | None) -> None:
-        """Tell of a refresh that ended by an error, or go on with what the whole worker must end by."""
-        if isinstance(error, KeyMissing):
-            raise error
+        """Tell of a refresh that ended by an error."""
         if isinstance(error, psycopg.Error | PoolTimeout):
             log.warning("a refresh did not finish (%s); its lease ends by itself", type(error).__name__)
         elif error is not None:

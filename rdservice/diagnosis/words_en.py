@@ -89,7 +89,7 @@ WORDS: dict[str, Words] = {
     ),
     "key_missing": Words(
         "The tokens of account {account} need the key {needed}; TOKEN_ENCRYPTION_KEYS has {there}.",
-        "The tokens are intact, but cannot be decrypted; the worker ends with exit status 78 when it meets them.",
+        "The tokens are intact, but can be neither decrypted nor renewed meanwhile. All others are.",
         "Add the missing key to TOKEN_ENCRYPTION_KEYS, after a comma (the first key encrypts). "
         + _RESTART
         + " Only if"

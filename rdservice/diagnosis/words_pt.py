@@ -87,7 +87,7 @@ WORDS: dict[str, Words] = {
     ),
     "key_missing": Words(
         "Os tokens da conta {account} precisam da chave {needed}; TOKEN_ENCRYPTION_KEYS tem {there}.",
-        "Os tokens estão intactos, mas não podem ser decifrados; o worker para (código de saída 78) ao encontrá-los.",
+        "Os tokens estão intactos, mas não podem ser decifrados nem renovados enquanto isso. Todos os outros são.",
         "Acrescente a chave que falta a TOKEN_ENCRYPTION_KEYS, depois de uma vírgula (a primeira chave é a que cifra). "
         + _RESTART
         + " Só se a chave foi perdida: conecte a conta de novo.",

@@ -1,13 +1,25 @@
 """The statements of `rdservice.tokens.claims`: who may exchange a token, and whose answer gets into its row."""
 
+DUE = "status <> 'reauthorization_required' AND due_at <= rd_now()"
+# What is not encrypted at all is no matter of keys: its claim finds out that it is damaged.
+UNDER_ANOTHER_KEY = """
+(left(refresh_token, %(prefix)s) ~ %(encrypted)s AND left(refresh_token, 8) <> ALL(%(key_ids)s))
+"""
 # FOR NO KEY UPDATE, as the UPDATE that follows: rows that come to refer to an account (FOR KEY SHARE) hide it from no
 # claim.
-PICK_DUE = """
+PICK_DUE = f"""
 SELECT account_id FROM rdstation_tokens
- WHERE status <> 'reauthorization_required' AND due_at <= rd_now()
+ WHERE {DUE} AND NOT {UNDER_ANOTHER_KEY}
  ORDER BY due_at LIMIT %(slots)s
    FOR NO KEY UPDATE SKIP LOCKED
-"""
+"""  # noqa: S608 - only texts of this module
+LEFT_TO_OTHERS = f"""
+SELECT account_id, refresh_token,
+       NOT EXISTS (SELECT FROM rdstation_tokens WHERE NOT {UNDER_ANOTHER_KEY}) AS nothing_opens
+  FROM rdstation_tokens
+ WHERE {DUE} AND {UNDER_ANOTHER_KEY}
+ ORDER BY due_at LIMIT 1
+"""  # noqa: S608 - only texts of this module
 # What the caller saw must still be there: who renewed it since has done the work.
 UNCHANGED_AND_FREE = """
 SELECT account_id FROM rdstation_tokens

@@ -10,9 +10,9 @@ from typing import Any, Literal
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import dict_row
+from psycopg.rows import class_row, dict_row
 
-from rdservice.encryption import KeyRing
+from rdservice.encryption import ENCRYPTED, PREFIX_LENGTH, KeyRing
 from rdservice.tokens import claim_sql, credentials
 
 LEASE_S = 60
@@ -72,6 +72,18 @@ class Claim:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeftToOthers:
+    """An account whose refresh token, encrypted as it stands in the row, needs a key that this process lacks.
+
+    `nothing_opens`: so does every account's.
+    """
+
+    account_id: str
+    refresh_token: str = field(repr=False)
+    nothing_opens: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Refusal:
     """What a refusal did: `final` when an operator must authorize again, `brought_back` when an uploaded pair gave way
     to the one that it had replaced."""
@@ -82,11 +94,30 @@ class Refusal:
 
 
 def claim_due(
-    conn: psycopg.Connection[Any], *, started: float, fingerprint: str, slots: int, claimed_by: str
+    conn: psycopg.Connection[Any],
+    keys: KeyRing,
+    *,
+    started: float,
+    fingerprint: str,
+    slots: int,
+    claimed_by: str,
 ) -> list[Claim]:
-    """Claim up to `slots` accounts whose renewal is due, those due longest first. `started`: see Claim."""
-    values = {"slots": slots, "reason": "due", "claimed_by": claimed_by}
+    """Claim up to `slots` accounts whose renewal is due, those due longest first. `started`: see Claim.
+
+    What needs a key that `keys` lacks is left to a process that has it.
+    """
+    values = {"slots": slots, "reason": "due", "claimed_by": claimed_by, **_known(keys)}
     return _claim(conn, started, fingerprint, claim_sql.PICK_DUE, values)
+
+
+def left_to_others(conn: psycopg.Connection[Any], keys: KeyRing) -> LeftToOthers | None:
+    """Return the account due longest among those that `claim_due` leaves out for want of a key; None without any."""
+    with conn.cursor(row_factory=class_row(LeftToOthers)) as cur:
+        return cur.execute(claim_sql.LEFT_TO_OTHERS, _known(keys)).fetchone()
+
+
+def _known(keys: KeyRing) -> dict[str, object]:
+    return {"key_ids": keys.key_ids, "encrypted": ENCRYPTED, "prefix": PREFIX_LENGTH}
 
 
 def claim_seen(

@@ -1,14 +1,17 @@
 """Who may exchange a token, and whose answer counts."""
 
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
+from cryptography.fernet import Fernet
 
 from rdservice import database, rdstation, refresh
 from rdservice.services import Services
+from rdservice.settings import Settings
 from rdservice.tokens import claim_sql, claims, store
 from rdservice.tokens.claims import Claim
 from tests.accounts import attempts_of, claim_due, claim_one, connect_account, row, stored_pair
@@ -190,6 +193,31 @@ def test_an_older_answer_never_replaces_a_newer_one(services: Services, conn: Co
     assert store_answer(services, claim_one(services), "newest")
     assert not store_answer(services, late, "old")
     assert stored_pair(services, conn)[0] == "newest"
+
+
+def test_what_needs_a_key_that_is_not_there_is_left_to_a_process_that_has_it(
+    services: Services,
+    variables: dict[str, str],
+    make_services: Callable[[Settings], Services],
+    conn: Conn,
+) -> None:
+    stranger = make_services(
+        Settings.from_mapping(variables | {"TOKEN_ENCRYPTION_KEYS": Fernet.generate_key().decode()})
+    )
+    connect_account(services, account_id="ours")
+    assert claims.left_to_others(conn, services.keys) is None
+    connect_account(stranger, account_id="theirs")
+
+    left = claims.left_to_others(conn, services.keys)
+    assert left is not None
+    assert (left.account_id, left.nothing_opens) == ("theirs", False)
+    assert [claim.account_id for claim in claim_due(services)] == ["ours"]
+    assert [claim.account_id for claim in claim_due(stranger)] == ["theirs"]
+    conn.execute("DELETE FROM rdstation_tokens WHERE account_id = 'ours'")
+    conn.execute("UPDATE rdstation_tokens SET leased_until = NULL")
+    left = claims.left_to_others(conn, services.keys)
+    assert left is not None
+    assert left.nothing_opens
 
 
 def test_an_answer_counts_although_the_sequence_was_restored_lower_than_an_answer_that_came_late(
@@ -393,8 +421,8 @@ def test_a_claim_over_many_rows_reads_only_what_is_due(services: Services, conn:
         " FROM generate_series(1, 20000) n"
     )
     conn.execute("ANALYZE rdstation_tokens")
-    pick = claim_sql.PICK_DUE.replace("%(slots)s", "32")
-    plan = "\n".join(line for (line,) in conn.execute(f"EXPLAIN (ANALYZE, BUFFERS) {pick}"))
+    explain = f"EXPLAIN (ANALYZE, BUFFERS) {claim_sql.PICK_DUE}".encode()
+    plan = "\n".join(line for (line,) in conn.execute(explain, {"slots": 32, **claims._known(services.keys)}))
     assert "rdstation_tokens_due" in plan
     assert "rd_now" not in plan, "the clock was not inlined"
     assert "Seq Scan" not in plan

@@ -169,6 +169,28 @@ def test_a_worker_without_the_key_ends_and_leaves_the_row_to_others(
         wait_until(lambda: renewed(conn) == 1)
 
 
+def test_a_worker_that_lacks_the_key_of_some_accounts_says_so_and_renews_the_others(
+    connected: Services,
+    sandbox: SandboxProcess,
+    variables: dict[str, str],
+    make_services: Callable[[Settings], Services],
+    conn: Conn,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    other_key = {"TOKEN_ENCRYPTION_KEYS": Fernet.generate_key().decode(), "RDSTATION_API_URL": sandbox.url}
+    stranger = make_services(Settings.from_mapping(variables | other_key))
+    connect_account(stranger, sandbox, "theirs")
+    before = row(conn, "theirs")
+    connect_account(connected, sandbox, "ours")
+    with running(connected):
+        wait_until(lambda: renewed(conn) == 1)
+        wait_until(lambda: "left to a worker that has the key" in caplog.text)
+        connect_account(connected, sandbox, "another")
+        wait_until(lambda: renewed(conn) == 2)
+    assert stranger.keys.key_ids[0] in caplog.text
+    assert {**row(conn, "theirs"), "now": None} == {**before, "now": None}
+
+
 def test_the_heartbeat_tells_of_a_living_worker(connected: Services, conn: Conn) -> None:
     assert workers.seconds_since_last_beat(conn) is None
     with running(connected):
