@@ -35,11 +35,12 @@ class Prune(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """`kept`: for how long, in words."""
+    """`kept`: for how long, in words. `batch`: how many rows go every ten seconds at the most."""
 
     table: str
     kept: str
     prune: Prune
+    batch: int = BATCH
 
 
 RULES = (
@@ -49,7 +50,8 @@ RULES = (
     Rule(table="rdstation_oauth_states", kept="10 minutes", prune=authorization.prune),
     Rule(table="rdstation_rate_budgets", kept="an hour after the last call", prune=rate_budget.prune),
     Rule(table="rdservice_sessions", kept="12 hours without use, 7 days at the most", prune=sessions.prune),
-    Rule(table="rdservice_access_failures", kept="15 minutes", prune=throttle.prune),
+    # Floods from ever new addresses add rows as fast as requests are refused.
+    Rule(table="rdservice_access_failures", kept="15 minutes", prune=throttle.prune, batch=10_000),
     Rule(table="rdservice_audit", kept="400 days", prune=audit.prune),
     Rule(table="rdservice_metric_hours", kept="2 days", prune=metric_totals.remember_hour),
     Rule(
@@ -82,7 +84,7 @@ def enforce(pool: ConnectionPool[psycopg.Connection[Any]]) -> None:
         try:
             with database.transaction(pool) as conn:
                 conn.execute(BE_QUICK)
-                rule.prune(conn, batch=BATCH)
+                rule.prune(conn, batch=rule.batch)
         except PoolTimeout as error:
             log.warning("old rows wait for the database (%s)", type(error).__name__)
             return
