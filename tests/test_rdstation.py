@@ -441,7 +441,7 @@ DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
         ({"Retry-After": ""}, None),
         ({"Retry-After": "-5"}, None),
         ({"Retry-After": "1.5"}, None),
-        ({"Retry-After": "9999999999"}, None),
+        ({"Retry-After": "9999999999"}, 86_400.0),
         ({"Retry-After": "²"}, None),
         ({"Retry-After": "soon"}, None),
         ({"Retry-After": "Wed, 21 Oct 2026 07:30:00"}, None),

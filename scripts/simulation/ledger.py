@@ -52,7 +52,7 @@ class Exchange:
 
     process: Process
     account: str
-    refresh_token: str
+    refresh_token: str = field(repr=False)
     claimed_at: float
     """When its process last made sure of the claim, in virtual seconds."""
     sent_at: float
@@ -70,8 +70,8 @@ class Ledger:
     start: float
     grants: dict[int, Grant] = field(default_factory=dict)
     by_account: dict[str, list[Grant]] = field(default_factory=dict)
-    access_tokens: dict[str, AccessToken] = field(default_factory=dict)
-    refresh_tokens: dict[str, RefreshToken] = field(default_factory=dict)
+    access_tokens: dict[str, AccessToken] = field(default_factory=dict, repr=False)
+    refresh_tokens: dict[str, RefreshToken] = field(default_factory=dict, repr=False)
     codes: dict[str, str] = field(default_factory=dict)
     """Authorization code to account."""
     in_flight: dict[str, list[Exchange]] = field(default_factory=dict)

@@ -191,7 +191,7 @@ def test_it_says_where_it_listens_in_one_line_and_writes_no_secret(tmp_path: Pat
     program.terminate()
     output, log = program.communicate(timeout=10)
     assert output == ""
-    assert log.splitlines() == ["POST /auth/token 401", "GET /platform/segmentations 401"]
+    assert log.splitlines() == ["POST token_exchange 401", "GET segmentations_list 401"]
 
 
 def test_several_threads_may_use_one_core(core: Core) -> None:
