@@ -44,6 +44,14 @@ class Snapshot:
     """Whether the counts of this process are in the sums."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    """A batch, and what the process had counted when it was made."""
+
+    batch: Batch
+    counted: dict[Series, float]
+
+
 class Flusher:
     """Adds what `metrics` counts to the database: every ten seconds, within one of `hurry`, and at the end.
 
@@ -63,7 +71,7 @@ class Flusher:
         self._process = uuid4()
         self._sequence = 0
         self._added: dict[Series, float] = {}
-        self._unsure: Batch | None = None
+        self._unsure: _Step | None = None
         self._failing = False
 
     def start(self) -> None:
@@ -129,9 +137,9 @@ class Flusher:
         try:
             if self._unsure is not None:
                 self._add(self._unsure)
-            batch = self._next_batch()
-            if batch.deltas:
-                self._add(batch)
+            step = self._next_step()
+            if step.batch.deltas:
+                self._add(step)
         except Exception as error:  # noqa: BLE001 - the thread must go on; `_report` logs it
             self._metrics.flush_failure()
             self._report(error)
@@ -141,23 +149,24 @@ class Flusher:
         self._failing = False
         return None
 
-    def _next_batch(self) -> Batch:
-        current = self._metrics.current()
+    def _next_step(self) -> _Step:
+        counted = self._metrics.current()
         deltas = {
             series: value - self._added.get(series, 0.0)
-            for series, value in current.items()
+            for series, value in counted.items()
             if value != self._added.get(series, 0.0)
         }
-        return Batch(process=self._process, sequence=self._sequence + 1, deltas=deltas)
+        batch = Batch(process=self._process, sequence=self._sequence + 1, deltas=deltas)
+        return _Step(batch=batch, counted=counted)
 
-    def _add(self, batch: Batch) -> None:
+    def _add(self, step: _Step) -> None:
         # Until the commit is confirmed it may have happened or not: the same batch is sent again before any other.
-        self._unsure = batch
-        self._sequence = batch.sequence
+        self._unsure = step
+        self._sequence = step.batch.sequence
         with database.transaction(self._pool) as conn:
-            store.add(conn, batch)
-        for series, delta in batch.deltas.items():
-            self._added[series] = self._added.get(series, 0.0) + delta
+            store.add(conn, step.batch)
+        # Not the sum of the differences, which rounding may leave above the count: the next would be negative.
+        self._added = step.counted
         self._unsure = None
 
     def _take_snapshot(self, *, flushed: bool) -> Snapshot | Exception:

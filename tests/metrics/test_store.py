@@ -130,6 +130,24 @@ def test_a_commit_that_did_not_go_through_is_made_again(
     assert store.totals(conn)[HIT] == 1
 
 
+def test_a_sum_of_durations_never_falls_by_a_rounding_error(
+    make_flusher: MakeFlusher, conn: psycopg.Connection[Any]
+) -> None:
+    # Prometheus takes the least fall for a restart, and counts the whole sum a second time.
+    metrics = Metrics()
+    flusher = make_flusher(metrics)
+    total: Series = ("rdstation_api_request_duration_seconds_sum", (("operation", "account_info"),))
+    shown = []
+    for durations_s in ([0.28], [0.5, 1.14, 0.6], [], []):
+        for duration_s in durations_s:
+            metrics.api_request_duration.labels("account_info").observe(duration_s)
+        snapshot = flusher.snapshot(10)
+        assert snapshot is not None
+        shown.append(snapshot.totals[total])
+    assert shown == sorted(shown)
+    assert conn.execute("SELECT sequence FROM rdservice_metric_processes").fetchone() == (2,)
+
+
 def test_what_is_known_of_processes_long_gone_is_forgotten_and_their_counts_stay(
     make_flusher: MakeFlusher, conn: psycopg.Connection[Any], clock: Clock
 ) -> None:
