@@ -1,5 +1,6 @@
 """An application whose metrics are read."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,6 +31,15 @@ def client(app: Flask) -> FlaskClient:
 def connected_client(connected: Services) -> FlaskClient:
     """A client of an application whose RD Station is the sandbox."""
     return create_app(connected).test_client()
+
+
+@pytest.fixture
+def promtool() -> str:
+    """The path of Prometheus's tool."""
+    path = shutil.which("promtool")
+    if path is None:
+        pytest.skip("promtool is not installed (Debian: prometheus)")
+    return path
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """What /metrics shows: complete, valid, and the same from every process."""
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -61,11 +60,8 @@ def test_every_series_is_there_at_zero_before_anything_has_happened(client: Flas
 
 
 def test_promtool_finds_nothing_to_complain_about(
-    client: FlaskClient, services: Services, conn: psycopg.Connection[Any]
+    client: FlaskClient, services: Services, conn: psycopg.Connection[Any], promtool: str
 ) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed (Debian: prometheus)")
     connect_account(services)
     workers.beat(conn, "a-worker")
     with pytest.raises(Exception, match="no answer"):
