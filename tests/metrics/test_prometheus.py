@@ -67,7 +67,7 @@ class Scene:
 
     def start(self) -> None:
         """Start all processes; the router's requests go to each of the four web processes in turn."""
-        self.webs = [self.processes.web(**BEHIND_ROUTER) for _ in range(2)]
+        self.webs = [self.processes.web(None, **BEHIND_ROUTER) for _ in range(2)]
         self.workers = [self.processes.worker() for _ in range(2)]
         self.route_to(*self.webs)
 
@@ -249,7 +249,7 @@ def test_a_database_that_was_down_is_no_reset(
     own_postgres: EmbeddedPostgres, scene: Scene, promtool: str
 ) -> None:
     url = own_postgres.url
-    scene.webs = [scene.processes.web(**BEHIND_ROUTER, DATABASE_URL=url) for _ in range(2)]
+    scene.webs = [scene.processes.web(None, **BEHIND_ROUTER, DATABASE_URL=url) for _ in range(2)]
     scene.route_to(*scene.webs)
     value = scene.prometheus.values
 
