@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from scripts.benchmarks import callers, claims, memory, reads, refreshes
+from scripts.benchmarks import callers, claims, memory, metrics, reads, refreshes
 from scripts.benchmarks.http_load import LoadMaker
 from scripts.benchmarks.report import Measure, PartReport, Report
 from scripts.benchmarks.stage import Load
@@ -43,6 +43,7 @@ PARTS = {
     "refreshes": Part(refreshes.measure, 150, "renewals a second against concurrency ÷ latency"),
     "claims": Part(claims.measure, 150, "a worker's look at 1,000,000 tokens against 1,000"),
     "callers": Part(callers.measure, 60, "exchanges for 200 callers on one expired token"),
+    "metrics": Part(metrics.measure, 180, "what counting adds to a cached request, and to the database"),
     "memory": Part(memory.measure, 60, "memory of all processes"),
 }
 

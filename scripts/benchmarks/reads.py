@@ -52,13 +52,13 @@ def measure_leads(postgres: EmbeddedPostgres, folder: Path, load: Load) -> list[
 def _compare(stage: Stage, path: str, text: str, folder: Path, load: Load) -> list[Measure]:
     service = stage.web(workers=1)
     url = service.url + path
-    body = _body(url, stage.authorization)
+    body = read_body(url, stage.authorization)
     bare = stage.bare(body, workers=1)
     maker = LoadMaker(folder)
     rounds = []
     for number in range(1 + load.choose(9, 2)):
-        of_bare = _load(maker, bare, bare.url + "/", stage.authorization, load)
-        of_service = _load(maker, service, url, stage.authorization, load)
+        of_bare = run_round(maker, bare, bare.url + "/", stage.authorization, load)
+        of_service = run_round(maker, service, url, stage.authorization, load)
         if number:  # the first one is for warming up
             rounds.append((of_bare, of_service))
     return [
@@ -77,7 +77,8 @@ def _compare(stage: Stage, path: str, text: str, folder: Path, load: Load) -> li
     ]
 
 
-def _load(maker: LoadMaker, server: Server, url: str, headers: dict[str, str], load: Load) -> Round:
+def run_round(maker: LoadMaker, server: Server, url: str, headers: dict[str, str], load: Load) -> Round:
+    """Load `url` of `server` for some seconds. Raises BenchError unless all requests succeed."""
     processes = tree(server.pid)
     cpu_before = cpu_seconds(processes)
     counted = maker.make(url, headers, seconds=load.choose(3, 1))
@@ -85,7 +86,7 @@ def _load(maker: LoadMaker, server: Server, url: str, headers: dict[str, str], l
     return Round(counted.requests / counted.seconds, cpu_ms)
 
 
-def _body(url: str, headers: dict[str, str]) -> bytes:
+def read_body(url: str, headers: dict[str, str]) -> bytes:
     """Return what the route answers; asked before, so that it is a matter of memory from now on."""
     with requests.Session() as session:
         session.trust_env = False

@@ -106,6 +106,11 @@ class Stage:
         """Start the web application under gunicorn, with `workers` processes; port 0 is any free one."""
         return self._gunicorn("wsgi:app", "/readyz", {"WEB_CONCURRENCY": str(workers)}, port=port)
 
+    def uncounted(self, *, workers: int) -> Server:
+        """Start the web application without its metrics."""
+        variables = {"WEB_CONCURRENCY": str(workers)}
+        return self._gunicorn("scripts.benchmarks.uncounted_app:app", "/readyz", variables)
+
     def bare(self, body: bytes, *, workers: int) -> Server:
         """Start a Flask application whose route / answers `body`, under the same gunicorn settings."""
         file = self._folder / "bare-body.json"

@@ -28,6 +28,16 @@ MEASURES = {
     "refreshes": {"one_worker_ratio", "two_workers_ratio", "one_worker_rate", "one_worker_cpu"},
     "claims": {"none_due_ratio", "none_due_ms", "all_due_ratio", "all_due_ms"},
     "callers": {"exchanges", "served", "slowest_ms"},
+    "metrics": {
+        "ratio",
+        "cpu",
+        "uncounted_cpu",
+        "flushed_series",
+        "flush_transactions",
+        "flush_ms",
+        "idle_worker_ms",
+        "flush_ratio",
+    },
     "memory": {
         f"{process}_{size}"
         for process in ("web", "web_worker_1", "web_worker_2", "refresh_worker", "postgres")
