@@ -1,5 +1,6 @@
 """A real Prometheus for a test."""
 
+import contextlib
 import json
 import shutil
 import signal
@@ -12,7 +13,7 @@ import pytest
 import requests
 
 from scripts.child_process import spawn
-from scripts.monitoring_programs import free_port, is_ready
+from scripts.monitoring_programs import free_port
 from tests.e2e.waiting import wait_until
 
 COUNTERS = ("_total", "_bucket", "_count", "_sum")
@@ -21,15 +22,23 @@ COUNTERS = ("_total", "_bucket", "_count", "_sum")
 class PrometheusServer:
     """Debian's Prometheus with the configuration `config`; skips the test where it is missing.
 
-    As an `agent` it scrapes and forwards and answers no queries. Further command line `options` may follow.
+    As an `agent` it scrapes and forwards and answers no queries. Further command line `options` may follow, which may
+    let nobody in but the user and password `auth`.
     """
 
     def __init__(
-        self, folder: Path, config: Path, *, agent: bool = False, options: Sequence[str] = ()
+        self,
+        folder: Path,
+        config: Path,
+        *,
+        agent: bool = False,
+        options: Sequence[str] = (),
+        auth: tuple[str, str] | None = None,
     ) -> None:
         program = shutil.which("prometheus")
         if program is None:
             pytest.skip("prometheus is not installed (Debian: prometheus)")
+        self._auth = auth
         port = free_port()
         self.address = f"127.0.0.1:{port}"
         self.url = f"http://{self.address}"
@@ -47,7 +56,7 @@ class PrometheusServer:
             )
 
     def __enter__(self) -> Self:
-        wait_until(lambda: is_ready(self.url), f"Prometheus answers; it said:\n{self.log}", seconds=60)
+        wait_until(self._is_ready, f"Prometheus answers; its log is {self._log}", seconds=60)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -59,9 +68,18 @@ class PrometheusServer:
         """All that it said so far, from warnings on."""
         return self._log.read_text(errors="replace")
 
+    def _is_ready(self) -> bool:
+        assert self._process.poll() is None, f"Prometheus ended:\n{self.log}"
+        with contextlib.suppress(requests.ConnectionError):
+            return self._get("/-/ready").status_code == 200
+        return False
+
+    def _get(self, path: str, **parameters: str) -> requests.Response:
+        return requests.get(self.url + path, parameters, auth=self._auth, timeout=10)
+
     def query(self, expression: str) -> list[dict[str, Any]]:
         """Return the samples that the expression gives now."""
-        answer = requests.get(f"{self.url}/api/v1/query", {"query": expression}, timeout=10)
+        answer = self._get("/api/v1/query", query=expression)
         assert answer.status_code == 200, answer.text
         found: list[dict[str, Any]] = answer.json()["data"]["result"]
         return found
@@ -75,7 +93,7 @@ class PrometheusServer:
 
     def resets(self) -> dict[str, float]:
         """Return `resets()` of each counter and histogram of the past hour, the largest of its children; {} is none."""
-        answer = requests.get(f"{self.url}/api/v1/label/__name__/values", timeout=10)
+        answer = self._get("/api/v1/label/__name__/values")
         names = [name for name in answer.json()["data"] if name.endswith(COUNTERS)]
         assert names
         return {name: self.values(f"max(resets({name}[1h]))")[()] for name in names}

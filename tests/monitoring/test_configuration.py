@@ -21,16 +21,16 @@ def checked(program: str, package: str, *arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def check_prometheus(config: Path) -> None:
-    checked("promtool", "prometheus", "check", "config", str(config))
+def check_prometheus(config: Path, *options: str) -> None:
+    checked("promtool", "prometheus", "check", "config", *options, str(config))
 
 
 def check_alertmanager(config: Path) -> None:
     checked("amtool", "prometheus-alertmanager", "check-config", str(config))
 
 
-def prometheus_yml() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
+def prometheus_yml(name: str = "prometheus.yml") -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((MONITORING / name).read_text())
     return loaded
 
 
@@ -41,8 +41,16 @@ def test_prometheus_understands_its_configuration_with_the_rules_beside_it(tmp_p
     check_prometheus(tmp_path / "prometheus.yml")
 
 
-def test_it_scrapes_one_address_through_the_router_with_the_token() -> None:
-    config = prometheus_yml()
+def test_an_agent_understands_its_configuration(tmp_path: Path) -> None:
+    shutil.copy(MONITORING / "prometheus-agent.yml", tmp_path)
+    for secret in ("rdservice-metrics-token", "remote-write-password"):
+        (tmp_path / secret).write_text("secret")
+    check_prometheus(tmp_path / "prometheus-agent.yml", "--agent")
+
+
+@pytest.mark.parametrize("name", ["prometheus.yml", "prometheus-agent.yml"])
+def test_it_scrapes_one_address_through_the_router_with_the_token(name: str) -> None:
+    config = prometheus_yml(name)
     [job] = config["scrape_configs"]
     assert re.fullmatch("rdservice.*", job["job_name"])
     assert job["scheme"] == "https"
