@@ -30,11 +30,12 @@ def receiver(tmp_path: Path) -> Iterator[PrometheusServer]:
     """A Prometheus that scrapes nothing, with the rules, and lets one user write."""
     folder = tmp_path / "receiver"
     folder.mkdir()
-    (folder / "prometheus.yml").write_text(
-        yaml.safe_dump({"rule_files": [str(MONITORING / "rules" / "*.yml")]})
-    )
+    config = {"global": {"evaluation_interval": "1s"}, "rule_files": [str(MONITORING / "rules" / "*.yml")]}
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     (folder / "web.yml").write_text(yaml.safe_dump({"basic_auth_users": {USER: HASH}}))
     options = ["--web.enable-remote-write-receiver", f"--web.config.file={folder / 'web.yml'}"]
+    # How long a series that gets no more samples is there: five minutes by default.
+    options.append("--query.lookback-delta=8s")
     with PrometheusServer(
         folder, folder / "prometheus.yml", options=options, auth=(USER, PASSWORD)
     ) as running:
@@ -100,10 +101,13 @@ def test_through_the_router_values_arrive_and_restarts_of_service_and_agent_are_
     web.kill()
     web = processes.web(None, **BEHIND_ROUTER)
     router.backends = [Backend(web.url)]
-    start_agent(job)
+    agent = start_agent(job)
     ask(web, 10)
     wait_until(lambda: arrived(receiver, at_least=first + 10), "the requests arrive again", seconds=30)
     assert set(receiver.resets().values()) == {0}
+
+    agent.__exit__()
+    wait_until(lambda: receiver.query('ALERTS{alertname="RDServiceDown"}'), "the agent is missed", seconds=30)
 
 
 def test_beside_the_web_process_it_needs_no_token(
