@@ -8,10 +8,10 @@ import psycopg
 import pytest
 from flask.testing import FlaskClient
 
-from rdservice import authorization, errors
+from rdservice import authorization, deadline, errors
 from rdservice.access import operators
 from rdservice.metrics import api_calls
-from rdservice.metrics.definitions import Metrics
+from rdservice.metrics.definitions import OPERATIONS, Metrics
 from rdservice.rdstation import Answer, NoAnswer
 from rdservice.services import Services
 from rdservice.settings import Settings
@@ -107,6 +107,42 @@ def test_a_request_without_an_answer_counts(connected: Services, sandbox: Sandbo
     assert current[REQUESTS, (("operation", "account_info"), ("status_class", "2xx"))] == 1
     assert current[FAILURES, (("operation", "account_info"), ("reason", "connection"))] == 1
     assert current[DURATIONS, (("operation", "account_info"),)] == 2
+
+
+def test_each_operation_counts_as_often_as_it_reached_rd_station(
+    connected: Services, sandbox: SandboxProcess, connected_client: FlaskClient
+) -> None:
+    client = connected.rdstation
+    first = client.exchange_code(sandbox.code()).json()
+    token = client.refresh(first["refresh_token"]).json()["access_token"]
+    client.account_info(token)
+    client.segmentations(token, {"page": 1})
+    client.segmentation_contacts(token, "no-such-segmentation", {"page": 1})
+    client.contact(token, "no-such-contact")
+    client.contact_by_email(token, "no-one@example.com")
+    client.revoke(token)
+    shown = scrape(connected_client).non_zero(DURATIONS, "operation")
+    calls = {(operation,): sum(results.values()) for operation, results in sandbox.calls().items()}
+    assert shown == {operation: number for operation, number in calls.items() if number}
+    assert shown.keys() == {(operation,) for operation in OPERATIONS if operation != "other"}
+    assert shown["contact_get",] == 2
+
+
+@pytest.mark.parametrize("operation", ["token_refresh", "account_info"])
+def test_a_call_that_takes_too_long_counts_as_a_time_out(
+    operation: str, connected: Services, sandbox: SandboxProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounded = deadline.bounded
+    monkeypatch.setattr(deadline, "bounded", lambda _seconds, call: bounded(0.3, call))
+    sandbox.patch(latency_ms=3_000)
+    call = {"token_refresh": connected.rdstation.refresh, "account_info": connected.rdstation.account_info}
+    with pytest.raises(NoAnswer) as raised:
+        call[operation]("a-token")
+    assert raised.value.kind == "timeout"
+    current = connected.metrics.current()
+    assert current[REQUESTS, (("operation", operation), ("status_class", "none"))] == 1
+    assert current[FAILURES, (("operation", operation), ("reason", "timeout"))] == 1
+    assert current[DURATIONS, (("operation", operation),)] == 1
 
 
 def test_renewals_count_by_their_result(

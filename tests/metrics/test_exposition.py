@@ -28,10 +28,10 @@ from rdservice.web import create_app
 from scripts.embedded_postgres import EmbeddedPostgres
 from tests.accounts import connect_account
 from tests.conftest import Clock
+from tests.e2e.processes import Processes
 from tests.e2e.waiting import wait_until
 from tests.metrics.scraping import parse, scrape, take_down
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 EVENTS: dict[str, dict[str, tuple[str, ...]]] = {
     "rdstation_api_requests_total": {"operation": OPERATIONS, "status_class": get_args(StatusClass)},
     "rdstation_api_failures_total": {"operation": OPERATIONS, "reason": get_args(Reason)},
@@ -255,25 +255,16 @@ def test_a_method_that_a_client_invented_becomes_no_label(client: FlaskClient) -
         assert dict(labels)["method"] in HTTP_METHODS
 
 
-MULTIPROCESS = """
-from rdservice.metrics.definitions import Metrics
-metrics = Metrics()
-metrics.leads_served("hit")
-current = metrics.current()
-assert current["rdstation_leads_served_total", (("cache", "hit"),)] == 1
-assert len(current) > 200
-"""
-
-
-def test_the_librarys_multiprocess_mode_changes_nothing(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_the_librarys_multiprocess_mode_changes_nothing(processes: Processes, tmp_path: Path) -> None:
     # Twice in the same process id's files, as after the restart of a container, would count what was counted before.
-    done = subprocess.run(
-        [sys.executable, "-c", MULTIPROCESS],
-        cwd=REPOSITORY,
-        env={"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert list(tmp_path.iterdir()) == []
+    files = tmp_path / "multiprocess"
+    files.mkdir()
+    web = processes.web(None, PROMETHEUS_MULTIPROC_DIR=str(files))
+    with web.sessions_of_each_worker() as sessions:
+        for session in sessions:
+            shown = parse(session.get(f"{web.url}/metrics?name[]=x", timeout=20).text)
+            assert shown.names >= EVENTS.keys() | {"rdstation_tokens", "rdstation_build_info"}
+            answered = shown.non_zero("flask_http_request_duration_seconds_count", "url_rule", "status")
+            assert answered["/healthz", "200"] >= 1
+    assert list(files.iterdir()) == []
