@@ -77,7 +77,7 @@ def _arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("parts", nargs="*", metavar="part", help="what to measure")
-    parser.add_argument("--quick", action="store_true", help="small loads, under a minute: figures are rough")
+    parser.add_argument("--quick", action="store_true", help="small loads, about a minute: figures are rough")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.parts if name not in PARTS]
