@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from rdservice import database
+from rdservice.encryption import ENCRYPTED, PREFIX_LENGTH
 from rdservice.settings import ROOT
 from rdservice.tokens import claim_sql
 
@@ -146,7 +147,8 @@ def test_a_claim_uses_the_index_on_due_at_and_the_clock_is_inlined(conn: Conn) -
         "   FROM generate_series(1, 5000) n"
     )
     conn.execute("ANALYZE rdstation_tokens")
-    plan = explain(conn, claim_sql.PICK_DUE, slots=10)
+    under_a_key = {"encrypted": ENCRYPTED, "prefix": PREFIX_LENGTH, "key_ids": ["0123abcd"]}
+    plan = explain(conn, claim_sql.PICK_DUE, slots=10, **under_a_key)
     assert "Index Scan using rdstation_tokens_due" in plan
     assert "Index Cond: (rdstation_tokens.due_at <= now())" in plan
     assert "rd_now" not in plan

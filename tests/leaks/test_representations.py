@@ -57,7 +57,7 @@ def modules() -> Iterator[str]:
     for package in (rdservice, worker, sandbox, scripts):
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             # Programs, which read their environment when they are imported.
-            if not found.name.endswith(("__main__", "bare_app")):
+            if not found.name.endswith(("__main__", "bare_app", "uncounted_app")):
                 yield found.name
 
 

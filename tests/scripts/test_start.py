@@ -125,6 +125,15 @@ def test_one_command_gives_a_service_that_can_be_used_at_once(start: Starter, tm
     assert stat.S_IMODE(run.data_dir.stat().st_mode) == 0o700
 
 
+@pytest.fixture
+def _hang_up_is_heard() -> Iterator[None]:
+    """Programs started under nohup, as the tests may be, ignore SIGHUP, and so do their children."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("_hang_up_is_heard")
 def test_every_signal_ends_everything_and_the_next_start_keeps_what_there_was(start: Starter) -> None:
     kept = ("email", "password", "api_key", "sandbox_url")
     first = None
