@@ -109,7 +109,8 @@ class _Loop:
         if claimed:
             return 0.0
         if due_in_s is None or due_in_s <= 0:
-            # Overdue, and yet not to be had: others hold it, or RD Station refuses the client credentials.
+            # Overdue, and yet not to be had: others hold it, its key is missing, or RD Station refuses the client
+            # credentials.
             return LOOK_EVERY_S
         return min(LOOK_EVERY_S, max(SHORTEST_PAUSE_S, due_in_s))
 
