@@ -19,6 +19,7 @@ from rdservice.web import (
     languages,
     leads,
     metrics,
+    moments,
     oauth,
     openapi,
     privacy,
@@ -49,7 +50,8 @@ def create_app(services: Services) -> Flask:
 
     answers.init_app(app, services.settings)
     metrics.init_app(app, services.metrics)
-    languages.init_app(app)
+    languages.init_app(app, moments.preferred_zone)
+    moments.init_app(app)
     browser_session.init_app(app, services.settings)
     # Before the guard, which looks for a CSRF token in the body.
     app.before_request(read_body)

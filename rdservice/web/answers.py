@@ -11,10 +11,11 @@ from rdservice.web.context import request_id
 access_log = logging.getLogger("rdservice.access")
 
 CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; "
+    "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""Nothing comes from elsewhere and no script runs: nobody is there whom a Permissions-Policy could hold back."""
+"""Nothing comes from elsewhere, and of scripts only our own files run: no foreign one whom a Permissions-Policy could
+hold back."""
 DEPENDS_ON = ("Accept", "Accept-Language", "Authorization", "Cookie")
 """The request headers that decide on an answer: who asks, and whether for a page, and in which language."""
 ONE_YEAR_S = 31_536_000

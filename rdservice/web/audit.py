@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
-from flask_babel import format_datetime
 
 from rdservice import audit, database, errors
 from rdservice.web import guard
 from rdservice.web.audit_texts import action_words, actor_words, detail_words
 from rdservice.web.context import services
+from rdservice.web.moments import Moment, moment_of
 
 bp = Blueprint("audit", __name__)
 
@@ -19,11 +19,10 @@ PAGE = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """An entry as the page shows it. `machine` is the time in RFC 3339; `objects` is what was acted upon."""
+    """An entry as the page shows it. `objects` is what was acted upon."""
 
     entry_id: int
-    text: str
-    machine: str
+    happened: Moment
     actor: str
     action: str
     objects: list[str]
@@ -62,8 +61,7 @@ def _before() -> int | None:
 def _line(entry: audit.Entry) -> Line:
     return Line(
         entry_id=entry.entry_id,
-        text=f"{format_datetime(entry.happened_at, 'medium')} UTC",
-        machine=entry.happened_at.isoformat(timespec="seconds"),
+        happened=moment_of(entry.happened_at),
         actor=actor_words(entry.actor_kind, entry.actor_name),
         action=action_words(entry.action),
         objects=[name for name in (entry.account_id, entry.subject) if name is not None],

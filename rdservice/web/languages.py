@@ -1,5 +1,7 @@
 """The language of pages: pt-BR, or English for browsers that prefer it to Portuguese."""
 
+from collections.abc import Callable
+from datetime import tzinfo
 from pathlib import Path
 
 import flask_babel
@@ -10,13 +12,17 @@ TRANSLATIONS = Path(__file__).resolve().parent.parent / "translations"
 _OFFERED = {"pt": DEFAULT, "en": "en"}
 
 
-def init_app(app: Flask) -> None:
-    """Translate the pages of `app`. The texts in the code are English."""
+def init_app(app: Flask, preferred_zone: Callable[[], tzinfo]) -> None:
+    """Translate the pages of `app`, with times in the zone that `preferred_zone` gives for a request.
+
+    The texts in the code are English.
+    """
     flask_babel.Babel(
         app,
         default_locale=DEFAULT,
         default_translation_directories=str(TRANSLATIONS),
         locale_selector=preferred,
+        timezone_selector=preferred_zone,
     )
     app.jinja_env.globals["page_language"] = page_language
 

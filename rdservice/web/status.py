@@ -1,32 +1,21 @@
 """The status page: each account, what state it is in, and what to do about it."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from urllib.parse import quote
 
 from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
-from flask_babel import format_datetime, format_timedelta
 
 from rdservice import database
 from rdservice.tokens import store
 from rdservice.web import guard, status_diagnosis
 from rdservice.web.context import services
-from rdservice.web.languages import gettext
+from rdservice.web.moments import Moment, moment_of
 from rdservice.web.status_texts import advice, outcome_words, status_words
 
 bp = Blueprint("status", __name__)
 
 MAX_ACCOUNTS = 500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
-    """A time for people (UTC) and for machines (RFC 3339), and how far off it is."""
-
-    text: str
-    machine: str
-    distance: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +84,10 @@ def _card(account: store.AccountState) -> Card:
         tone=_tone(account),
         advice=advice(account.status, account.last_error),
         outcome=outcome_words(account.last_error, attempted=account.attempted_at is not None),
-        valid_until=_moment(account.expires_at, account.now),
+        valid_until=moment_of(account.expires_at, account.now),
         valid=valid,
-        next_renewal=_moment(account.due_at, account.now) if renewable else None,
-        attempted=_moment(account.attempted_at, account.now) if account.attempted_at else None,
+        next_renewal=moment_of(account.due_at, account.now) if renewable else None,
+        attempted=moment_of(account.attempted_at, account.now) if account.attempted_at else None,
         login_url=_login_url(account.account_id),
         refresh_path=f"{path}/refresh",
         disconnect_path=f"{path}/disconnect",
@@ -109,14 +98,6 @@ def _tone(account: store.AccountState) -> str:
     if account.status in {"expired", "credentials_refused", "reauthorization_required"}:
         return "bad"
     return "ok" if account.status == "connected" and account.last_error is None else "warn"
-
-
-def _moment(moment: datetime, now: datetime) -> Moment:
-    return Moment(
-        text=f"{format_datetime(moment, 'medium')} UTC",
-        machine=moment.isoformat(timespec="seconds"),
-        distance=format_timedelta(moment - now, add_direction=True) if moment != now else gettext("now"),
-    )
 
 
 def _login_url(account_id: str) -> str:

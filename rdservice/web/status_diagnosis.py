@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from flask_babel import format_datetime, format_decimal
 
 from rdservice.diagnosis import database_facts
 from rdservice.diagnosis.facts import Facts
@@ -14,6 +13,7 @@ from rdservice.diagnosis.words_en import Words
 from rdservice.metrics import store as metric_totals
 from rdservice.services import Services
 from rdservice.web.languages import page_language
+from rdservice.web.moments import Moment, moment_of, number_words
 
 MAX_FINDINGS = 10
 TONES = {"error": "bad", "warning": "warn", "info": "plain"}
@@ -32,7 +32,7 @@ class ShownFinding:
 class Traffic:
     """Numbers of the past day, as texts in the reader's language. `since`: None for since counting began."""
 
-    since: str | None
+    since: Moment | None
     hit: str
     miss: str
     stale: str
@@ -95,12 +95,12 @@ def _traffic(conn: psycopg.Connection[Any]) -> Traffic:
         else:
             calls[dict(labels)["status_class"]] += round(value)
     return Traffic(
-        since=None if lately.since is None else f"{format_datetime(lately.since, 'medium')} UTC",
-        hit=format_decimal(served["hit"]),
-        miss=format_decimal(served["miss"]),
-        stale=format_decimal(served["stale"]),
-        succeeded=format_decimal(calls["2xx"]),
-        refused=format_decimal(calls["3xx"] + calls["4xx"]),
-        failed=format_decimal(calls["5xx"]),
-        unanswered=format_decimal(calls["none"]),
+        since=None if lately.since is None else moment_of(lately.since),
+        hit=number_words(served["hit"]),
+        miss=number_words(served["miss"]),
+        stale=number_words(served["stale"]),
+        succeeded=number_words(calls["2xx"]),
+        refused=number_words(calls["3xx"] + calls["4xx"]),
+        failed=number_words(calls["5xx"]),
+        unanswered=number_words(calls["none"]),
     )

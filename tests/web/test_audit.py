@@ -159,7 +159,7 @@ def test_the_page_shows_the_newest_first_and_leads_to_older_ones(signed_in: Brow
     assert shown("/audit?before=0") == ([], None)
 
 
-def test_the_page_tells_times_in_utc_and_escapes_names(signed_in: Browser, conn: Conn) -> None:
+def test_the_page_has_times_for_machines_and_escapes_names(signed_in: Browser, conn: Conn) -> None:
     audit.record(conn, BY, "key_created", subject="<script>x</script>", scopes=["leads:read", "api:call"])
     page = signed_in.get("/audit").text
     assert "&lt;script&gt;x&lt;/script&gt;" in page
@@ -170,7 +170,7 @@ def test_the_page_tells_times_in_utc_and_escapes_names(signed_in: Browser, conn:
     page = signed_in.get("/audit").text
     assert "not checked with RD Station" in page
     assert re.search(r"rows deleted: 12\b", page)
-    assert re.search(r'<time datetime="[^"]+\+00:00">[^<]+ UTC</time>', page)
+    assert re.search(r'<time datetime="[^"]+\+00:00" title="[^"]+">[^<]+</time>', page)
     assert "API key made" in page
     assert "Command line (tester)" in page
 
