@@ -23,7 +23,7 @@ from werkzeug.test import TestResponse
 
 from rdservice.access import keys
 from rdservice.diagnosis import command as diagnosis
-from rdservice.diagnosis import findings, report_file
+from rdservice.diagnosis import report_file, verdict
 from rdservice.metrics.definitions import OPERATIONS
 from rdservice.services import Services
 from rdservice.settings import Settings
@@ -265,7 +265,7 @@ def test_the_runbook_names_what_there_is(name: str, app: Flask) -> None:
         assert int(status) in error_codes()[code]
     schemas = json.loads(read("rdservice/web/openapi.json"))["components"]["schemas"]
     known = {*schemas["Status"]["enum"], *filter(None, schemas["LastError"]["enum"]), *error_codes()}
-    known |= {*findings.ORDER, *OPERATIONS, "stale", "page_size", "request_id"}
+    known |= {*verdict.ORDER, *OPERATIONS, "stale", "page_size", "request_id"}
     named = set(re.findall(r"`([a-z]+(?:_[a-z]+)*)`", text))
     assert named - {"max_connections", "rdstation_tokens", "rdservice"} <= known
     assert set(re.findall(r"`([A-Z]+_[A-Z_]+)`", text)) <= variables()
@@ -318,7 +318,7 @@ def test_every_metric_is_in_the_readme_with_its_type_and_labels_and_no_other(
 
 @readme
 def test_every_finding_is_in_the_readme_in_the_order_in_which_they_are_shown(name: str) -> None:
-    assert list(table_with(read(name), "settings_broken")) == list(findings.ORDER)
+    assert list(table_with(read(name), "settings_broken")) == list(verdict.ORDER)
 
 
 @readme

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from rdservice.diagnosis.findings import Finding, Language
+from rdservice.diagnosis.finding import Finding, Language
 from rdservice.diagnosis.report import diagnose
 from rdservice.diagnosis.report_file import NAME, CannotWrite, ReportFile
 
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         with file.reserved():
             report = diagnose(os.environ, account=options.account, try_refresh=not options.no_refresh)
-            file.write(report.content)
+            file.write(report.to_bytes())
     except KeyboardInterrupt:
         return _failed("Interrupted; nothing was written.")
     except CannotWrite as error:

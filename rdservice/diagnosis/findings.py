@@ -5,51 +5,13 @@ Pure functions: no database, no network, no clock.
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Literal
-from urllib.parse import quote
 
-from rdservice.diagnosis import words_en, words_pt
 from rdservice.diagnosis.facts import Account, DatabaseFacts, Facts, Probe, SettingsProblem
-from rdservice.diagnosis.words_en import Words
-
-Severity = Literal["error", "warning", "info"]
-Language = Literal["en", "pt-BR"]
+from rdservice.diagnosis.finding import Finding, Severity, duration
+from rdservice.diagnosis.verdict import ordered
 
 WORKER_SILENT_S = 60.0
 """A worker beats every 10 s; six beats missed are no coincidence."""
-
-# Causes before what they bring about: without usable settings nothing starts, without a worker tokens expire, …
-ORDER = (
-    "redirect_uri_holds_secret",
-    "client_secret_holds_url",
-    "redirect_uri_local_host",
-    "redirect_uri_not_https",
-    "redirect_uri_wrong_path",
-    "settings_broken",
-    "database_unreachable",
-    "migrations_pending",
-    "key_missing",
-    "value_damaged",
-    "token_not_encrypted",
-    "worker_not_running",
-    "credentials_refused",
-    "rdstation_unreachable",
-    "rdstation_failing",
-    "rdstation_unexpected",
-    "no_account",
-    "reauthorization_required",
-    "upload_refused",
-    "refresh_refused",
-    "token_expired",
-    "audience_old",
-    "unauthorized_api",
-    "scope_missing",
-    "forbidden_api",
-    "rate_limited",
-    "refresh_backing_off",
-    "unverified",
-)
 
 SETTINGS_MISTAKES = (
     (
@@ -75,35 +37,6 @@ TROUBLES = {
 REFUSED_SO_FAR = frozenset({"revoked", "unauthorized", "answer_lost"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One conclusion. `variant` chooses among the sentences for a code, `values` fill them."""
-
-    code: str
-    severity: Severity
-    account_id: str | None = None
-    variant: str | None = None
-    values: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def words(self) -> str:
-        """The name of this finding's sentences in `words_en.WORDS` and `words_pt.WORDS`."""
-        return self.code if self.variant is None else f"{self.code}/{self.variant}"
-
-    def text(self, language: Language) -> Words:
-        """Return the sentences, filled."""
-        words = (words_pt if language == "pt-BR" else words_en).WORDS[self.words]
-        values = {**self.values, "account": self.account_id or "", "login": self._login_path}
-        if language == "pt-BR" and "what" in values:
-            values["what"] = words_pt.settings_problem(values["what"])
-            values["example"] = words_pt.settings_example(values.get("example", ""))
-        return Words(*(sentence.format_map(values) for sentence in words))
-
-    @property
-    def _login_path(self) -> str:
-        return f"/rd/login?account_id={quote(self.account_id or '', safe='')}"
-
-
 def find(facts: Facts) -> list[Finding]:
     """Return all findings, the root cause first; an empty list when all is well."""
     found = [
@@ -116,7 +49,7 @@ def find(facts: Facts) -> list[Finding]:
         found += _installation(facts.database, facts)
         for account in facts.database.accounts:
             found += _account(account, facts)
-    return sorted(found, key=lambda finding: ORDER.index(finding.code))
+    return ordered(found)
 
 
 def _settings(problems: Iterable[SettingsProblem]) -> Iterator[Finding]:
@@ -309,14 +242,3 @@ def _about(
     return Finding(
         code=code, severity=severity, account_id=account.account_id, variant=variant, values=values
     )
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in the two largest units that it has, which read the same in both languages."""
-    left = max(0, round(seconds))
-    parts = []
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
-        count, left = divmod(left, size)
-        if count:
-            parts.append(f"{count} {unit}")
-    return " ".join(parts[:2]) or "0 s"

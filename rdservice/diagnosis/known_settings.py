@@ -85,6 +85,26 @@ def collect(environ: Mapping[str, str]) -> KnownSettings:
     )
 
 
+def of_running(settings: Settings) -> KnownSettings:
+    """Return the settings of a running process: those in effect, whatever its files and environment hold by now."""
+    values = {
+        "RDSTATION_CLIENT_ID": settings.client_id,
+        "RDSTATION_CLIENT_SECRET": ",".join(settings.client_secrets),
+        "RDSTATION_REDIRECT_URI": settings.redirect_uri,
+        "RDSTATION_CACHE_TTL": str(settings.cache_ttl_s),
+        "RDSTATION_API_URL": settings.api_url,
+        "RDSTATION_SCOPE": settings.scope,
+        "RDSTATION_RATE_LIMIT": str(settings.rate_limit),
+        "TRUSTED_PROXIES": str(settings.trusted_proxies),
+        "DATABASE_URL": settings.database_url,
+        "SECRET_KEY": settings.secret_key,
+        "TOKEN_ENCRYPTION_KEYS": ",".join(key.decode() for key in settings.encryption_keys),
+        "METRICS_TOKEN": settings.metrics_token or "",
+        "RDSERVICE_ENV": "production" if settings.production else "development",
+    }
+    return KnownSettings(values=values, problems=(), settings=settings, broken=frozenset())
+
+
 def _parse(problem: str) -> SettingsProblem:
     """Take apart a sentence of SettingsError: "NAME is wrong so. Example: NAME=value"."""
     found = re.fullmatch(r"([A-Z_]+) (.*?)\. Example: \1=(.*)", problem, re.DOTALL)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from rdservice.account_names import names_a_person
-from rdservice.diagnosis.findings import Finding
+from rdservice.diagnosis.finding import Finding
 
 
 def account_names(account_ids: Iterable[str]) -> dict[str, str]:

@@ -4,7 +4,7 @@ import dataclasses
 import time
 from collections.abc import Iterable
 
-from rdservice import audit
+from rdservice.audit import Author
 from rdservice.diagnosis.facts import Account, Probe
 from rdservice.errors import RdServiceError, TooManyRequests
 from rdservice.rdstation import Answer, NoAnswer
@@ -16,16 +16,14 @@ def skipped(reason: str) -> Probe:
     return Probe(result="skipped", reason=reason)
 
 
-def refresh(services: Services, account: Account) -> Probe:
-    """Renew the account's tokens now, through the claim of an operator."""
+def refresh(services: Services, account: Account, *, by: Author) -> Probe:
+    """Renew the account's tokens now, through the claim of an operator, as every "Refresh now" does."""
     if account.refresh_token.state != "readable":
         # The ordinary refresh would mark the row; a diagnosis leaves it as it found it.
         return skipped("the stored refresh token cannot be read")
     started = time.monotonic()
     try:
-        result = services.access_tokens.refresh_now(
-            account.account_id, by=audit.command_line("debug_rdstation_integration.py")
-        )
+        result = services.access_tokens.refresh_now(account.account_id, by=by)
     except TooManyRequests:
         until = account.retry_at.isoformat(timespec="seconds") if account.retry_at else "the next attempt"
         return skipped(f"back-off until {until}")

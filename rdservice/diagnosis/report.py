@@ -3,11 +3,13 @@
 Every step is bounded in time, whatever hangs: the database, RD Station, or both.
 """
 
+import json
 import platform
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -15,10 +17,13 @@ from typing import Any, TypeVar
 
 import psycopg
 
+from rdservice import audit
+from rdservice.audit import Author
 from rdservice.diagnosis import database_check, known_settings, masking, probes
 from rdservice.diagnosis.database_check import DatabaseCheck
 from rdservice.diagnosis.facts import Account, Facts, Probe
-from rdservice.diagnosis.findings import Finding, find
+from rdservice.diagnosis.finding import Finding
+from rdservice.diagnosis.findings import find
 from rdservice.diagnosis.known_settings import KnownSettings
 from rdservice.redaction import redactor
 from rdservice.services import Services
@@ -28,15 +33,45 @@ from rdservice.tokens.store import DEFAULT_ACCOUNT
 
 T = TypeVar("T")
 
-# Points on the clock of a run, in seconds from its start. An exchange takes up to 21 s and must not be cut off, or its
-# answer, which may hold the only valid refresh token, is lost: so nothing that could begin one begins late.
-DATABASE_UNTIL_S = 12.0
-REFRESH_WITHIN_S = 20.0
-BEGIN_LEADS_UNTIL_S = 20.0
-LEADS_UNTIL_S = 45.0
-EXCHANGES_UNTIL_S = 50.0
-GIVEN_UP_UNTIL_S = 54.0
-SECOND_LOOK_WITHIN_S = 5.0
+BY_COMMAND = audit.command_line("debug_rdstation_integration.py")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Points on the clock of a run, in seconds from its start.
+
+    An exchange takes up to 21 s and must not be cut off, or its answer, which may hold the only valid refresh token, is
+    lost: so nothing that could begin one begins late.
+    """
+
+    database_until_s: float
+    refresh_within_s: float
+    begin_leads_until_s: float
+    leads_until_s: float
+    exchanges_until_s: float
+    given_up_until_s: float
+    second_look_within_s: float
+
+
+OF_A_COMMAND = Schedule(
+    database_until_s=12.0,
+    refresh_within_s=20.0,
+    begin_leads_until_s=20.0,
+    leads_until_s=45.0,
+    exchanges_until_s=50.0,
+    given_up_until_s=54.0,
+    second_look_within_s=5.0,
+)
+# Heroku's router gives a request up after 30 s. Exchanges that take longer go on in the process.
+OF_A_REQUEST = Schedule(
+    database_until_s=6.0,
+    refresh_within_s=12.0,
+    begin_leads_until_s=15.0,
+    leads_until_s=22.0,
+    exchanges_until_s=0.0,
+    given_up_until_s=0.0,
+    second_look_within_s=3.0,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +85,43 @@ class Report:
     def needs_a_person(self) -> bool:
         return any(finding.severity == "error" for finding in self.findings)
 
+    def to_bytes(self) -> bytes:
+        """Return the content of `rdstation_debug_info.json`: JSON in UTF-8."""
+        text = json.dumps(self.content, indent=2, ensure_ascii=False) + "\n"
+        return text.encode("utf-8", "backslashreplace")
+
 
 def diagnose(environ: Mapping[str, str], *, account: str | None, try_refresh: bool) -> Report:
-    """Make the diagnosis. RD Station is tried with `account`, or else with `default`, or else with the only account.
+    """Make the diagnosis of a command, with settings that may be broken.
 
-    It may leave threads behind that hang: the process should then end by `os._exit`.
+    RD Station is tried with `account`, or else with `default`, or else with the only account. It may leave threads
+    behind that hang: the process should then end by `os._exit`.
     """
     known = known_settings.collect(environ)
-    run = _Run(known, account=account, try_refresh=try_refresh)
+    run = _Run(known, OF_A_COMMAND, account=account, try_refresh=try_refresh, by=BY_COMMAND)
+    run.look()
+    run.try_rdstation()
+    return run.report()
+
+
+def diagnose_running(
+    services: Services, *, by: Author, account: str | None = None, try_refresh: bool = False
+) -> Report:
+    """Make the diagnosis from within a running process, such as a web process that answers a request.
+
+    It ends within 26 s, writes no file, asks RD Station with what `services` has, and never raises for a database or an
+    RD Station that cannot be reached. `account` is chosen as by `diagnose`; the refresh is one of `by`, bound by claim
+    and back-off as any other. `Report.to_bytes` is what a download holds, `Report.findings` what a page shows; in both,
+    names of accounts that are e-mail addresses are masked.
+    """
+    run = _Run(
+        known_settings.of_running(services.settings),
+        OF_A_REQUEST,
+        account=account,
+        try_refresh=try_refresh,
+        by=by,
+        services=services,
+    )
     run.look()
     run.try_rdstation()
     return run.report()
@@ -66,12 +130,23 @@ def diagnose(environ: Mapping[str, str], *, account: str | None, try_refresh: bo
 class _Run:
     """One diagnosis, step by step."""
 
-    def __init__(self, known: KnownSettings, *, account: str | None, try_refresh: bool) -> None:
+    def __init__(
+        self,
+        known: KnownSettings,
+        schedule: Schedule,
+        *,
+        account: str | None,
+        try_refresh: bool,
+        by: Author,
+        services: Services | None = None,
+    ) -> None:
         self._known = known
+        self._schedule = schedule
         self._asked = account
         self._try_refresh = try_refresh
+        self._by = by
+        self._running = services
         self._started = time.monotonic()
-        self._executor = ThreadPoolExecutor(thread_name_prefix="diagnosis")
         self._database = DatabaseCheck()
         self._probed: Account | None = None
         self._refresh = self._leads = probes.skipped("not tried")
@@ -79,7 +154,7 @@ class _Run:
     def look(self) -> None:
         """Look at the database."""
         if self._known.usable("DATABASE_URL"):
-            self._database = self._check_database(DATABASE_UNTIL_S)
+            self._database = self._check_database(self._schedule.database_until_s)
 
     def try_rdstation(self) -> None:
         """Try a refresh and a call, with what can be used; then look at the database once more."""
@@ -89,13 +164,14 @@ class _Run:
             return
         account = self._probed
         known_claims = [attempt.claim_no for attempt in self._database.attempts[account.account_id]]
-        services = Services.start(self._known.settings, name="diagnosis", pool_size=3)
+        services = self._running or Services.start(self._known.settings, name="diagnosis", pool_size=3)
         try:
             self._refresh = self._tried_refresh(services, account)
             self._leads = self._tried_leads(services, account)
         finally:
-            self._let_exchanges_end(services)
-        again = self._check_database(SECOND_LOOK_WITHIN_S)
+            if self._running is None:
+                self._let_exchanges_end(services)
+        again = self._check_database(self._schedule.second_look_within_s)
         if again.facts is not None:
             self._database = again
         self._refresh = probes.with_outcome(
@@ -137,7 +213,7 @@ class _Run:
 
     def _within(self, seconds: float, step: Callable[[], T]) -> T:
         """Return what `step` returns; raises TimeoutError, and leaves it running, when it takes longer."""
-        return self._executor.submit(step).result(max(0.0, seconds))
+        return _begun(step).result(max(0.0, seconds))
 
     def _check_database(self, seconds: float) -> DatabaseCheck:
         first = self._asked or DEFAULT_ACCOUNT
@@ -172,13 +248,15 @@ class _Run:
 
     def _tried_refresh(self, services: Services, account: Account) -> Probe:
         if not self._try_refresh:
-            return probes.skipped("--no-refresh was given")
-        return self._bounded(REFRESH_WITHIN_S, lambda: probes.refresh(services, account))
+            return probes.skipped("no refresh was asked for")
+        return self._bounded(
+            self._schedule.refresh_within_s, lambda: probes.refresh(services, account, by=self._by)
+        )
 
     def _tried_leads(self, services: Services, account: Account) -> Probe:
-        if self._elapsed_s() > BEGIN_LEADS_UNTIL_S:
+        if self._elapsed_s() > self._schedule.begin_leads_until_s:
             return probes.skipped("no time was left for it")
-        within_s = LEADS_UNTIL_S - self._elapsed_s()
+        within_s = self._schedule.leads_until_s - self._elapsed_s()
         return self._bounded(within_s, lambda: probes.leads(services, account.account_id))
 
     def _bounded(self, seconds: float, probe: Callable[[], Probe]) -> Probe:
@@ -191,10 +269,10 @@ class _Run:
 
     def _let_exchanges_end(self, services: Services) -> None:
         """Wait for the exchanges under way, and for the database to take what they brought."""
-        closing = self._executor.submit(services.close)
-        if not self._ended(closing, EXCHANGES_UNTIL_S):
+        closing = _begun(services.close)
+        if not self._ended(closing, self._schedule.exchanges_until_s):
             services.refresher.must_end.set()
-            self._ended(closing, GIVEN_UP_UNTIL_S)
+            self._ended(closing, self._schedule.given_up_until_s)
 
     def _ended(self, closing: Future[None], until_s: float) -> bool:
         try:
@@ -229,6 +307,20 @@ class _Run:
             for account_id, recent in self._database.attempts.items()
             for attempt in recent
         ]
+
+
+def _begun(step: Callable[[], T]) -> Future[T]:
+    """Return what `step` will return. Its thread keeps no process from ending, whatever hangs."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(step())
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the result is awaited
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="diagnosis", daemon=True).start()
+    return future
 
 
 def _versions(check: DatabaseCheck) -> dict[str, Any]:
@@ -302,6 +394,9 @@ def _finding_section(finding: Finding) -> dict[str, Any]:
         "code": finding.code,
         "severity": finding.severity,
         "account_id": finding.account_id,
+        "follows_from": finding.follows_from,
+        "who": finding.who,
+        "action": finding.action,
         **{
             part: {"en": getattr(english, part), "pt-BR": getattr(portuguese, part)}
             for part in english._fields

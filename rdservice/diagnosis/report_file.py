@@ -1,12 +1,10 @@
 """The file of a report: readable by its owner alone, and there as a whole or not at all."""
 
-import json
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 NAME = "rdstation_debug_info.json"
 MODE = 0o600
@@ -38,18 +36,17 @@ class ReportFile:
         finally:
             self._new.unlink(missing_ok=True)
 
-    def write(self, content: dict[str, Any]) -> None:
+    def write(self, content: bytes) -> None:
         """Put `content` there in place of whatever has the name; a symbolic link is replaced, not followed.
 
         Raises CannotWrite.
         """
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         try:
             descriptor = os.open(self._new, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW)
-            with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as out:
+            with os.fdopen(descriptor, "wb") as out:
                 # The mode at its making was subject to the umask.
                 os.fchmod(out.fileno(), MODE)
-                out.write(text)
+                out.write(content)
                 out.flush()
                 os.fsync(out.fileno())
             os.replace(self._new, self.path)

@@ -8,7 +8,8 @@ import psycopg
 
 from rdservice.diagnosis import database_facts
 from rdservice.diagnosis.facts import Facts
-from rdservice.diagnosis.findings import Finding, Language, find
+from rdservice.diagnosis.finding import Finding, Language
+from rdservice.diagnosis.findings import find
 from rdservice.diagnosis.words_en import Words
 from rdservice.metrics import store as metric_totals
 from rdservice.services import Services

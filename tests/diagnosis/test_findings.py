@@ -19,7 +19,10 @@ from rdservice.diagnosis.facts import (
     TokenClaims,
     TokenState,
 )
-from rdservice.diagnosis.findings import ORDER, Finding, Language, duration, find
+from rdservice.diagnosis.finding import Finding, Language, duration
+from rdservice.diagnosis.findings import find
+from rdservice.diagnosis.guide import GUIDE
+from rdservice.diagnosis.verdict import ORDER
 from rdservice.tokens.store import Status
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -185,7 +188,7 @@ def test_a_missing_scope_is_the_cause_once_rd_station_forbids_leads() -> None:
 def test_what_one_account_met_says_nothing_of_another_account_s_token() -> None:
     refused = Probe(result="failed", error="forbidden", http_status=403)
     other = account(account_id="other", claims=claims("scope_missing"))
-    assert found(WELL, other, leads=refused) == [("scope_missing", "warning"), ("forbidden_api", "error")]
+    assert found(WELL, other, leads=refused) == [("forbidden_api", "error"), ("scope_missing", "warning")]
 
 
 def test_the_trouble_of_this_run_is_told_and_not_that_of_an_earlier_one_with_it() -> None:
@@ -232,27 +235,90 @@ def test_nothing_is_known_without_a_database_but_that() -> None:
     assert [finding.code for finding in made] == ["database_unreachable"]
 
 
+def chain(*accounts: Account, **facts: Any) -> list[tuple[str, str | None]]:
+    """Return code and cause of each finding about these accounts."""
+    made = find(Facts(database=database(*accounts), probed_account="default", **facts))
+    return [(finding.code, finding.follows_from) for finding in made]
+
+
 def test_causes_come_before_what_they_bring_about() -> None:
+    late = account(status="expired", life_left_s=-60.0, last_error="timeout", retry_in_s=20.0)
     made = find(
         Facts(
             settings_problems=(SettingsProblem(variable="SECRET_KEY", what="is not set", example="x"),),
             pending_migrations=("0009_later",),
-            database=database(
-                account(status="expired", life_left_s=-60.0, last_error="timeout", retry_in_s=20.0),
-                account(account_id="b", status="unverified"),
-                worker_silent_s=None,
-            ),
+            database=database(late, account(account_id="b", status="unverified"), worker_silent_s=None),
         )
     )
-    assert [finding.code for finding in made] == [
-        "settings_broken",
-        "migrations_pending",
-        "worker_not_running",
-        "rdstation_unreachable",
-        "token_expired",
-        "refresh_backing_off",
-        "unverified",
+    assert [(finding.code, finding.follows_from) for finding in made] == [
+        ("settings_broken", None),
+        ("worker_not_running", "settings_broken"),
+        ("token_expired", "settings_broken"),
+        ("refresh_backing_off", "settings_broken"),
+        ("unverified", "settings_broken"),
+        ("migrations_pending", None),
+        ("rdstation_unreachable", None),
     ]
+
+
+def test_a_wrong_secret_is_to_blame_for_every_account_that_expired() -> None:
+    refused = {"status": "credentials_refused", "last_error": "credentials", "life_left_s": -5.0}
+    made = find(
+        Facts(
+            database=database(
+                *(account(account_id=name, **refused) for name in "ab"), credentials_closed_for_s=9.0
+            )
+        )
+    )
+    assert [(finding.code, finding.follows_from) for finding in made] == [
+        ("credentials_refused", None),
+        ("token_expired", "credentials_refused"),
+        ("token_expired", "credentials_refused"),
+    ]
+    assert [(finding.who, finding.action) for finding in made] == [
+        ("server", "none"),
+        *[("nobody", "none")] * 2,
+    ]
+
+
+def test_a_damaged_token_is_to_blame_for_its_own_account_alone() -> None:
+    damaged = StoredValue(key_id="0badcafe", state="damaged")
+    expired = {"status": "expired", "life_left_s": -5.0}
+    assert chain(account(refresh_token=damaged, **expired), account(account_id="other", **expired)) == [
+        ("value_damaged", None),
+        ("token_expired", "value_damaged"),
+        ("token_expired", None),
+    ]
+
+
+def test_a_worker_that_stopped_for_want_of_a_key_follows_from_the_key_and_the_expiries_from_both() -> None:
+    missing = StoredValue(key_id="12345678", state="key_missing")
+    expired = {"status": "expired", "life_left_s": -5.0}
+    accounts = (account(access_token=missing, **expired), account(account_id="other", **expired))
+    made = find(Facts(database=database(*accounts, worker_silent_s=None)))
+    assert [(finding.code, finding.account_id, finding.follows_from) for finding in made] == [
+        ("key_missing", "default", None),
+        ("worker_not_running", None, "key_missing"),
+        ("token_expired", "other", "worker_not_running"),
+        ("token_expired", "default", "key_missing"),
+    ]
+
+
+def test_what_is_serious_is_told_before_what_is_only_to_be_feared() -> None:
+    worried = account(claims=claims("scope_missing"), last_error="upload_refused")
+    assert chain(worried, account(account_id="b", status="expired", life_left_s=-5.0)) == [
+        ("token_expired", None),
+        ("upload_refused", None),
+        ("scope_missing", None),
+    ]
+
+
+def test_every_consequence_stands_behind_its_cause() -> None:
+    for facts in all_facts():
+        seen: set[str] = set()
+        for finding in find(facts):
+            assert finding.follows_from is None or finding.follows_from in seen
+            seen.add(finding.code)
 
 
 @pytest.mark.parametrize(
@@ -310,6 +376,7 @@ def test_every_code_and_every_sentence_is_reached() -> None:
     made = all_findings()
     assert {finding.code for finding in made} == set(ORDER)
     assert {finding.words for finding in made} == set(words_en.WORDS) == set(words_pt.WORDS)
+    assert set(GUIDE) == set(words_en.WORDS)
 
 
 def test_every_finding_has_all_its_sentences_in_both_languages() -> None:

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -13,8 +14,9 @@ from rdservice import access_tokens
 from rdservice.diagnosis import database_check, report
 from rdservice.diagnosis.report import Report
 from rdservice.services import Services
+from rdservice.settings import Settings
 from rdservice.tokens import workers
-from tests.accounts import attempts_of, claim_one, connect_account, row, stored_pair
+from tests.accounts import BY, attempts_of, claim_one, connect_account, row, stored_pair
 from tests.sandbox_process import SandboxProcess
 
 Conn = psycopg.Connection[Any]
@@ -330,7 +332,7 @@ def test_a_database_that_hangs_is_given_up(
         released.wait(60)
 
     monkeypatch.setattr(database_check, "check", hang)
-    monkeypatch.setattr(report, "DATABASE_UNTIL_S", 0.2)
+    monkeypatch.setattr(report, "OF_A_COMMAND", replace(report.OF_A_COMMAND, database_until_s=0.2))
     try:
         made = diagnosed(working)
     finally:
@@ -458,3 +460,32 @@ def test_the_call_for_leads_spends_the_account_s_budget_and_not_more(
     assert codes(made) == ["rate_limited"]
     assert made.content["leads_call"]["result"] == "skipped"
     assert sandbox.calls()["segmentations_list"] == {"200": 1}
+
+
+def test_a_running_process_makes_the_diagnosis_with_what_it_has(
+    connected: Services, working: dict[str, str], sandbox: SandboxProcess, conn: Conn
+) -> None:
+    made = report.diagnose_running(connected, by=BY)
+    assert made.findings == []
+    content = json.loads(made.to_bytes())
+    assert content["settings"]["variables"]["RDSTATION_API_URL"]["value"] == sandbox.url
+    assert content["leads_call"]["result"] == "ok"
+    assert content["refresh_attempt"]["result"] == "skipped"
+    assert attempts_of(conn) == []
+    assert (
+        report.diagnose_running(connected, by=BY, try_refresh=True).content["refresh_attempt"]["result"]
+        == "stored"
+    )
+    # The process goes on with its own parts.
+    assert connected.access_tokens.refresh_now("default", by=BY) == "stored"
+
+
+def test_a_running_process_whose_database_is_down_is_told_so(
+    make_services: Callable[[Settings], Services], sandbox_settings: Settings
+) -> None:
+    lost = make_services(
+        replace(sandbox_settings, database_url="postgres://ana:the-password@127.0.0.1:9/app")
+    )
+    made = report.diagnose_running(lost, by=BY)
+    assert codes(made) == ["database_unreachable"]
+    assert b"the-password" not in made.to_bytes()

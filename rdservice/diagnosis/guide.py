@@ -1,0 +1,68 @@
+"""Who must act on a finding, and which action of the service's pages helps."""
+
+from typing import Literal, NamedTuple
+
+Who = Literal["operator", "server", "rdstation", "nobody"]
+"""`operator`: whoever uses the status page and may give consent in RD Station; `server`: whoever runs this service (its
+settings, processes, database, network, and the app in the RD Station App Store); `rdstation`: RD Station's support;
+`nobody`: it passes by itself."""
+Action = Literal["connect", "refresh", "upload", "none"]
+"""`connect`: "Connect again" (`/rd/login?account_id=`); `refresh`: "Refresh now"; `upload`: new tokens; `none`: no
+button of this service helps."""
+
+
+class Guide(NamedTuple):
+    """Who acts on a finding, and how on the pages."""
+
+    who: Who
+    action: Action
+
+
+_SERVER = Guide("server", "none")
+_CONNECT = Guide("operator", "connect")
+_WAIT = Guide("nobody", "none")
+
+GUIDE: dict[str, Guide] = {
+    "redirect_uri_holds_secret": _SERVER,
+    "client_secret_holds_url": _SERVER,
+    "redirect_uri_local_host": _SERVER,
+    "redirect_uri_not_https": _SERVER,
+    "redirect_uri_wrong_path": _SERVER,
+    "settings_broken": _SERVER,
+    "settings_broken/file": _SERVER,
+    "database_unreachable": _SERVER,
+    "database_unreachable/failing": _SERVER,
+    "migrations_pending": _SERVER,
+    "key_missing": _SERVER,
+    "value_damaged": _CONNECT,
+    "value_damaged/earlier": Guide("operator", "refresh"),
+    "token_not_encrypted": _SERVER,
+    "worker_not_running": _SERVER,
+    "worker_not_running/never": _SERVER,
+    "credentials_refused": _SERVER,
+    "credentials_refused/earlier": _SERVER,
+    "rdstation_unreachable": _SERVER,
+    "rdstation_unreachable/earlier": _SERVER,
+    "rdstation_failing": Guide("rdstation", "none"),
+    "rdstation_failing/earlier": _WAIT,
+    "rdstation_unexpected": _SERVER,
+    "rdstation_unexpected/earlier": _SERVER,
+    "no_account": _CONNECT,
+    "no_account/unknown": _CONNECT,
+    "reauthorization_required": _CONNECT,
+    "reauthorization_required/answer_lost": _CONNECT,
+    "reauthorization_required/no_refresh_token": _CONNECT,
+    "upload_refused": Guide("operator", "upload"),
+    "refresh_refused": Guide("operator", "refresh"),
+    "token_expired": Guide("operator", "refresh"),
+    "audience_old": _CONNECT,
+    "unauthorized_api": Guide("operator", "connect"),
+    "unauthorized_api/same_token": Guide("operator", "refresh"),
+    "scope_missing": _CONNECT,
+    "forbidden_api": _CONNECT,
+    "rate_limited": Guide("server", "none"),
+    "rate_limited/budget": Guide("server", "none"),
+    "rate_limited/earlier": _WAIT,
+    "refresh_backing_off": _WAIT,
+    "unverified": _WAIT,
+}
