@@ -20,6 +20,7 @@ from rdservice.web import (
     leads,
     metrics,
     moments,
+    navigation,
     oauth,
     openapi,
     privacy,
@@ -52,6 +53,7 @@ def create_app(services: Services) -> Flask:
     metrics.init_app(app, services.metrics)
     languages.init_app(app, moments.preferred_zone)
     moments.init_app(app)
+    navigation.init_app(app)
     browser_session.init_app(app, services.settings)
     # Before the guard, which looks for a CSRF token in the body.
     app.before_request(read_body)

@@ -113,8 +113,8 @@ def test_the_page_offers_what_can_be_done(signed_in: Browser, conn: Conn, servic
 def test_markup_in_names_is_shown_as_text(signed_in: Browser, conn: Conn, services: Services) -> None:
     connect(conn, services, "default", "<img src=x onerror=alert(1)>")
     page = signed_in.get("/").text
-    assert "<img" not in page
-    assert "&lt;img" in page
+    assert "<img src=x" not in page
+    assert "&lt;img src=x" in page
 
 
 def test_the_form_s_buttons_work(signed_in: Browser, conn: Conn, services: Services) -> None:
