@@ -9,8 +9,8 @@ import pytest
 
 from scripts.alert_drill.__main__ import parser
 from scripts.start_monitoring import PORTS
+from tests.documents import assert_same_structure, code_blocks, headings, prose, read, table_with
 from tests.monitoring.rule_files import ALERTS, ROOT
-from tests.test_documents import assert_same_structure, code_blocks, headings, prose, read, table_with
 
 PAIRS = [
     ("docs/monitoring.md", "docs/monitoring.pt-BR.md"),
