@@ -73,6 +73,16 @@ class AccessTokens:
             self._join_refresh(token)
         return token
 
+    def usable_at_once(self, account_id: str, *, min_ttl_s: float | None = None) -> StoredToken | None:
+        """Return what `usable` would return, if that is in memory and nothing else is to be done; else None.
+
+        Raises InvalidField.
+        """
+        token = self._memory.fresh(account_id)
+        if token is None or token.life_left_s < max(self._needed_s(token, min_ttl_s), _early_s(token)):
+            return None
+        return token
+
     def stored(self, account_id: str) -> StoredToken:
         """Return the account's token, live or not, as remembered for half a second.
 

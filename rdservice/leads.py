@@ -81,12 +81,14 @@ def parse_listing(page: str | None, page_size: str | None, order: str | None) ->
     )
 
 
-def list_leads(services: Services, account_id: str, segmentation: str | None, listing: Listing) -> Served:
+def list_leads(
+    services: Services, account_id: str, segmentation: str | None, listing: Listing, *, at_once: bool = False
+) -> Served:
     """Return RD Station's list of the leads of a segmentation, which is an id or a name; None: all leads.
 
-    Raises NotFound for an unknown segmentation, and what `Cache.get` raises.
+    Raises NotFound for an unknown segmentation, and what `Cache.get` raises, which also tells of `at_once`.
     """
-    found = _segmentation_id(services, account_id, segmentation)
+    found = _segmentation_id(services, account_id, segmentation, at_once=at_once)
 
     def send(access_token: str) -> Answer:
         return services.rdstation.segmentation_contacts(access_token, found, listing.query)
@@ -94,11 +96,18 @@ def list_leads(services: Services, account_id: str, segmentation: str | None, li
     fetch = _fetch(
         services, account_id, send, _has_list("contacts"), field="order" if listing.order else None
     )
-    return services.cache.get(account_id, "contacts_list", (found, *listing.parameters), fetch)
+    return services.cache.get(
+        account_id, "contacts_list", (found, *listing.parameters), fetch, at_once=at_once
+    )
 
 
 def list_segmentations(
-    services: Services, account_id: str, listing: Listing, *, fresh_s: float | None = None
+    services: Services,
+    account_id: str,
+    listing: Listing,
+    *,
+    fresh_s: float | None = None,
+    at_once: bool = False,
 ) -> Served:
     """Return RD Station's list of segmentations, no older than `fresh_s` where that is given."""
 
@@ -108,7 +117,9 @@ def list_segmentations(
     fetch = _fetch(
         services, account_id, send, _has_list("segmentations"), field="order" if listing.order else None
     )
-    return services.cache.get(account_id, "segmentations_list", listing.parameters, fetch, fresh_s=fresh_s)
+    return services.cache.get(
+        account_id, "segmentations_list", listing.parameters, fetch, fresh_s=fresh_s, at_once=at_once
+    )
 
 
 def lead_by_uuid(services: Services, account_id: str, text: str) -> Served:
@@ -139,17 +150,17 @@ def lead_by_email(services: Services, account_id: str, email: object) -> Served:
     return services.cache.get(account_id, "contact_get", ("email", address), fetch)
 
 
-def _segmentation_id(services: Services, account_id: str, wanted: str | None) -> str:
+def _segmentation_id(services: Services, account_id: str, wanted: str | None, *, at_once: bool) -> str:
     """Return the id of a segmentation named by id or name; of the one with all leads for None."""
     if wanted is not None:
         if not 0 < len(wanted) <= LONGEST_NAME or not is_readable(wanted):
             _invalid("segmentation", f"must be an id or a name of 1 to {LONGEST_NAME} printable characters")
         if SEGMENTATION_ID.fullmatch(wanted):
             return str(int(wanted))
-    found = _find(services, account_id, wanted, None)
+    found = _find(services, account_id, wanted, None, at_once=at_once)
     if found is None:
         # It may have been created since the list was cached.
-        found = _find(services, account_id, wanted, NOT_FOUND_S)
+        found = _find(services, account_id, wanted, NOT_FOUND_S, at_once=at_once)
     if found is None:
         what = "no segmentation of all leads" if wanted is None else "no segmentation of this name"
         raise errors.NotFound(
@@ -158,11 +169,14 @@ def _segmentation_id(services: Services, account_id: str, wanted: str | None) ->
     return found
 
 
-def _find(services: Services, account_id: str, wanted: str | None, fresh_s: float | None) -> str | None:
+def _find(
+    services: Services, account_id: str, wanted: str | None, fresh_s: float | None, *, at_once: bool
+) -> str | None:
     standard: list[_Segmentation] = []
     for page in range(1, MOST_SEGMENTATION_PAGES + 1):
         listing = Listing(page=page, page_size=LARGEST_PAGE_SIZE, order=None)
-        listed = _segmentations(list_segmentations(services, account_id, listing, fresh_s=fresh_s).content)
+        served = list_segmentations(services, account_id, listing, fresh_s=fresh_s, at_once=at_once)
+        listed = _segmentations(served.content)
         for segmentation in listed:
             if wanted is not None and segmentation.name == wanted:
                 return segmentation.id

@@ -97,7 +97,7 @@ class ReadableFormatter(logging.Formatter):
         time = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
         line = f"{time} {record.levelname:<7} {record.name}: {_message(record)}"
         marks = [f"{name} {value}" for name, value in _about.get().items()]
-        request_id = _request_id()
+        request_id = _request_id(record)
         if request_id:
             marks.insert(0, request_id)
         if marks:
@@ -122,7 +122,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": self._redact(_message(record)),
         }
-        request_id = _request_id()
+        request_id = _request_id(record)
         if request_id:
             entry["request_id"] = self._redact(request_id)
         for name, value in {**_about.get(), **getattr(record, "fields", {})}.items():
@@ -190,6 +190,9 @@ def _headline(error: BaseException) -> str:
     return f"{name}: {text}" if text else name
 
 
-def _request_id() -> str | None:
-    request_id = g.get("request_id") if has_app_context() else None
+def _request_id(record: logging.LogRecord) -> str | None:
+    """Return the id of the request that a line says it is about, or else of the one that this thread answers."""
+    request_id = getattr(record, "request_id", None)
+    if request_id is None and has_app_context():
+        request_id = g.get("request_id")
     return request_id if isinstance(request_id, str) else None

@@ -32,13 +32,18 @@ class KeyMemory:
         self._entries: dict[bytes, _Entry] = {}
         self._changing = threading.Lock()
 
+    def fresh(self, text: str) -> ApiKey | None:
+        """Return the key that `text` is, if it need not be asked for at this moment."""
+        entry = self._entries.get(_digest(text))
+        return None if entry is None else entry.fresh_key()
+
     def find(self, text: str, ask: Callable[[], ApiKey | None]) -> ApiKey | None:
         """Return the key that `text` is, from memory or by calling `ask`; None when `ask` finds none.
 
         When the memory of a key in use ends, one thread asks and the others wait for it, but not for long: a slow
         database must not make them stand in line. What `ask` raises is passed on.
         """
-        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+        digest = _digest(text)
         entry = self._entries.get(digest)
         if entry is None:
             return self._ask(digest, ask)
@@ -70,3 +75,7 @@ class KeyMemory:
         """Forget the oldest entry, in the order of arrival, when the memory is full."""
         if len(self._entries) >= MAX_ENTRIES:
             del self._entries[next(iter(self._entries))]
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

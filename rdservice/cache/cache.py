@@ -77,6 +77,10 @@ class _Seen(NamedTuple):
     claim: table.Claim | None
 
 
+class NotAtOnce(Exception):
+    """What was asked for is not to be had from this process's memory alone."""
+
+
 class Cache:
     """Safe to use from many threads."""
 
@@ -121,8 +125,11 @@ class Cache:
         fetch: Fetch,
         *,
         fresh_s: float | None = None,
+        at_once: bool = False,
     ) -> Served:
         """Return the content of `operation` with these parameters; `fetch` gets it from RD Station.
+
+        With `at_once` it raises NotAtOnce rather than wait, ask the database or fetch.
 
         Raises NotConnected, ReauthorizationRequired, TokenUnreadable, RdStationUnavailable when nothing came within
         10 s, or the error of the FetchFailed that `fetch` raised, here or in another process.
@@ -130,10 +137,12 @@ class Cache:
         name = (operation, parameters)
         give_up_at = time.monotonic() + WAIT_S
         while True:
-            token = self._present(account_id)
+            token = self._remembered(account_id) if at_once else self._present(account_id)
             entry = self._memory.get(account_id, _version(token), name)
             if entry is not None and entry.age_s() < (self._fresh_s if fresh_s is None else fresh_s):
                 return _served(entry, "hit")
+            if at_once:
+                raise NotAtOnce
             query = _Query(
                 token=token,
                 name=name,
@@ -152,6 +161,12 @@ class Cache:
                     "The account is being connected anew. Try again.", retry_after_s=2
                 )
             self._tokens.forget(account_id)
+
+    def _remembered(self, account_id: str) -> StoredToken:
+        token = self._tokens.fresh(account_id)
+        if token is None or token.status == "reauthorization_required":
+            raise NotAtOnce
+        return token
 
     def _present(self, account_id: str) -> StoredToken:
         """Return the account's token. Raises NotConnected without a row, ReauthorizationRequired for a dead account."""

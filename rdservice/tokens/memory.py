@@ -56,6 +56,11 @@ class TokenMemory:
         self._lock = threading.Lock()
         self._known: OrderedDict[str, _Known] = OrderedDict()
 
+    def fresh(self, account_id: str) -> StoredToken | None:
+        """Return what `get` would return, if the database need not be asked for it at this moment."""
+        known = self._known.get(account_id)
+        return None if known is None else known.fresh_token(self._monotonic())
+
     def get(self, account_id: str) -> StoredToken | None:
         """Return the token, `life_left_s` and `retry_in_s` counted from now; None without a row.
 

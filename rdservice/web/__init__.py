@@ -14,6 +14,7 @@ from rdservice.web import (
     answers,
     audit,
     browser_session,
+    fast_reads,
     guard,
     health,
     languages,
@@ -50,11 +51,12 @@ def create_app(services: Services) -> Flask:
     _trust_proxies(app, services.settings.trusted_proxies)
 
     answers.init_app(app, services.settings)
-    metrics.init_app(app, services.metrics)
+    counts = metrics.init_app(app, services.metrics)
     languages.init_app(app, moments.preferred_zone)
     moments.init_app(app)
     navigation.init_app(app)
     browser_session.init_app(app, services.settings)
+    app.before_request(check_query)
     # Before the guard, which looks for a CSRF token in the body.
     app.before_request(read_body)
     guard.init_app(app)
@@ -77,7 +79,16 @@ def create_app(services: Services) -> Flask:
         app.register_blueprint(blueprint)
     cli.register(app)
     guard.check_declarations(app)
+    fast_reads.init_app(app, services, counts)
     return app
+
+
+def check_query() -> None:
+    """Refuse a query that is no text. Werkzeug would fail on it in whatever view looks at a parameter first."""
+    try:
+        request.query_string.decode()
+    except UnicodeDecodeError:
+        raise BadRequest("The query of the URL is not UTF-8. Percent-encode it.") from None
 
 
 def read_body() -> None:

@@ -18,27 +18,43 @@ CONTENT_SECURITY_POLICY = (
 hold back."""
 DEPENDS_ON = ("Accept", "Accept-Language", "Authorization", "Cookie")
 """The request headers that decide on an answer: who asks, and whether for a page, and in which language."""
+VARY = ", ".join(DEPENDS_ON)
 ONE_YEAR_S = 31_536_000
 KNOWN_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 
 
+ALWAYS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    # Says what frame-ancestors says, to browsers that do not know it.
+    "X-Frame-Options": "DENY",
+    # Other sites neither keep a handle on a window of ours nor load an answer into their own process.
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+UNLESS_THE_VIEW_SAYS_ELSE = {
+    # Not no-referrer: Flask-WTF wants to see under https that a form came from our own pages.
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+def always(settings: Settings) -> dict[str, str]:
+    """Return the headers that every answer has, whatever its view says."""
+    under_https = {"Strict-Transport-Security": f"max-age={ONE_YEAR_S}"} if settings.served_over_https else {}
+    return ALWAYS | under_https
+
+
 def init_app(app: Flask, settings: Settings) -> None:
     """Prepare every answer of `app`. Call before anything else that looks at requests."""
+    on_every_answer = always(settings)
 
     def secure(response: Response) -> Response:
         headers = response.headers
-        headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-        headers["X-Content-Type-Options"] = "nosniff"
-        # Says what frame-ancestors says, to browsers that do not know it.
-        headers["X-Frame-Options"] = "DENY"
-        # Other sites neither keep a handle on a window of ours nor load an answer into their own process.
-        headers["Cross-Origin-Opener-Policy"] = "same-origin"
-        headers["Cross-Origin-Resource-Policy"] = "same-origin"
-        # Not no-referrer: Flask-WTF wants to see under https that a form came from our own pages.
-        headers.setdefault("Referrer-Policy", "same-origin")
-        if settings.served_over_https:
-            headers["Strict-Transport-Security"] = f"max-age={ONE_YEAR_S}"
-        headers.setdefault("Cache-Control", "no-store")
+        for name, value in on_every_answer.items():
+            headers[name] = value
+        for name, value in UNLESS_THE_VIEW_SAYS_ELSE.items():
+            headers.setdefault(name, value)
         response.vary.update(DEPENDS_ON)
         headers["X-Request-ID"] = request_id()
         return response
@@ -55,10 +71,21 @@ def start() -> None:
 
 
 def write_access_log(response: Response) -> Response:
-    """Log the request by its route. Paths and queries hold e-mail addresses and secrets; they are never logged."""
+    """Log the request."""
     route = request.url_rule.rule if request.url_rule is not None else "(no route)"
     method = request.method if request.method in KNOWN_METHODS else "(other)"
-    duration_ms = round((time.monotonic() - g.started) * 1000, 1) if "started" in g else 0.0
-    fields = {"method": method, "route": route, "status": response.status_code, "duration_ms": duration_ms}
-    access_log.info("%s %s %d %.1f ms", *fields.values(), extra={"fields": fields})
+    duration_s = time.monotonic() - g.started if "started" in g else 0.0
+    log_request(method, route, response.status_code, duration_s, request_id())
     return response
+
+
+def log_request(method: str, route: str, status: int, duration_s: float, request_id: str) -> None:
+    """Log a request by its route. Paths and queries hold e-mail addresses and secrets; they are never logged."""
+    fields = {
+        "method": method,
+        "route": route,
+        "status": status,
+        "duration_ms": round(duration_s * 1000, 1),
+    }
+    extra = {"fields": fields, "request_id": request_id}
+    access_log.info("%s %s %d %.1f ms", *fields.values(), extra=extra)

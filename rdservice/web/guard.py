@@ -145,6 +145,22 @@ def judge() -> ResponseReturnValue | None:
     return None
 
 
+def key_check(app: Flask, endpoint: str) -> Callable[[str], bool]:
+    """Return a function that tells by an Authorization header, and without a query, that its key may call the view.
+
+    False means no more than that `judge` must look.
+    """
+    scope = cast(Access, getattr(app.view_functions[endpoint], _DECLARATION)).scope
+    memory = cast(KeyMemory, app.extensions[KEY_MEMORY])
+
+    def is_allowed(header: str) -> bool:
+        text = _key_in(header)
+        key = None if text is None else memory.fresh(text)
+        return key is not None and scope in key.scopes
+
+    return is_allowed
+
+
 def check_csrf() -> None:
     """Raise CsrfFailed unless the request has its session's CSRF token and comes, as far as it tells, from our pages.
 
@@ -185,9 +201,8 @@ def _judge_key(access: Access) -> Actor:
 
 
 def _find_key(header: str) -> keys.ApiKey | None:
-    scheme, _, text = header.partition(" ")
-    text = text.strip()
-    if scheme.lower() != "bearer" or not keys.KEY_PATTERN.fullmatch(text):
+    text = _key_in(header)
+    if text is None:
         return None
 
     def ask() -> keys.ApiKey | None:
@@ -195,6 +210,13 @@ def _find_key(header: str) -> keys.ApiKey | None:
             return keys.find(conn, text)
 
     return cast(KeyMemory, current_app.extensions[KEY_MEMORY]).find(text, ask)
+
+
+def _key_in(header: str) -> str | None:
+    """Return the text of the API key in an Authorization header, or None without one of the right form."""
+    scheme, _, text = header.partition(" ")
+    text = text.strip()
+    return text if scheme.lower() == "bearer" and keys.KEY_PATTERN.fullmatch(text) else None
 
 
 def _count_refused_key() -> None:

@@ -351,3 +351,12 @@ def test_the_access_log_has_routes_and_no_paths(program: Browser, caplog: pytest
         "(other) (no route) 405",
     ]
     assert "ana@example.com" not in caplog.text
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/login", "/rd/leads", "/rd/callback", "/nowhere"])
+def test_a_query_that_is_no_text_is_a_malformed_request(app: Flask, path: str) -> None:
+    # As gunicorn hands over what stands in the request line as bytes.
+    answer = app.test_client().get(path, environ_overrides={"QUERY_STRING": "account_id=\xff"})
+    assert answer.status_code == 400
+    assert answer.json is not None
+    assert answer.json["code"] == "bad_request"
