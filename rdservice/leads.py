@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 from rdservice import errors
 from rdservice.cache.answers import Content, FetchFailed, Served
 from rdservice.errors import RdServiceError
+from rdservice.rate_budget import PATIENCE_S, Limit
 from rdservice.rdstation import Answer, NoAnswer
 from rdservice.services import Services
 from rdservice.texts import is_readable
@@ -115,7 +116,12 @@ def list_segmentations(
         return services.rdstation.segmentations(access_token, listing.query)
 
     fetch = _fetch(
-        services, account_id, send, _has_list("segmentations"), field="order" if listing.order else None
+        services,
+        account_id,
+        send,
+        _has_list("segmentations"),
+        field="order" if listing.order else None,
+        limit="segmentations",
     )
     return services.cache.get(
         account_id, "segmentations_list", listing.parameters, fetch, fresh_s=fresh_s, at_once=at_once
@@ -209,16 +215,20 @@ def _fetch(
     accept: Accept,
     *,
     field: str | None = None,
+    limit: Limit = "account",
 ) -> Callable[[float], Content]:
     """Return a function that makes a call for the cache. `field`: the parameter to blame for a 400 or 422."""
 
     def fetch(latest_start: float) -> Content:
         def spend(access_token: str) -> Answer:
-            if time.monotonic() > latest_start:
+            left_s = latest_start - time.monotonic()
+            if left_s < 0:
                 raise errors.RdStationTimeout(
                     "Getting a live access token took too long. Try again.", retry_after_s=RETRY_S
                 )
-            return services.rate_budget.spend(account_id, lambda: send(access_token))
+            return services.rate_budget.spend(
+                account_id, lambda: send(access_token), patience_s=min(PATIENCE_S, left_s), limit=limit
+            )
 
         try:
             answer = services.access_tokens.call(account_id, spend)

@@ -1,61 +1,52 @@
 """How many calls an account may still make at RD Station, counted in PostgreSQL for all processes together.
 
-RD Station allows an account a number of calls in any 60 seconds (documented: 120 a minute on the smaller plans). Calls
-are counted by the second, and a second counts for 62: RD Station counts a call when it arrives, and one may take a
-second longer on its way than another. The only owner of `rdstation_rate_budgets`.
+The only owner of `rdstation_rate_budgets`. The arithmetic is that of `rdservice.rate_slots`.
 """
 
 import random
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
+from psycopg.types.json import Jsonb
 from psycopg_pool import ConnectionPool
 
 from rdservice import database
 from rdservice.errors import TooManyRequests
+from rdservice.rate_slots import LIMITED_S, LONGEST_CLOSED_S, MOST_AHEAD_S, Spent, on_its_way_s
 from rdservice.rdstation import Answer
 
-WINDOW_S = 62
-LONGEST_CLOSED_S = 600.0
+PATIENCE_S = 2.0
+"""How long a caller waits for a place if nothing else is said: long enough for the next one beside an export."""
+SHORTEST_CLOSED_S = 1.0
 CLOSED_WITHOUT_WORD_S = (5.0, 15.0)
 """Between these, at random, the account pauses after a 429 that does not say for how long."""
+SHORTEST_PAUSE_S = 0.05
 
-# The seconds that count. A clock that was set back must not leave calls of the future behind.
-COUNTED = """
-SELECT key::bigint AS second, value::integer AS calls FROM jsonb_each_text(b.calls)
- WHERE key::bigint BETWEEN floor(EXTRACT(epoch FROM rd_now())) - %(window_s)s + 1
-                       AND floor(EXTRACT(epoch FROM rd_now())) + 5
+Limit = Literal["account", "segmentations", "contact"]
+"""Which limit of RD Station a call falls under beside the account's: the one for lists of segmentations, or one of the
+24 calls a day for changes and the funnel of a single contact."""
+
+ADD = """
+INSERT INTO rdstation_rate_budgets (account_id, calls, updated_at) VALUES (%(account_id)s, '{}', rd_now())
+ON CONFLICT (account_id) DO NOTHING
 """
-# One row and one statement: whoever comes at the same moment waits for the row and then sees its new content.
-TAKE = f"""
-INSERT INTO rdstation_rate_budgets AS b (account_id, calls, updated_at)
-VALUES (%(account_id)s, jsonb_build_object(floor(EXTRACT(epoch FROM rd_now()))::bigint, 1), rd_now())
-ON CONFLICT (account_id) DO UPDATE
-   SET calls = (SELECT jsonb_object_agg(second, calls) FROM (
-                    SELECT second, sum(calls) AS calls
-                      FROM (SELECT * FROM ({COUNTED}) earlier
-                             UNION ALL SELECT floor(EXTRACT(epoch FROM rd_now()))::bigint, 1) every
-                     GROUP BY second) summed),
-       updated_at = rd_now()
- WHERE %(anyway)s
-    OR (COALESCE(b.closed_until, '-infinity') <= rd_now()
-        AND (SELECT COALESCE(sum(calls), 0) FROM ({COUNTED}) counted) < %(allowed)s)
-RETURNING 1
-"""  # noqa: S608 - COUNTED is the constant above
-# A second leaves the window when enough later ones are left to stay below the limit.
-WAIT = f"""
-SELECT GREATEST(
-           EXTRACT(epoch FROM b.closed_until - rd_now()),
-           (SELECT min(second) + %(window_s)s - EXTRACT(epoch FROM rd_now())
-              FROM (SELECT second, sum(calls) OVER () AS total,
-                           sum(calls) OVER (ORDER BY second DESC) - calls AS later
-                      FROM ({COUNTED}) counted) summed
-             WHERE total >= %(allowed)s AND later < %(allowed)s),
-           0)::float8
-  FROM rdstation_rate_budgets b WHERE account_id = %(account_id)s
-"""  # noqa: S608 - COUNTED is the constant above
+# Whoever comes at the same moment waits for the row, for one or two round trips, and then sees its new content.
+LOCK = """
+SELECT EXTRACT(epoch FROM rd_now())::float8, calls, segmentation_calls,
+       EXTRACT(epoch FROM closed_until)::float8, EXTRACT(epoch FROM background_due)::float8
+  FROM rdstation_rate_budgets WHERE account_id = %(account_id)s FOR UPDATE
+"""
+SAVE = """
+UPDATE rdstation_rate_budgets
+   SET calls = %(calls)s, segmentation_calls = %(segmentation_calls)s,
+       background_due = to_timestamp(%(background_due)s), updated_at = rd_now()
+ WHERE account_id = %(account_id)s
+"""
+CLOSED = "SELECT closed_until > rd_now() FROM rdstation_rate_budgets WHERE account_id = %(account_id)s"
 CLOSE = """
 INSERT INTO rdstation_rate_budgets AS b (account_id, calls, closed_until, updated_at)
 VALUES (%(account_id)s, '{}', rd_now() + make_interval(secs => %(closed_s)s), rd_now())
@@ -69,6 +60,15 @@ DELETE FROM rdstation_rate_budgets WHERE account_id = ANY (ARRAY(
 """
 
 
+@dataclass(frozen=True)
+class _Place:
+    """A moment for a call, `wait_s` seconds from when the row was read, and whether it was taken."""
+
+    at: float
+    wait_s: float
+    taken: bool
+
+
 class RateBudget:
     """Every call to `/platform` and `/marketing` goes through `spend`, or is at least counted with `count`."""
 
@@ -77,46 +77,124 @@ class RateBudget:
         self._pool = pool
         self._allowed = allowed
 
-    def spend(self, account_id: str, call: Callable[[], Answer]) -> Answer:
-        """Make one call for the account. Raises TooManyRequests, without a call, while its budget is spent or closed.
+    def spend(
+        self,
+        account_id: str,
+        call: Callable[[], Answer],
+        *,
+        background: bool = False,
+        patience_s: float = PATIENCE_S,
+        limit: Limit = "account",
+        pause: Callable[[float], None] = time.sleep,
+    ) -> Answer:
+        """Make one call for the account, after `patience_s` seconds at most. No database connection is held meanwhile.
 
-        A 429 closes the budget for as long as RD Station says, in all processes.
+        Raises TooManyRequests, without a call, while its budget is spent or closed for longer. `background`: nobody
+        waits for this call; it goes after all others, which reserve the next free places, and at an even pace.
+        `pause` waits so many seconds, and may raise in order to give up.
+
+        A 429 closes the budget for as long as RD Station says, in all processes and for everyone.
         """
-        values = self._values(account_id, anyway=False)
-        with database.transaction(self._pool) as conn:
-            taken = conn.execute(TAKE, values).fetchone() is not None
-            wait = None if taken else conn.execute(WAIT, values).fetchone()
-        if not taken:
-            raise TooManyRequests(
-                "The account's calls to RD Station within a minute are spent"
-                f" (RDSTATION_RATE_LIMIT={self._allowed}), or RD Station asked for a pause."
-                " Wait as long as Retry-After says.",
-                retry_after_s=max(1.0, wait[0] if wait else 1.0),
-            )
+        give_up_at = time.monotonic() + patience_s
+        while True:
+            began = time.monotonic()
+            left_s = max(0.0, give_up_at - began)
+            ahead_s = 0.0 if background else min(left_s, MOST_AHEAD_S)
+            place = self._take(account_id, ahead_s=ahead_s, background=background, limit=limit)
+            if not place.taken and place.wait_s > left_s:
+                raise self._spent(place.wait_s)
+            if place.wait_s > 0:
+                pause(max(place.wait_s, SHORTEST_PAUSE_S))
+            # While this caller waited for its place another one may have been told to pause.
+            if place.taken and not (place.wait_s > 0 and self._is_closed(account_id)):
+                break
         answer = call()
+        if time.monotonic() - began - place.wait_s > on_its_way_s(place.at):
+            self._move(account_id, place, limit)
         if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
-            self._close(account_id, answer.retry_after_s)
+            self._close(account_id, answer.retry_after_s, limit)
         return answer
 
     def count(self, account_id: str) -> None:
         """Count a call that is made whatever the budget says, such as the check of an uploaded token."""
         with database.transaction(self._pool) as conn:
-            conn.execute(TAKE, self._values(account_id, anyway=True))
+            spent = self._lock(conn, account_id)
+            self._save(
+                conn,
+                account_id,
+                spent.with_call(spent.now, self._allowed, background=False, segmentations=False),
+            )
 
-    def _values(self, account_id: str, *, anyway: bool) -> dict[str, object]:
-        return {
-            "account_id": account_id,
-            "allowed": self._allowed,
-            "anyway": anyway,
-            "window_s": WINDOW_S,
-        }
+    def _take(self, account_id: str, *, ahead_s: float, background: bool, limit: Limit) -> _Place:
+        """Take the next place if it is no more than `ahead_s` away."""
+        segmentations = limit == "segmentations"
+        with database.transaction(self._pool) as conn:
+            spent = self._lock(conn, account_id)
+            at = spent.next_place(self._allowed, background=background, segmentations=segmentations)
+            taken = at - spent.now <= ahead_s
+            if taken:
+                with_call = spent.with_call(
+                    at, self._allowed, background=background, segmentations=segmentations
+                )
+                self._save(conn, account_id, with_call)
+        return _Place(at, at - spent.now, taken)
 
-    def _close(self, account_id: str, retry_after_s: float | None) -> None:
+    def _move(self, account_id: str, place: _Place, limit: Limit) -> None:
+        with database.transaction(self._pool) as conn:
+            spent = self._lock(conn, account_id)
+            self._save(conn, account_id, spent.moved(place.at, segmentations=limit == "segmentations"))
+
+    def _lock(self, conn: psycopg.Connection[Any], account_id: str) -> Spent:
+        values = {"account_id": account_id}
+        row = conn.execute(LOCK, values).fetchone()
+        while row is None:
+            conn.execute(ADD, values)
+            row = conn.execute(LOCK, values).fetchone()
+        now, calls, segmentation_calls, closed_until, background_due = row
+        return Spent(
+            now=now,
+            calls=_by_second(calls),
+            segmentation_calls=_by_second(segmentation_calls),
+            closed_until=closed_until,
+            background_due=background_due,
+        )
+
+    def _save(self, conn: psycopg.Connection[Any], account_id: str, spent: Spent) -> None:
+        conn.execute(
+            SAVE,
+            {
+                "account_id": account_id,
+                "calls": Jsonb(spent.calls),
+                "segmentation_calls": Jsonb(spent.segmentation_calls),
+                "background_due": spent.background_due,
+            },
+        )
+
+    def _is_closed(self, account_id: str) -> bool:
+        with database.transaction(self._pool) as conn:
+            return conn.execute(CLOSED, {"account_id": account_id}).fetchone() == (True,)
+
+    def _close(self, account_id: str, retry_after_s: float | None, limit: Limit) -> None:
+        if limit == "contact" and retry_after_s is not None and retry_after_s > LIMITED_S:
+            # That contact's day is spent. The account's own limit asks for a minute at the most.
+            return
         if retry_after_s is None:
             retry_after_s = random.uniform(*CLOSED_WITHOUT_WORD_S)  # noqa: S311 - no secret
-        closed_s = min(retry_after_s, LONGEST_CLOSED_S)
+        closed_s = min(max(retry_after_s, SHORTEST_CLOSED_S), LONGEST_CLOSED_S)
         with database.transaction(self._pool) as conn:
             conn.execute(CLOSE, {"account_id": account_id, "closed_s": closed_s})
+
+    def _spent(self, wait_s: float) -> TooManyRequests:
+        return TooManyRequests(
+            "The account's calls to RD Station within a minute are spent"
+            f" (RDSTATION_RATE_LIMIT={self._allowed}), or RD Station asked for a pause."
+            " Wait as long as Retry-After says.",
+            retry_after_s=max(1.0, wait_s),
+        )
+
+
+def _by_second(calls: Mapping[str, int]) -> dict[int, int]:
+    return {int(second): n for second, n in calls.items()}
 
 
 def prune(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:

@@ -1,7 +1,9 @@
 """The calls of an account within a minute, counted for all processes together."""
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import psycopg
@@ -10,6 +12,7 @@ import pytest
 from rdservice import rate_budget
 from rdservice.errors import TooManyRequests
 from rdservice.rate_budget import RateBudget
+from rdservice.rate_slots import SEGMENTATION_LISTS, WINDOW_S
 from rdservice.rdstation import Answer
 from rdservice.services import Services
 from rdservice.settings import Settings
@@ -25,11 +28,11 @@ def answer(status: int = 200, **headers: str) -> Callable[[], Answer]:
 
 
 def spend(budget: RateBudget, times: int = 1, account_id: str = "default") -> int:
-    """Try to call so many times; return how often it was allowed."""
+    """Try to call so many times without waiting; return how often it was allowed."""
     allowed = 0
     for _ in range(times):
         try:
-            budget.spend(account_id, answer())
+            budget.spend(account_id, answer(), patience_s=0)
         except TooManyRequests:
             continue
         allowed += 1
@@ -43,7 +46,7 @@ def wait_s(budget: RateBudget) -> float:
         raise AssertionError("the budget let a call through")
 
     with pytest.raises(TooManyRequests) as raised:
-        budget.spend("default", never)
+        budget.spend("default", never, patience_s=0)
     assert raised.value.retry_after_s is not None
     return raised.value.retry_after_s
 
@@ -154,4 +157,146 @@ def test_a_row_holds_no_more_than_a_window(budget: RateBudget, clock: Clock, con
     (seconds,) = conn.execute(
         "SELECT count(*) FROM rdstation_rate_budgets, jsonb_object_keys(calls)"
     ).fetchall()[0]
-    assert seconds <= rate_budget.WINDOW_S
+    assert seconds <= WINDOW_S
+
+
+def test_a_caller_waits_for_a_place_that_is_near(budget: RateBudget, clock: Clock) -> None:
+    spend(budget, ALLOWED)
+    clock.advance(WINDOW_S - 1)
+    waits_s: list[float] = []
+    assert budget.spend("default", answer(), pause=waits_s.append).status == 200
+    assert [0 <= wait <= 1 for wait in waits_s] in ([], [True])
+
+
+def test_nobody_waits_for_longer_than_his_patience(budget: RateBudget, clock: Clock) -> None:
+    spend(budget, ALLOWED)
+    clock.advance(50)
+    with pytest.raises(TooManyRequests) as raised:
+        budget.spend("default", answer(), pause=_never_waits)
+    assert 10 <= (raised.value.retry_after_s or 0) <= 12
+
+
+def _never_waits(_seconds: float) -> None:
+    raise AssertionError("it waits")
+
+
+def test_a_place_that_is_reserved_is_nobody_elses(budget: RateBudget, clock: Clock) -> None:
+    spend(budget, ALLOWED - 1)
+    clock.advance(30)
+    spend(budget, 1)
+    clock.advance(30)
+    assert wait_s(budget) <= 2
+    with ThreadPoolExecutor(20) as callers:
+        assert sum(callers.map(lambda _: _is_served(budget), range(20))) == ALLOWED - 1
+
+
+def _is_served(budget: RateBudget) -> bool:
+    try:
+        return budget.spend("default", answer(), patience_s=3).status == 200
+    except TooManyRequests:
+        return False
+
+
+def test_the_background_takes_no_place_ahead_and_waits_as_long_as_it_is_let(
+    budget: RateBudget, clock: Clock
+) -> None:
+    spend(budget, ALLOWED)
+    asked: list[float] = []
+
+    def pause(seconds: float) -> None:
+        asked.append(seconds)
+        # Somebody else comes for the place that becomes free.
+        clock.advance(60 if len(asked) == 1 else 3)
+        if len(asked) == 1:
+            spend(budget, ALLOWED)
+
+    budget.spend("default", answer(), background=True, patience_s=math.inf, pause=pause)
+    assert 60 < asked[0] <= WINDOW_S
+    assert asked[1] <= 3
+
+
+def test_whoever_waits_may_give_up_and_has_used_nothing(budget: RateBudget, clock: Clock) -> None:
+    class GivenUp(Exception):
+        pass
+
+    def give_up(_seconds: float) -> None:
+        raise GivenUp
+
+    spend(budget, ALLOWED)
+    with pytest.raises(GivenUp):
+        budget.spend("default", answer(), background=True, patience_s=math.inf, pause=give_up)
+    clock.advance(WINDOW_S)
+    assert spend(budget, ALLOWED + 1) == ALLOWED
+
+
+def test_a_429_stops_those_who_already_wait_for_their_place(budget: RateBudget, clock: Clock) -> None:
+    spend(budget, ALLOWED)
+    clock.advance(WINDOW_S - 2)
+
+    def told_to_pause(_seconds: float) -> None:
+        budget.spend("another way", answer(), patience_s=0)
+        rate_budget.RateBudget(budget._pool, 1_000).spend(
+            "default", answer(429, Retry_After="60"), patience_s=0
+        )
+
+    with pytest.raises(TooManyRequests):
+        budget.spend("default", answer(), patience_s=3, pause=told_to_pause)
+
+
+def test_a_call_that_took_long_counts_from_its_answer(budget: RateBudget, clock: Clock) -> None:
+    def slow() -> Answer:
+        clock.advance(14)
+        # It is the real time that tells how long a call took.
+        Event().wait(2.1)
+        return answer()()
+
+    assert budget.spend("default", slow).status == 200
+    spend(budget, ALLOWED - 1)
+    clock.advance(54)
+    assert spend(budget, ALLOWED) == 0
+    clock.advance(20)
+    assert spend(budget, ALLOWED + 1) == ALLOWED
+
+
+def test_a_retry_after_that_is_a_date_counts_from_the_date_of_the_answer(budget: RateBudget) -> None:
+    told = answer(429, Date="Wed, 25 Nov 2026 10:00:00 GMT", Retry_After="Wed, 25 Nov 2026 10:00:40 GMT")
+    budget.spend("default", told)
+    assert 38 <= wait_s(budget) <= 40
+
+
+def test_the_day_of_a_single_contact_closes_nothing_for_the_others(budget: RateBudget) -> None:
+    budget.spend("default", answer(429, Retry_After="40000"), limit="contact")
+    assert spend(budget) == 1
+    budget.spend("default", answer(429, Retry_After="30"), limit="contact")
+    assert spend(budget) == 0
+
+
+def test_lists_of_segmentations_have_their_own_limit_on_the_largest_plan(
+    services: Services, conn: Conn
+) -> None:
+    budget = RateBudget(services.pool, 500)
+    for _ in range(3):
+        budget.spend("default", answer(), limit="segmentations", patience_s=0)
+    conn.execute(
+        "UPDATE rdstation_rate_budgets SET segmentation_calls = jsonb_build_object("
+        "(SELECT max(key) FROM jsonb_each(segmentation_calls)), %s::integer)",
+        [SEGMENTATION_LISTS],
+    )
+    with pytest.raises(TooManyRequests):
+        budget.spend("default", answer(), limit="segmentations", patience_s=0)
+    assert spend(budget) == 1
+
+
+def test_no_connection_is_held_while_somebody_waits(services: Services, clock: Clock) -> None:
+    budget = RateBudget(services.pool, ALLOWED)
+    spend(budget, ALLOWED)
+    clock.advance(WINDOW_S - 1)
+
+    def pause(_seconds: float) -> None:
+        assert services.pool.get_stats()["pool_available"] == services.pool.get_stats()["pool_size"]
+
+    def call() -> Answer:
+        pause(0)
+        return answer()()
+
+    budget.spend("default", call, pause=pause)

@@ -59,7 +59,9 @@ def leads(services: Services, account_id: str) -> Probe:
         nonlocal sent
         sent += 1
         return services.rate_budget.spend(
-            account_id, lambda: services.rdstation.segmentations(access_token, {"page": 1, "page_size": 1})
+            account_id,
+            lambda: services.rdstation.segmentations(access_token, {"page": 1, "page_size": 1}),
+            limit="segmentations",
         )
 
     started = time.monotonic()
