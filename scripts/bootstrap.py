@@ -17,23 +17,29 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
 import venv
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from scripts.child_process import STOP_SIGNALS, run  # noqa: E402 - needs the path above
+from scripts.child_process import STOP_SIGNALS, kill_session, spawn  # noqa: E402 - needs the path above
+from scripts.terminal_words import tell  # noqa: E402
 
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "installed.json"
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
+LINES_SHOWN = 20
+"""How much of a failed program's output is shown: its last lines say why."""
 DISK_SPACE = 500_000_000  # bytes, of the installed packages and pip's working space
 
 PACKAGES = {
@@ -69,6 +75,16 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 
 
+NOT_WRITABLE = (
+    "{file} cannot be written by this user: {reason}. Run this as the user it belongs to, or from a copy of your "
+    "own."
+)
+OFFLINE = (
+    "Is this machine online? Packages come from pip's package index; PIP_INDEX_URL can name another one, and "
+    "HTTPS_PROXY a proxy. Then run the command again: it continues where it stopped."
+)
+
+
 class SetupError(Exception):
     """Something is missing on this machine; the message says what to do."""
 
@@ -92,8 +108,7 @@ def main() -> None:
         print(f"\n{error}", file=sys.stderr)
         sys.exit(EXIT_UNAVAILABLE)
     except PermissionError as error:
-        print(f"\n{error.filename} cannot be written by this user: {error.strerror}. Run this as the "
-              "user it belongs to, or from a copy of your own.", file=sys.stderr)  # fmt: skip
+        print("\n" + tell(NOT_WRITABLE, file=error.filename, reason=error.strerror), file=sys.stderr)
         sys.exit(EXIT_UNAVAILABLE)
     os.execv(PYTHON, [str(PYTHON), "-m", PROGRAMS[program], *arguments])  # noqa: S606
 
@@ -118,7 +133,7 @@ def prepare(requirements: str) -> None:
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        say("Another script of this folder is setting up .venv; waiting for it …")
+        say(tell("Another script of this folder is setting up .venv; waiting for it …"))
         fcntl.flock(folder, fcntl.LOCK_EX)
     try:
         if not is_ready(requirements):
@@ -159,9 +174,7 @@ def install(requirements: str) -> None:
     if not there or any(wanted.get(fact) != value for fact, value in there.items()):
         make_venv()
         there = {}
-    say(f"Installing the packages of {requirements} into .venv …")
-    pip = ["pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
-    run_module(*pip, "--require-hashes", "--only-binary", ":all:", "--requirement", requirements)
+    install_packages(requirements)
     # What requirements-dev.txt holds includes the other set (see its first lines).
     covered = [
         name for name in set(PACKAGES.values()) if name == requirements or requirements == PACKAGES["test"]
@@ -174,12 +187,12 @@ def install(requirements: str) -> None:
 
 def make_venv() -> None:
     if VENV.is_symlink() or VENV.is_file():
-        raise SetupError(f"{VENV} is not a folder: move it away.")
+        raise SetupError(tell("{folder} is not a folder: move it away.", folder=VENV))
     if VENV.exists():
-        say("Making .venv anew: it is unfinished, of another place, or of other packages …")
+        say(tell("Making .venv anew: it is unfinished, of another place, or of other packages …"))
         shutil.rmtree(VENV)
     else:
-        say("Making .venv …")
+        say(tell("Making .venv, the folder for Python packages …"))
     if importlib.util.find_spec("ensurepip") is None:
         install_ensurepip()
     venv.EnvBuilder(with_pip=False, symlinks=True).create(VENV)
@@ -190,8 +203,8 @@ def install_ensurepip() -> None:
     """Debian packs the part of Python that makes virtual environments apart."""
     command = "apt-get update && apt-get install -y --no-install-recommends python3-venv"
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise SetupError(f"This Python lacks `ensurepip`. As root run: {command}")
-    say("Installing Debian's python3-venv …")
+        raise SetupError(tell("This Python lacks `ensurepip`. As root run: {command}", command=command))
+    say(tell("Installing Debian's python3-venv …"))
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     # A session of its own: a Ctrl-C in the middle would leave Debian's package database half-written.
     done = subprocess.run(
@@ -205,24 +218,89 @@ def install_ensurepip() -> None:
         check=False,
     )
     if done.returncode != 0:
-        raise SetupError(f"{done.stdout}\npython3-venv could not be installed. Run as root: {command}")
+        advice = tell("python3-venv could not be installed. Run as root: {command}", command=command)
+        raise SetupError(f"{done.stdout}\n{advice}")
     importlib.invalidate_caches()
 
 
-def run_module(*command: str) -> None:
-    """Run a module with the virtual environment's Python; raises SetupError with a hint."""
+def install_packages(requirements: str) -> None:
+    """Let pip install what `requirements` pins, and say how far it is."""
+    started = time.monotonic()
+    count = len(re.findall(r"^[\w.-]+(\[.*\])?==", (ROOT / requirements).read_text(), re.MULTILINE))
+    say(
+        tell(
+            "Installing {count} packages of {requirements} into .venv …",
+            count=count,
+            requirements=requirements,
+        )
+    )
+    progress = Progress(count)
+    pip = ["pip", "install", "--progress-bar", "off", "--disable-pip-version-check", "--no-input"]
+    options = ["--require-hashes", "--only-binary", ":all:", "--requirement", requirements]
+    try:
+        run_module(*pip, *options, on_line=progress.note)
+    finally:
+        progress.clear()
+    say(tell("Installed in {seconds} s.", seconds=round(time.monotonic() - started)))
+
+
+class Progress:
+    """One line on a terminal that says what pip is doing; nothing where nobody watches."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._done = 0
+        self._stream = sys.stderr if sys.argv[1] in MEASURING else sys.stdout
+        self._shown = self._stream.isatty()
+
+    def note(self, line: str) -> None:
+        """Take a line of pip's output."""
+        if found := re.match(r"Collecting ([\w.-]+)", line):
+            self._done = min(self._done + 1, self._count)
+            text = "  fetching {done} of {count}: {package}"
+            self._show(tell(text, done=self._done, count=self._count, package=found[1]))
+        elif line.startswith("Installing collected packages"):
+            self._show(tell("  putting {count} packages in place …", count=self._count))
+
+    def clear(self) -> None:
+        self._show("")
+
+    def _show(self, text: str) -> None:
+        if self._shown:
+            width = shutil.get_terminal_size().columns - 1
+            # Back to the line's begin, and erase to its end (ECMA-48).
+            print("\r\033[K" + text[:width], end="", file=self._stream, flush=True)
+
+
+def run_module(*command: str, on_line: Callable[[str], None] = lambda _line: None) -> None:
+    """Run a module with the virtual environment's Python; raises SetupError with its output and a hint."""
     environment = {name: value for name, value in os.environ.items() if name not in MISLEADING}
-    done = run([str(PYTHON), "-c", RUN_MODULE, *command], death_signal=signal.SIGTERM, env=environment)
-    if done.returncode == 0:
+    process = spawn(
+        [str(PYTHON), "-c", RUN_MODULE, *command],
+        death_signal=signal.SIGTERM,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    output = []
+    with process:
+        try:
+            for line in process.stdout or ():
+                output.append(line.decode(errors="replace"))
+                on_line(output[-1])
+        except BaseException:
+            kill_session(process)
+            raise
+    status = process.returncode
+    if status == 0:
         return
     if shutil.disk_usage(ROOT).free < DISK_SPACE:
-        hint = f"The disk that holds {ROOT} is nearly full: about {DISK_SPACE // 1_000_000} MB are needed."
+        nearly_full = "The disk that holds {folder} is nearly full: about {megabytes} MB are needed."
+        hint = tell(nearly_full, folder=ROOT, megabytes=DISK_SPACE // 1_000_000)
     else:
-        hint = (
-            "Is this machine online? Packages come from pip's package index; PIP_INDEX_URL can name another "
-            "one, and HTTPS_PROXY a proxy. Then run the command again: it continues where it stopped."
-        )
-    raise SetupError(f"{done.stdout.decode(errors='replace').strip()}\n\n{command[0]} failed. {hint}")
+        hint = tell(OFFLINE)
+    said = "".join(output[-LINES_SHOWN:]).strip()
+    raise SetupError(f"{said}\n\n{tell('{program} failed.', program=command[0])} {hint}")
 
 
 if __name__ == "__main__":

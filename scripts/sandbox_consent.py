@@ -18,6 +18,14 @@ class TokenPair:
     refresh_token: str = field(repr=False)
     expires_in: int
 
+    def as_upload(self) -> dict[str, object]:
+        """The members that `POST /rd/tokens` requires."""
+        return {
+            "access_token": self.access_token,
+            "refresh_token": self.refresh_token,
+            "expires_in": self.expires_in,
+        }
+
 
 def obtain_tokens(
     sandbox_url: str, *, client_id: str, client_secret: str, redirect_uri: str, account: str = "default"

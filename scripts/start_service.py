@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from scripts import first_look
 from scripts.child_process import STOP_SIGNALS, run
 from scripts.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from scripts.local_settings import (
@@ -32,8 +33,10 @@ from scripts.local_settings import (
     uses_sandbox,
 )
 from scripts.postgres_binaries import BinariesMissingError
-from scripts.ready_message import ready_message
+from scripts.ready_message import ready_message, sandbox_tokens
+from scripts.sandbox_consent import ConsentError
 from scripts.supervisor import Child, ChildEndedError, Printer, Supervisor
+from scripts.terminal_words import tell
 from scripts.web_port import PortError, open_sockets
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,24 +100,28 @@ class LocalService:
         """Start everything and return when the web application is ready."""
         self._sockets = open_sockets(self._given.get("PORT"))
         if "PORT" not in self._given and not self.url.endswith(":8000"):
-            self._say(f"Port 8000 is taken by another program: this one listens on {self.url}")
+            self._say(tell("Port 8000 is taken by another program: this one listens on {url}", url=self.url))
         self._data_dir.note_running(self.url)
         if uses_embedded_postgres(self._given):
             self._start_postgres()
         self._write_settings()
         sandbox = self._start_sandbox() if uses_sandbox(self._given) else None
-        self._say("Preparing the database …")
+        self._say(tell("Preparing the database …"))
         self._flask("release")
         if sandbox is not None:
             self._wait_for_sandbox(sandbox)
+        is_first = self._is_trial and self._data_dir.read_credentials() is None
         credentials = self._first_credentials() if self._is_trial else None
         self._start_web_and_worker()
         self._wait_until_ready()
         if credentials is not None:
             credentials = self._with_valid_key(credentials)
             self._data_dir.write_credentials(credentials)
+            if is_first:
+                self._connect_for_a_first_look(credentials)
         self._supervisor.turn()  # so that what the children said comes before the message
-        self._say(ready_message(self.url, self._data_dir.path, self._settings, credentials))
+        message = ready_message(self.url, self._data_dir.path, self._settings, credentials, is_first=is_first)
+        self._say(message)
         self._supervisor.restarts_children = True
 
     def watch(self) -> NoReturn:
@@ -122,9 +129,10 @@ class LocalService:
         while True:
             self._supervisor.turn()
             if self._postgres is not None and not self._postgres.is_running:
-                self._say(f"PostgreSQL has died (its log: {self._postgres.log_file}); starting it again …")
+                died = "PostgreSQL has died (its log: {file}); starting it again …"
+                self._say(tell(died, file=self._postgres.log_file))
                 self._postgres.start()
-                self._say("PostgreSQL is back")
+                self._say(tell("PostgreSQL is back"))
 
     def stop(self) -> None:
         """End everything, PostgreSQL last."""
@@ -136,7 +144,7 @@ class LocalService:
             self._postgres.stop(patience=POSTGRES_SECONDS)
 
     def _start_postgres(self) -> None:
-        self._say("Starting PostgreSQL …")
+        self._say(tell("Starting PostgreSQL …"))
         self._postgres = EmbeddedPostgres(self._data_dir.path / "postgres")
         if not self._postgres.is_initialised:
             self._data_dir.forget_credentials()
@@ -160,7 +168,7 @@ class LocalService:
             f"SANDBOX_{name}": self._settings.get(f"RDSTATION_{name}", "")
             for name in ("CLIENT_ID", "CLIENT_SECRET", "REDIRECT_URI")
         }
-        self._say("Starting the sandbox …")
+        self._say(tell("Starting the sandbox, an imitation of RD Station …"))
         command = [
             sys.executable,
             "-m",
@@ -181,7 +189,7 @@ class LocalService:
         while not self._sandbox_url:
             self._supervisor.turn()
             if time.monotonic() > give_up:
-                raise StartError("the sandbox did not say that it is ready")
+                raise StartError(tell("the sandbox did not say that it is ready"))
         # Should it be started again, then on the port that the service has in its settings by now.
         sandbox.command = [*sandbox.command[:-1], self._sandbox_url.rpartition(":")[2]]
 
@@ -198,7 +206,8 @@ class LocalService:
         if done.returncode != 0:
             output = (done.stdout + done.stderr).decode(errors="replace").strip()
             status = EXIT_CONFIG if done.returncode == EXIT_CONFIG else EXIT_UNAVAILABLE
-            raise StartError(f"flask {shlex.join(arguments[:2])} failed:\n{output}", status)
+            failed = tell("flask {command} failed:", command=shlex.join(arguments[:2]))
+            raise StartError(f"{failed}\n{output}", status)
         return done.stdout.decode().strip()
 
     def _first_credentials(self) -> Credentials:
@@ -236,11 +245,20 @@ class LocalService:
         headers = {"Authorization": f"Bearer {credentials.api_key}"}
         if self._get("/rd/tokens", headers) != http.HTTPStatus.UNAUTHORIZED:
             return credentials
-        self._say("The API key of the last start is no longer valid: making a new one …")
+        self._say(tell("The API key of the last start is no longer valid: making a new one …"))
         return Credentials(**vars(credentials) | {"api_key": self._create_key()})
 
+    def _connect_for_a_first_look(self, credentials: Credentials) -> None:
+        self._say(tell("Connecting an account of the sandbox, for the pages to show something …"))
+        try:
+            pair = sandbox_tokens(credentials, self._settings, first_look.RD_ACCOUNT)
+            first_look.connect(credentials, pair)
+        except (ConsentError, first_look.FirstLookError) as error:
+            failed = "The account for a first look could not be connected ({reason}); everything else works."
+            self._say(tell(failed, reason=error))
+
     def _start_web_and_worker(self) -> None:
-        self._say("Starting web and worker …")
+        self._say(tell("Starting web and worker …"))
         descriptors = [sock.fileno() for sock in self._sockets]
         binds = [part for descriptor in descriptors for part in ("--bind", f"fd://{descriptor}")]
         environment = self._environment | {"PORT": self.url.rpartition(":")[2]}
@@ -256,9 +274,8 @@ class LocalService:
             with contextlib.suppress(OSError, http.client.HTTPException):
                 status = self._get("/readyz", {})
             if time.monotonic() > give_up:
-                raise StartError(
-                    f"{self.url}/readyz did not answer 200 within {READY_SECONDS} s, but {status}"
-                )
+                late = "{url}/readyz did not answer 200 within {seconds} s, but {status}"
+                raise StartError(tell(late, url=self.url, seconds=READY_SECONDS, status=status))
 
     def _get(self, path: str, headers: dict[str, str]) -> int:
         """The status with which the web application answers."""
@@ -313,7 +330,7 @@ def _run(given: dict[str, str], printer: Printer) -> int:
         service.start()
         return service.watch()
     except StopRequested:
-        printer.say("Stopping …")
+        printer.say(tell("Stopping …"))
         return 0
     except StartError as error:
         printer.say(f"\n{error}")
@@ -325,9 +342,8 @@ def _run(given: dict[str, str], printer: Printer) -> int:
         printer.say(f"\n{error}")
         return EXIT_UNAVAILABLE
     except PermissionError as error:
-        printer.say(
-            f"\n{error.filename} cannot be used by this user. Choose another folder: RDSERVICE_DATA_DIR=…"
-        )
+        denied = "{file} cannot be used by this user. Choose another folder: RDSERVICE_DATA_DIR=…"
+        printer.say("\n" + tell(denied, file=error.filename))
         return EXIT_UNAVAILABLE
     finally:
         _ignore_signals()

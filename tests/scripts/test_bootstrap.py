@@ -28,7 +28,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, first_outputs: list[str])
     """
     folder = tmp_path_factory.mktemp("copy") / ("a long path with spaces " * 6).strip()
     (folder / "scripts").mkdir(parents=True)
-    for name in ("__init__.py", "bootstrap.py", "child_process.py"):
+    for name in ("__init__.py", "bootstrap.py", "child_process.py", "terminal_words.py"):
         shutil.copy(ROOT / "scripts" / name, folder / "scripts")
     for name in (LOCAL, DEVELOPMENT):
         (folder / name).write_text("# nothing\n")
@@ -91,6 +91,27 @@ def test_an_unfinished_or_outdated_one_is_not_taken_for_ready(
     assert not bootstrap.is_ready(LOCAL)
     bootstrap.PYTHON.symlink_to(python)
     assert bootstrap.is_ready(LOCAL)
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_progress_is_one_line_on_a_terminal_and_nothing_elsewhere(
+    watched: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    monkeypatch.setattr(sys, "argv", ["bootstrap.py", "start"])
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: watched)
+    progress = bootstrap.Progress(2)
+    for line in (
+        "Collecting flask==3.1 (from -r requirements-local.txt (line 7))",
+        "  Using cached flask-3.1.whl",
+        "Collecting psycopg[binary]==3.3 (from -r requirements-local.txt (line 9))",
+        "Installing collected packages: flask, psycopg",
+    ):
+        progress.note(line)
+    progress.clear()
+    shown = [text.strip() for text in capsys.readouterr().out.split("\r\033[K")]
+    told = ["", "fetching 1 of 2: flask", "fetching 2 of 2: psycopg", "putting 2 packages in place …", ""]
+    assert shown == (told if watched else [""])
 
 
 def test_a_failed_installation_says_what_to_do(checkout: Path) -> None:

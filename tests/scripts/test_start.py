@@ -36,7 +36,7 @@ class Start:
         with output.open("wb") as out:
             self.process = subprocess.Popen(
                 [ROOT / "scripts" / script],
-                env=os.environ | {"RDSERVICE_DATA_DIR": str(data_dir)} | environment,
+                env=os.environ | {"RDSERVICE_DATA_DIR": str(data_dir), "LC_ALL": "C.UTF-8"} | environment,
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -86,6 +86,12 @@ class Start:
 Starter = Callable[..., Start]
 
 
+def accounts_of(run: Start) -> dict[str, str]:
+    headers = {"Authorization": f"Bearer {run.credentials['api_key']}"}
+    answer = requests.get(f"{run.credentials['url']}/rd/tokens", headers=headers, timeout=10)
+    return {account["account_id"]: account["status"] for account in answer.json()["accounts"]}
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Starter]:
     """Runs scripts/start, by default on tmp_path/data and any free port."""
@@ -109,8 +115,11 @@ def test_one_command_gives_a_service_that_can_be_used_at_once(start: Starter, tm
     assert known["url"] in run.output
     assert requests.get(f"{known['url']}/readyz", timeout=10).status_code == 200
     assert requests.get(f"{known['sandbox_url']}/_sandbox", timeout=10).status_code == 200
+    # Something to look at, and room for the user's own account.
+    assert accounts_of(run) == {"demo": "connected"}
     with psycopg.connect(known["database_url"]) as conn:
-        assert conn.execute("SELECT count(*) FROM rdstation_tokens").fetchone() == (0,)
+        [calls] = conn.execute("SELECT count(*) FROM rdstation_cache WHERE account_id = 'demo'").fetchall()
+    assert calls[0] >= 3
 
     # The line for pasting: taken apart as a shell would, because curl may be missing here.
     [line] = [line for line in run.output.splitlines() if line.startswith("curl ")]
@@ -123,6 +132,18 @@ def test_one_command_gives_a_service_that_can_be_used_at_once(start: Starter, tm
     for private in ("env", "demo-credentials.json", "lock", "sandbox/state.db"):
         assert stat.S_IMODE((run.data_dir / private).stat().st_mode) == 0o600, private
     assert stat.S_IMODE(run.data_dir.stat().st_mode) == 0o700
+
+
+def test_it_speaks_portuguese_where_the_terminal_does_and_brings_no_removed_account_back(
+    start: Starter,
+) -> None:
+    run = start(LC_ALL="pt_BR.UTF-8").wait_for("Ctrl-C encerra tudo")
+    assert "O serviço está pronto" in run.output
+    headers = {"Authorization": f"Bearer {run.credentials['api_key']}"}
+    answer = requests.delete(f"{run.credentials['url']}/rd/tokens/demo", headers=headers, timeout=30)
+    assert answer.status_code == 200
+    run.end(signal.SIGTERM)
+    assert accounts_of(start().wait_until_ready()) == {}
 
 
 @pytest.fixture
