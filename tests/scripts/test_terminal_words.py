@@ -29,7 +29,7 @@ def told() -> set[str]:
                 if isinstance(text, ast.Name):
                     text = named[text.id]
                 assert isinstance(text, ast.Constant), ast.unparse(node)
-                found.add(text.value)
+                found.add(str(text.value))
     return found
 
 
