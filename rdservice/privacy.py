@@ -3,6 +3,7 @@
 Cached answers are encrypted under keyed hashes: which of them hold a person can only be told by decrypting all, and
 what is being fetched cannot be looked into at all. So an erasure ends the cached answers of all accounts: it raises
 each account's epoch, after which no process serves or stores what was fetched before. RD Station is asked again.
+Lead events cannot be had again: each is decrypted, and those with the person in them are deleted.
 """
 
 import logging
@@ -19,6 +20,7 @@ from rdservice.audit import Author
 from rdservice.cache import search as cache_search
 from rdservice.cache import table as cache_table
 from rdservice.cache.search import Found, Person
+from rdservice.events import search as event_search
 from rdservice.services import Services
 from rdservice.tokens import store
 from rdservice.tokens.memory import REMEMBER_S
@@ -71,16 +73,21 @@ def erase(services: Services, email: object, *, by: Author) -> Erased:
     with database.transaction(services.pool) as conn:
         audit.record(conn, by, "erasure_begun")
         since = _now(conn)
-    accounts, removed = _erase_from_stores(services)
+    accounts, removed = _erase_from_stores(services, person)
     # Processes remember an account's row, and with it what they may serve, for so long.
     services.refresher.must_end.wait(REMEMBER_S)
     found = cache_search.search(services.pool, services.keys, person, since=since)
+    found += event_search.search(services.pool, services.keys, person, since=since)
     mentions = _mentions(services, person)
     with database.transaction(services.pool) as conn:
         count = sum(removed.values())
         entry = audit.record(conn, by, "person_erased", accounts=accounts, removed=count, left=found.left)
     if found.left or found.unreadable:
-        log.error("an erasure left %d cached answers and could not read %d", found.left, found.unreadable)
+        log.error(
+            "an erasure left %d cached answers and events, and could not read %d",
+            found.left,
+            found.unreadable,
+        )
     return Erased(accounts=accounts, removed=removed, found=found, mentions=mentions, entry=entry)
 
 
@@ -92,7 +99,7 @@ def _now(conn: psycopg.Connection[Any]) -> datetime:
     return moment
 
 
-def _erase_from_stores(services: Services) -> tuple[int, dict[str, int]]:
+def _erase_from_stores(services: Services, person: Person) -> tuple[int, dict[str, int]]:
     """Empty every store that may hold the person; return the number of accounts and of deleted rows by store.
 
     The order is that in which data flows: a store that others fill themselves from comes before them. Whoever adds a
@@ -109,7 +116,9 @@ def _erase_from_stores(services: Services) -> tuple[int, dict[str, int]]:
         )
         accounts += of_batch
         answers += deleted
-    return accounts, {"cached_answers": answers}
+    # Whoever was inserting an event held its account's row, and has committed by now.
+    events = event_search.erase(services.pool, services.keys, person)
+    return accounts, {"cached_answers": answers, "events": events}
 
 
 def _end_answers(conn: psycopg.Connection[Any], *, after: str) -> tuple[int, int, str | None]:

@@ -13,6 +13,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from rdservice import audit, authorization, database, rate_budget
 from rdservice.access import sessions, throttle
 from rdservice.cache import table as cache_table
+from rdservice.events import store as events
 from rdservice.metrics import store as metric_totals
 from rdservice.tokens import attempts, workers
 
@@ -45,6 +46,7 @@ class Rule:
 
 RULES = (
     Rule(table="rdstation_cache", kept="24 hours after it was fetched at the most", prune=cache_table.prune),
+    Rule(table="rdservice_events", kept="30 days, and the newest 64 MiB of an account", prune=events.prune),
     Rule(table="rdstation_refresh_attempts", kept="30 days", prune=attempts.prune),
     Rule(table="rdstation_workers", kept="a day after the last heartbeat", prune=workers.prune),
     Rule(table="rdstation_oauth_states", kept="10 minutes", prune=authorization.prune),
@@ -65,6 +67,8 @@ WITHOUT_LIMIT = {
     "rdstation_tokens": "an account stays until it is disconnected",
     "rdstation_replaced_tokens": "one for an account at the most, until the uploaded pair has worked or is refused",
     "rdstation_client_credentials": "one for each list of client secrets that was ever set; no person's data",
+    "rdservice_event_streams": "one for each account that ever had an event; no person's data",
+    "rdservice_subscriptions": "one for an account, until it is disconnected; no person's data",
     "rdservice_operators": "operators stay until they are removed",
     "rdservice_api_keys": "made by hand, and a revoked one still tells whose it was",
     "rdservice_metric_totals": "one for each of a closed list of series; no person's data",

@@ -13,11 +13,12 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from rdservice import database
 from rdservice.cache.table import CACHE
 from rdservice.encryption import EncryptedRow, EncryptedTable, KeyMissing, KeyRing, ValueDamaged, key_id_of
+from rdservice.events.encrypted import EVENTS, EventTable
 from rdservice.tokens.encrypted import REPLACED, TOKENS, TokenTable
 
 log = logging.getLogger(__name__)
 
-TABLES: tuple[EncryptedTable, ...] = (TOKENS, REPLACED, CACHE)
+TABLES: tuple[EncryptedTable, ...] = (TOKENS, REPLACED, EVENTS, CACHE)
 PAGE_ROWS = 200
 MOST_NAMED = 20
 NAMED_IN_LOG = 5
@@ -131,7 +132,7 @@ def check_in_background(pool: Pool, keys: KeyRing) -> threading.Thread:
 
 def _check(pool: Pool, keys: KeyRing) -> None:
     try:
-        for table in (TOKENS, REPLACED):
+        for table in (TOKENS, REPLACED, EVENTS):
             _check_keys(pool, keys, table)
             _check_some_values(pool, keys, table)
     except (psycopg.Error, PoolTimeout) as error:
@@ -141,7 +142,7 @@ def _check(pool: Pool, keys: KeyRing) -> None:
         )
 
 
-def _check_keys(pool: Pool, keys: KeyRing, table: TokenTable) -> None:
+def _check_keys(pool: Pool, keys: KeyRing, table: TokenTable | EventTable) -> None:
     """Name the keys that are missing and who needs them, from the ids alone: nothing is decrypted."""
     with database.transaction(pool) as conn:
         counts = table.count_by_key(conn)
@@ -171,7 +172,7 @@ def _check_keys(pool: Pool, keys: KeyRing, table: TokenTable) -> None:
         log.info("all %d values of %s are under keys of this process", sum(counts.values()), table.name)
 
 
-def _check_some_values(pool: Pool, keys: KeyRing, table: TokenTable) -> None:
+def _check_some_values(pool: Pool, keys: KeyRing, table: TokenTable | EventTable) -> None:
     """Name the damaged values of the first accounts; the others show when they are used."""
     with database.transaction(pool) as conn:
         rows = table.page(conn, after=None, limit=OPENED_AT_START, leave_out=None)

@@ -22,6 +22,7 @@ from rdservice.settings import Settings
 from rdservice.web import create_app
 from tests.accounts import claim_due, connect_account, stored_pair
 from tests.conftest import REDIRECT_URI
+from tests.deliveries import event, open_address
 from tests.dumps import copies_of, dumps_of, found_in, hashes, hidings
 from tests.e2e.waiting import wait_until
 from tests.sandbox_process import SandboxProcess
@@ -83,6 +84,7 @@ class Installation:
         self._connect_in_browser()
         self._upload_twice()
         self._read_leads()
+        self._deliver_event()
         self._fail_at_the_door()
         assert self._services.metrics_flusher.snapshot(10) is not None
         self._run_worker()
@@ -151,6 +153,18 @@ class Installation:
         for answer in answers[2:]:
             self._keep_person(json.loads(answer.text))
         assert any("phone" in name for name in self.people)
+
+    def _deliver_event(self) -> None:
+        secret = open_address(self._services)
+        uuid, email = "d2f3d2b3-7250-4d27-97f4-eef38be32f7f", "delivered.lead@example.com"
+        told = event(uuid=uuid, email=email, name="Delivered Lead Planted", mobile_phone="48 91234-5678")
+        answer = Browser(self.app).open("POST", f"/rd/webhooks/{secret}", {}, json=told)
+        assert answer.json == {"stored": 1, "late": 0, "duplicates": 0, "refused": 0}
+        self.secrets["the secret in an address"] = secret
+        contact = told["contact"]
+        self.people |= {
+            f"{name} of an event": contact[name] for name in ("uuid", "email", "name", "mobile_phone")
+        }
 
     def _fail_at_the_door(self) -> None:
         stranger, wrong = "stranger@example.com", "planted wrong password"

@@ -69,7 +69,7 @@ def test_the_person_goes_from_every_account_and_the_answer_says_what_went(
     assert before == 4 * len(ACCOUNTS)
     assert search_for(connected, conn, lead["email"]).left == before
     erased = privacy.erase(connected, lead["email"], by=BY)
-    assert (erased.accounts, erased.removed) == (len(ACCOUNTS), {"cached_answers": before})
+    assert (erased.accounts, erased.removed) == (len(ACCOUNTS), {"cached_answers": before, "events": 0})
     assert (erased.found, erased.mentions) == (Found(left=0, fetched_again=0, unreadable=0), {})
     assert erased.proven
     assert stored(conn) == 0
@@ -168,7 +168,7 @@ def test_all_accounts_are_reached_in_batches(
         " rd_now() + interval '1 day' FROM rdstation_tokens, generate_series(1, 11) n"
     )
     erased = privacy.erase(services, NOBODY, by=BY)
-    assert (erased.accounts, erased.removed) == (7, {"cached_answers": 77})
+    assert (erased.accounts, erased.removed) == (7, {"cached_answers": 77, "events": 0})
     assert conn.execute("SELECT DISTINCT cache_epoch FROM rdstation_tokens").fetchall() == [(1,)]
 
 
@@ -177,7 +177,7 @@ def test_an_erasure_may_be_repeated_and_works_without_any_account(
 ) -> None:
     privacy.erase(connected, lead["email"], by=BY)
     again = privacy.erase(connected, lead["email"], by=BY)
-    assert (again.removed, again.proven) == ({"cached_answers": 0}, True)
+    assert (again.removed, again.proven) == ({"cached_answers": 0, "events": 0}, True)
     conn.execute("DELETE FROM rdstation_tokens")
     assert privacy.erase(connected, lead["email"], by=BY).accounts == 0
 
@@ -281,7 +281,7 @@ def test_an_erasure_that_breaks_off_has_left_its_entry(
         privacy.erase(connected, lead["email"], by=BY)
     assert [entry.action for entry in audit.newest(conn, limit=5)] == ["erasure_begun"]
     monkeypatch.undo()
-    assert privacy.erase(connected, lead["email"], by=BY).removed == {"cached_answers": 12}
+    assert privacy.erase(connected, lead["email"], by=BY).removed == {"cached_answers": 12, "events": 0}
 
 
 @pytest.mark.parametrize("email", [None, "", 7, "nobody", "@", "a b@example.com", "x" * 250 + "@example.com"])

@@ -14,6 +14,7 @@ from rdservice.encryption import KeyRing
 from rdservice.services import Services
 from rdservice.tokens import claims
 from tests.accounts import BY, claim_one, connect_account, row, stored_pair
+from tests.deliveries import add, event, open_address
 from tests.key_changes import (
     COLUMNS,
     Keys,
@@ -26,7 +27,7 @@ from tests.key_changes import (
 )
 
 Conn = psycopg.Connection[Any]
-TOKENS, REPLACED, CACHE = COLUMNS
+TOKENS, REPLACED, EVENTS, CACHE = COLUMNS
 BODY = b'{"contacts": [{"email": "ana@example.com"}]}'
 
 
@@ -72,11 +73,13 @@ def test_every_value_of_every_table_is_put_under_the_first_key_and_nothing_else_
     connect_accounts(change.before, *accounts)
     upload(change.before, "account-3")
     assert [cached(change.before, account) for account in accounts[:4]] == ["miss"] * 4
+    secret = open_address(change.before, "account-5")
+    assert add(change.before, secret, event(), event(identifier="e-book")).stored == 2
     claims_before = claim_one(change.before)
     before = {table: all_but_values(conn, table) for table in COLUMNS}
     plain = {account: stored_pair(change.before, conn, account) for account in accounts}
 
-    assert reencrypt(change.both) == 8 + 1 + 4
+    assert reencrypt(change.both) == 8 + 1 + 4 + 2
     assert {table: key_ids_in(conn, table) for table in COLUMNS} == {
         table: {change.new_id} for table in COLUMNS
     }

@@ -32,6 +32,12 @@ OLD_ROWS: dict[str, tuple[int, str]] = {
         """(key, account_id, connection_id, epoch, value, fetched_at, expires_at)
            SELECT sha256(n::text::bytea), 'default', gen_random_uuid(), 0, 'v', rd_now(), rd_now() + interval '24 h'""",
     ),
+    "rdservice_events": (
+        30 * DAY_S,
+        """(account_id, number, connection_id, event_type, event_at, late, identity, lead, payload, ends_at)
+           SELECT 'default', n, (SELECT connection_id FROM rdstation_tokens), 'WEBHOOK.CONVERTED', rd_now(), false,
+                  sha256(n::text::bytea), 'lead', 'v', n""",
+    ),
     "rdstation_refresh_attempts": (
         30 * DAY_S,
         """(claim_no, account_id, authorization_id, reason, claimed_by)

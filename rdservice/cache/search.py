@@ -3,7 +3,7 @@
 import json
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Self
 
@@ -39,15 +39,24 @@ class Person:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """Cached answers with a person in them.
+    """Cached answers, or events, with a person in them.
 
-    `left`: from before the erasure. `fetched_again`: RD Station was asked since, and still has the person.
-    `unreadable`: answers that could not be decrypted, so that nobody can tell.
+    `left`: from before the erasure. `fetched_again`: RD Station was asked, or has delivered, since, and
+    still has the person.
+    `unreadable`: what could not be decrypted, so that nobody can tell.
     """
 
     left: int
     fetched_again: int
     unreadable: int
+
+    def __add__(self, other: Self) -> Self:
+        return replace(
+            self,
+            left=self.left + other.left,
+            fetched_again=self.fetched_again + other.fetched_again,
+            unreadable=self.unreadable + other.unreadable,
+        )
 
 
 def search(

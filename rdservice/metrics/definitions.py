@@ -33,6 +33,7 @@ Reason = Literal[
 RefreshResult = Literal["stored", "refused", "transient", "superseded", "waited"]
 AuthStage = Literal["code_exchange", "refresh", "api_call"]
 CacheOutcome = Literal["hit", "miss", "stale"]
+EventResult = Literal["stored", "late", "duplicate", "refused"]
 
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 
@@ -88,6 +89,12 @@ class Metrics:
             ["cache"],
             registry=self.registry,
         )
+        self._webhook_events = Counter(
+            "rdstation_webhook_events",
+            "Delivered lead events by what became of them; refused: unusable, in a flood or at a wrong address.",
+            ["result"],
+            registry=self.registry,
+        )
         self._flush_failures = Counter(
             "rdstation_metrics_flush_failures",
             "Attempts to add a process's counts to the database that failed; they are made again.",
@@ -106,6 +113,10 @@ class Metrics:
     def leads_served(self, cache: CacheOutcome) -> None:
         """Count an answer with leads, by what the cache had."""
         self._leads_served.labels(cache).inc()
+
+    def webhook_events(self, result: EventResult, number: int) -> None:
+        """Count delivered events by what became of them."""
+        self._webhook_events.labels(result).inc(number)
 
     def flush_failure(self) -> None:
         """Count that the database did not take this process's counts."""
@@ -134,3 +145,5 @@ class Metrics:
             self._auth_failures.labels(stage)
         for cache in get_args(CacheOutcome):
             self._leads_served.labels(cache)
+        for result in get_args(EventResult):
+            self._webhook_events.labels(result)

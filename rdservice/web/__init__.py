@@ -14,6 +14,7 @@ from rdservice.web import (
     answers,
     audit,
     browser_session,
+    events,
     fast_reads,
     guard,
     health,
@@ -29,10 +30,12 @@ from rdservice.web import (
     sign_in,
     status,
     tokens,
+    webhooks,
 )
 from rdservice.web.context import EXTENSION
 
 MAX_BODY_BYTES = 64 * 1024
+"""Of all requests but deliveries."""
 STATIC = Path(__file__).resolve().parent / "static"
 
 
@@ -62,6 +65,7 @@ def create_app(services: Services) -> Flask:
     guard.init_app(app)
     problems.init_app(app)
     leads.init_app(app)
+    webhooks.init_app(app)
 
     app.add_url_rule("/static/<path:filename>", endpoint="static", view_func=static)
     for blueprint in (
@@ -74,6 +78,8 @@ def create_app(services: Services) -> Flask:
         oauth.bp,
         tokens.bp,
         leads.bp,
+        events.bp,
+        webhooks.bp,
         privacy.bp,
     ):
         app.register_blueprint(blueprint)
@@ -94,14 +100,16 @@ def check_query() -> None:
 def read_body() -> None:
     """Read the whole body, where views then find it, or refuse one that is too large, incomplete or malformed.
 
-    Werkzeug by itself takes a body that ends early for a complete one, and the first 64 KiB of a longer one for all.
+    Werkzeug by itself takes a body that ends early for a complete one, and the beginning of a longer one for all.
     """
+    most = webhooks.MAX_BODY_BYTES if request.endpoint == "webhooks.receive" else MAX_BODY_BYTES
+    request.max_content_length = most
     announced = request.content_length
-    if (announced or 0) > MAX_BODY_BYTES:
+    if (announced or 0) > most:
         raise RequestEntityTooLarge
     try:
         read = len(request.get_data())
-        if announced is None and read == MAX_BODY_BYTES and request.environ["wsgi.input"].read(1):
+        if announced is None and read == most and request.environ["wsgi.input"].read(1):
             raise RequestEntityTooLarge
     except ParseException:
         raise BadRequest("The body's chunks are malformed.") from None

@@ -64,7 +64,11 @@ FRAMEWORK = {
         "Method not allowed",
         "This address has other methods: see the Allow header.",
     ),
-    413: ("payload_too_large", "Payload too large", "A request's body may have 64 KiB at most."),
+    413: (
+        "payload_too_large",
+        "Payload too large",
+        "A request's body may have 64 KiB at most; a webhook delivery's, 512 KiB.",
+    ),
     415: (
         "unsupported_media_type",
         "Unsupported media type",

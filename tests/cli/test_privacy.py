@@ -35,7 +35,7 @@ def test_a_person_is_erased_and_the_numbers_are_printed(run: Run, email: str, co
     result = run("privacy", "erase", *arguments, stdin=None if way == "argument" else f"{email}\n")
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
-    assert (told["removed"], told["left"], told["accounts"]) == ({"cached_answers": 1}, 0, 1)
+    assert (told["removed"], told["left"], told["accounts"]) == ({"cached_answers": 1, "events": 0}, 0, 1)
     assert email not in result.stdout
     assert conn.execute("SELECT count(*) FROM rdstation_cache").fetchone() == (0,)
     done, begun = audit.newest(conn, limit=2)

@@ -195,6 +195,8 @@ def stored(conn: psycopg.Connection[Any]) -> list[Any]:
         "rdstation_replaced_tokens",
         "rdstation_refresh_attempts",
         "rdstation_cache",
+        "rdservice_events",
+        "rdservice_event_streams",
     )
     return [conn.execute(f"SELECT t.* FROM {table} t ORDER BY 1").fetchall() for table in tables]  # noqa: S608
 

@@ -34,6 +34,15 @@ HAND_MADE = UPLOAD | {
     "refresh_token": "{uploaded_refresh_token}",
     "account_id": "default",
 }
+DELIVERY = {
+    "event_type": "WEBHOOK.CONVERTED",
+    "contact": {
+        "uuid": "{lead_uuid}",
+        "email": "{lead_email}",
+        "mobile_phone": "{lead_phone}",
+        "name": "{lead_name}",
+    },
+}
 CALLBACK = "/rd/callback?code={wrong_code}&state={wrong_state}"
 PAGE = ("operator_email", "account_name")
 
@@ -86,6 +95,12 @@ ROUTES: dict[str, tuple[Ask, ...]] = {
         Ask("/rd/privacy/erase", json={"email": "{lead_email}"}),
         Ask("/rd/privacy/erase", json={"email": "{lead_phone}"}, status=422),
     ),
+    "POST /rd/webhooks/<secret>": (
+        Ask("/rd/webhooks/{wrong_secret}", by=("nobody", "key"), status=404, json=DELIVERY),
+        Ask("/rd/webhooks/{webhook_secret}", by=("nobody", "key"), json=DELIVERY),
+        Ask("/rd/webhooks/{webhook_secret}", by=("nobody",), status=422, json={"leads": "{lead_email}"}),
+    ),
+    "GET /rd/events": (Ask("/rd/events?account_id={account}", shows=LEAD),),
     "GET /rd/segmentations": (Ask("/rd/segmentations?account_id={account}"),),
     "DELETE /rd/tokens/<account_id>": (Ask("/rd/tokens/{account}", by=("nobody", "narrow", "key")),),
     "POST /rd/tokens/<account_id>/disconnect": (

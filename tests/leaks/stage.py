@@ -20,6 +20,7 @@ from rdservice import database
 from rdservice.access import keys, operators, passwords
 from rdservice.encryption import KeyRing, ValueDamaged
 from rdservice.settings import Settings
+from rdservice.subscriptions import store as subscriptions
 from rdservice.tokens import store
 from scripts.embedded_postgres import EmbeddedPostgres
 from tests.e2e.processes import REPOSITORY, Processes, Web
@@ -57,6 +58,7 @@ SECRETS = {
     "uploaded_refresh_token": "hand-made-refresh-Gg7Hh8Ii9Jj0Kk1Ll2",
     "wrong_code": "wrong-code-Mm3Nn4Oo5Pp6Qq7Rr8",
     "wrong_state": "wrong-state-Ss9Tt0Uu1Vv2Ww3Xx4",
+    "wrong_secret": "wrong-secret-Zz1Yy2Xx3Ww4Vv5Uu6Tt7Ss8Rr9Qq0P",
     "malformed_key": "rdk_malformed-key-Yy5Zz6Aa7Bb8Cc9",
     "unknown_key": "rdk_abcdefgh_" + "Dd0Ee1Ff2Gg3Hh4Ii5Jj6Kk7Ll8Mm9Nn0Oo1Pp2Qq3",
 }
@@ -219,6 +221,13 @@ class Stage:
         answer = self.call("GET", f"/rd/callback?code={code}&state={state}", "operator", html=True)
         assert answer.status_code == 303, answer.text
         self.plant_stored_tokens()
+
+    def plant_webhook_secret(self) -> None:
+        """Let RD Station deliver events of the planted account."""
+        with psycopg.connect(self.settings.database_url, autocommit=True) as conn:
+            begun = subscriptions.begin(conn, self.planted["account"])
+        assert begun is not None
+        self.planted.add(webhook_secret=begun[0])
 
     def plant_stored_tokens(self) -> None:
         """Whatever tokens the rows hold by now."""

@@ -38,6 +38,7 @@ HARMLESS = {
     "rdservice.diagnosis.facts.Account.refresh_token": "StoredValue, which tells of a token without it",
     "rdservice.diagnosis.finding.Finding.code": "a finding's code",
     "rdservice.diagnosis.finding.Finding.values": "parts of a finding's sentences, which have no secret",
+    "rdservice.events.encrypted.EventTable.name": "a table",
     "rdservice.leads._Segmentation.name": "what the customer calls a list",
     "rdservice.notices.Notice.code": "a notice's code",
     "rdservice.refresh.Refresher.keys": "KeyRing, which does not show them",

@@ -60,6 +60,7 @@ def walked(stage: Stage) -> Stage:
     """The stage after everything was asked and run."""
     stage.log_in()
     stage.connect()
+    stage.plant_webhook_secret()
     for rule in (rule for rule in ROUTES if rule not in ENDING):
         ask_all(stage, rule)
     run_the_development_server(stage)

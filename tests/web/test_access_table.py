@@ -43,6 +43,8 @@ GET HEAD   /rd/leads/<lead_name:uuid>                     leads:read      409 no
 GET HEAD   /rd/leads/email/<path:email>         leads:read      409 not_connected
 POST       /rd/leads/lookup                     leads:read      409 not_connected
 GET HEAD   /rd/segmentations                    leads:read      409 not_connected
+GET HEAD   /rd/events                           leads:read      409 not_connected
+POST       /rd/webhooks/<secret>                anyone          404 not_found
 POST       /rd/privacy/erase                    privacy:erase   422 invalid_field
 GET HEAD   /login                               visitor         200
 POST       /login                               form            303
@@ -110,6 +112,7 @@ SAMPLES = {
     "<lead_name:uuid>": "7a1f8e0c-2b0c-4b0e-9b57-7d1f4f0c2a11",
     "<path:email>": "nobody@example.com",
     "<path:filename>": "site.css",
+    "<secret>": "A" * 43,
 }
 BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/rd/tokens"): {"json": {}},

@@ -14,7 +14,8 @@ from werkzeug.test import TestResponse
 from rdservice.access import keys
 from rdservice.services import Services
 from rdservice.settings import Settings
-from rdservice.web import MAX_BODY_BYTES, create_app, guard, openapi
+from rdservice.web import MAX_BODY_BYTES, create_app, guard, openapi, webhooks
+from tests.deliveries import event, old_lead, open_address
 from tests.error_codes import error_codes
 from tests.sandbox_process import SandboxProcess
 from tests.web.browser import Browser
@@ -292,7 +293,11 @@ def test_answers_about_tokens_are_as_documented(
 
 
 def test_answers_with_leads_are_as_documented(
-    program: Browser, document: Json, headers: dict[str, str], sandbox: SandboxProcess
+    program: Browser,
+    document: Json,
+    headers: dict[str, str],
+    sandbox: SandboxProcess,
+    connected: Services,
 ) -> None:
     def ask(method: str, url: str, path: str, status: int, **more: Any) -> Json:
         answer = program.open(method, url, headers, **more)
@@ -322,6 +327,19 @@ def test_answers_with_leads_are_as_documented(
     ask("GET", "/rd/leads?page=3", "/rd/leads", 503)
     sandbox.patch(faults=[{"operation": "*", "kind": "status", "status": 429}])
     ask("GET", "/rd/leads?page=4", "/rd/leads", 429)
+
+    events, address = "/rd/events", "/rd/webhooks/{secret}"
+    secret = open_address(connected)
+    to = f"/rd/webhooks/{secret}"
+    assert ask("POST", to, address, 200, json=[old_lead(), event()])["stored"] == 2
+    assert len(ask("GET", events, events, 200)["events"]) == 2
+    ask("GET", f"{events}?after=x", events, 422)
+    ask("GET", f"{events}?account_id=nobody", events, 409)
+    ask("POST", to, address, 400, data=b"{", content_type="application/json")
+    ask("POST", to, address, 413, data=b" " * (webhooks.MAX_BODY_BYTES + 1))
+    ask("POST", to, address, 415, data=b"a=b")
+    ask("POST", to, address, 422, json={})
+    ask("POST", f"/rd/webhooks/{'A' * 43}", address, 404, json=event())
 
     erase = "/rd/privacy/erase"
     assert ask("POST", erase, erase, 200, json={"email": lead["email"]})["removed"]["cached_answers"] > 0

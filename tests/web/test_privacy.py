@@ -53,7 +53,7 @@ def test_a_program_erases_a_person_and_is_told_in_numbers_what_went(
     del body["notes"]
     assert body == {
         "accounts": 1,
-        "removed": {"cached_answers": 2},
+        "removed": {"cached_answers": 2, "events": 0},
         "left": 0,
         "unreadable": 0,
         "fetched_again": 0,

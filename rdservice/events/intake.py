@@ -1,0 +1,87 @@
+"""Takes deliveries: what is answered with success has been committed."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rdservice import database
+from rdservice.errors import NotFound, RdServiceError, TooManyRequests
+from rdservice.events import store
+from rdservice.events.payloads import Delivery
+from rdservice.events.store import Hashes
+from rdservice.services import Services
+from rdservice.subscriptions import store as subscriptions
+
+LANES = 64
+LANE_LENGTH = 4
+"""How many deliveries to one address a process has in hand at once, one of them with a connection to the database."""
+PATIENCE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """How many entries of a delivery were stored, stored although late, known already, and refused."""
+
+    stored: int
+    late: int
+    duplicates: int
+    refused: int
+
+
+class UnknownSecret(NotFound):
+    """Nobody delivers to such an address."""
+
+
+class Lanes:
+    """Lets the deliveries to one address pass one at a time, so that a flood of them leaves connections to others."""
+
+    def __init__(self) -> None:
+        self._places = [threading.BoundedSemaphore(LANE_LENGTH) for _ in range(LANES)]
+        self._turns = [threading.Lock() for _ in range(LANES)]
+
+    @contextmanager
+    def turn(self, secret: str) -> Iterator[None]:
+        """Wait for the turn of a delivery. Raises TooManyRequests when too many wait, or for too long."""
+        lane = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()[0] % LANES
+        if not self._places[lane].acquire(blocking=False):
+            raise _crowded()
+        try:
+            if not self._turns[lane].acquire(timeout=PATIENCE_S):
+                raise _crowded()
+            try:
+                yield
+            finally:
+                self._turns[lane].release()
+        finally:
+            self._places[lane].release()
+
+
+def receive(services: Services, lanes: Lanes, secret: str, delivery: Delivery | RdServiceError) -> Taken:
+    """Store what was delivered to the address with this secret.
+
+    `delivery` may be the error for which there is none: it is raised to those who know a secret. Raises UnknownSecret,
+    or TooManyRequests for a flood. Nothing is stored when it raises.
+    """
+    if not subscriptions.SECRET_FORM.fullmatch(secret):
+        raise _unknown()
+    with lanes.turn(secret), database.transaction(services.pool) as conn:
+        stream = subscriptions.find(conn, secret)
+        if stream is None:
+            raise _unknown()
+        if isinstance(delivery, RdServiceError):
+            raise delivery
+        hashes = Hashes(services.settings.secret_key)
+        added = store.add(conn, services.keys, hashes, stream, delivery.events)
+    return Taken(stored=added.stored, late=added.late, duplicates=added.duplicates, refused=delivery.refused)
+
+
+def _unknown() -> UnknownSecret:
+    return UnknownSecret(
+        "Nothing is delivered to this address, or not any more: subscribe with 'flask webhooks subscribe'."
+    )
+
+
+def _crowded() -> TooManyRequests:
+    return TooManyRequests("Too many deliveries to this address at once. Try again.", retry_after_s=5)

@@ -1,0 +1,90 @@
+"""Events as programs read them back: in order, from a number on."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from rdservice import database
+from rdservice.encryption import KeyMissing, ValueDamaged
+from rdservice.errors import InvalidField, TokenUnreadable
+from rdservice.events import store
+from rdservice.events.encrypted import unsealed
+from rdservice.events.payloads import EventType
+from rdservice.events.store import StoredEvent
+from rdservice.services import Services
+
+DEFAULT_LIMIT = 100
+LARGEST_LIMIT = 500
+PAGE_BYTES = 1024 * 1024
+"""Of encrypted payloads, after which a page ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadEvent:
+    """An event with what it tells. `told` is None where the stored value is damaged."""
+
+    row: StoredEvent
+    told: dict[str, Any] | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Events in order. `next_after` is where to read on.
+
+    `missed`: how many numbers were passed by whose events are not kept any more. `more`: there is more to read now.
+    """
+
+    events: list[ReadEvent] = field(repr=False)
+    next_after: int
+    missed: int
+    more: bool
+
+
+def read(
+    services: Services, account_id: str, *, after: int, limit: int, event_type: EventType | None
+) -> Page:
+    """Return the account's events with numbers above `after`.
+
+    Raises NotConnected, InvalidField for a number that no event has had yet, TokenUnreadable when a key is missing.
+    """
+    services.access_tokens.stored(account_id)
+    with database.transaction(services.pool) as conn:
+        # Before the page: what is inserted in between must not be passed by.
+        place = store.position(conn, account_id, after=after)
+        if place is None:
+            return Page(events=[], next_after=after, missed=0, more=False)
+        if after > place.last_number:
+            raise InvalidField(
+                f"after is {after}, and the newest event of this account has the number {place.last_number}. If the"
+                " database was restored from a backup, read on from that number.",
+                extra={"field": "after", "last_number": place.last_number},
+            )
+        rows = store.page(
+            conn,
+            account_id,
+            place,
+            after=after,
+            limit=limit,
+            most_bytes=PAGE_BYTES,
+            event_type=event_type,
+        )
+        more = bool(rows and rows[-1].more)
+        next_after = rows[-1].number if more else place.until
+        kept = store.count_between(conn, account_id, place, after=after, until=next_after)
+    return Page(
+        events=[_opened(services, account_id, row) for row in rows],
+        next_after=next_after,
+        missed=next_after - after - kept,
+        more=more,
+    )
+
+
+def _opened(services: Services, account_id: str, row: StoredEvent) -> ReadEvent:
+    try:
+        told = json.loads(unsealed(services.keys, row.identity, account_id, row.payload))
+    except KeyMissing as error:
+        raise TokenUnreadable(f"A stored event cannot be decrypted: {error}.") from error
+    except ValueDamaged:
+        # It will never be readable; those after it are.
+        told = None
+    return ReadEvent(row=row, told=told)

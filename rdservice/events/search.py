@@ -1,0 +1,76 @@
+"""Finds a person in the stored events, by decrypting each, and deletes the events that have the person in them."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg_pool import ConnectionPool
+
+from rdservice import database
+from rdservice.cache.search import Found, Person
+from rdservice.encryption import KeyMissing, KeyRing, ValueDamaged
+from rdservice.events import encrypted
+from rdservice.events.encrypted import Value
+
+BATCH = 200
+
+Pool = ConnectionPool[psycopg.Connection[Any]]
+
+
+def erase(pool: Pool, keys: KeyRing, person: Person) -> int:
+    """Delete all events with the person in them, and the damaged ones, which nobody can read; return how many.
+
+    Those whose key is missing are left: `search` tells of them.
+    """
+    deleted = 0
+    for values in _pages(pool):
+        gone = [value.identity for value in values if _must_go(keys, person, value)]
+        if gone:
+            with database.transaction(pool) as conn:
+                deleted += encrypted.delete(conn, gone)
+    return deleted
+
+
+def search(pool: Pool, keys: KeyRing, person: Person, *, since: datetime) -> Found:
+    """Search every event; `since` is the database's time at which the erasure began."""
+    left = delivered_again = unreadable = 0
+    for values in _pages(pool):
+        for value in values:
+            try:
+                has = _has(keys, person, value)
+            except KeyMissing:
+                has = None
+            if has is None:
+                unreadable += 1
+            elif has:
+                again = value.received_at >= since
+                left, delivered_again = left + (not again), delivered_again + again
+    return Found(left=left, fetched_again=delivered_again, unreadable=unreadable)
+
+
+def _pages(pool: Pool) -> Iterator[list[Value]]:
+    after = b""
+    while True:
+        with database.transaction(pool) as conn:
+            values = encrypted.next_values(conn, after=after, limit=BATCH)
+        if not values:
+            return
+        yield values
+        after = values[-1].identity
+
+
+def _must_go(keys: KeyRing, person: Person, value: Value) -> bool:
+    try:
+        return _has(keys, person, value) is not False
+    except KeyMissing:
+        return False
+
+
+def _has(keys: KeyRing, person: Person, value: Value) -> bool | None:
+    """Return whether the person is in an event; None for one that is damaged. Raises KeyMissing."""
+    try:
+        told = encrypted.unsealed(keys, value.identity, value.account_id, value.payload)
+    except ValueDamaged:
+        return None
+    return person.is_in(told)
