@@ -28,6 +28,7 @@ Action = Literal[
     "operator_created",
     "operator_removed",
     "password_reset",
+    "password_changed",
     "logged_in",
     "login_failed",
     "values_encrypted",

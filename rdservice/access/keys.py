@@ -32,6 +32,9 @@ SCOPES = {
 }
 """All there are, with what each allows."""
 
+COMMAND_LINE = "command line"
+"""The `created_by` of keys that a command made; of others it is the operator's e-mail."""
+KEY_ID = re.compile(r"[a-z2-7]{8}")
 KEY_PATTERN = re.compile(r"rdk_([a-z2-7]{8})_([A-Za-z0-9_-]{43})")
 MAX_NAME_LENGTH = 100
 
@@ -55,8 +58,9 @@ UPDATE rdservice_api_keys
 """
 
 LIST = """
-SELECT key_id, name, scopes, created_at, created_by, last_used_at, revoked_at
+SELECT key_id, name, scopes, created_at, created_by, last_used_at, revoked_at, rd_now() AS now
   FROM rdservice_api_keys
+ WHERE key_id = COALESCE(%(key_id)s, key_id)
  ORDER BY revoked_at IS NOT NULL, created_at, key_id
 """
 
@@ -76,7 +80,7 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRecord:
-    """What is known of a key, revoked ones included."""
+    """What is known of a key, revoked ones included. `now` is the database's time, which all its times are of."""
 
     key_id: str
     name: str
@@ -85,6 +89,7 @@ class KeyRecord:
     created_by: str
     last_used_at: datetime | None
     revoked_at: datetime | None
+    now: datetime
 
 
 def create(conn: Connection[Any], name: str, scopes: Sequence[str], *, created_by: str) -> str:
@@ -142,12 +147,20 @@ def key_id(text: str) -> str:
 def list_all(conn: Connection[Any]) -> list[KeyRecord]:
     """Return all keys, those in use first, by age."""
     with conn.cursor(row_factory=class_row(KeyRecord)) as cursor:
-        return cursor.execute(LIST).fetchall()
+        return cursor.execute(LIST, {"key_id": None}).fetchall()
+
+
+def record(conn: Connection[Any], key_id: str) -> KeyRecord | None:
+    """Return what is known of the key with this id, None where there is none."""
+    if not KEY_ID.fullmatch(key_id):
+        return None
+    with conn.cursor(row_factory=class_row(KeyRecord)) as cursor:
+        return cursor.execute(LIST, {"key_id": key_id}).fetchone()
 
 
 def revoke(conn: Connection[Any], key_id: str) -> bool:
     """End a key for good, within a second everywhere; return whether there is one of that id. Safe twice."""
-    return conn.execute(REVOKE, {"key_id": key_id}).rowcount > 0
+    return bool(KEY_ID.fullmatch(key_id)) and conn.execute(REVOKE, {"key_id": key_id}).rowcount > 0
 
 
 def _hash(secret: str) -> bytes:

@@ -44,6 +44,12 @@ UPDATE rdservice_operators
  WHERE operator_id = %(operator_id)s AND password_hash = %(verified_hash)s
 """
 
+REPLACE_CREDENTIALS = """
+UPDATE rdservice_operators
+   SET password_hash = %(new_hash)s, password_changed_at = rd_now()
+ WHERE operator_id = %(operator_id)s AND password_hash = %(verified_hash)s
+"""
+
 REMOVE = "DELETE FROM rdservice_operators WHERE email = %(email)s"
 
 
@@ -114,6 +120,15 @@ def reset_password(conn: Connection[Any], email: str, password_hash: str) -> str
     values = {"email": normalize_email(email), "password_hash": password_hash}
     row = conn.execute(UPDATE_CREDENTIALS, values).fetchone()
     return None if row is None else str(row[0])
+
+
+def change_password(conn: Connection[Any], operator_id: str, *, verified_hash: str, new_hash: str) -> bool:
+    """Replace the password over the one that was verified; return False when it changed meanwhile.
+
+    The caller ends the operator's sessions in the same transaction (`sessions.end_all`).
+    """
+    values = {"operator_id": operator_id, "verified_hash": verified_hash, "new_hash": new_hash}
+    return conn.execute(REPLACE_CREDENTIALS, values).rowcount > 0
 
 
 def replace_hash(conn: Connection[Any], operator_id: str, *, verified_hash: str, new_hash: str) -> None:

@@ -33,7 +33,7 @@ def create(name: str, scopes: tuple[str, ...]) -> None:
     The key alone goes to standard output. It cannot be shown again.
     """
     with transaction() as conn:
-        key = keys.create(conn, name, scopes, created_by="command line")
+        key = keys.create(conn, name, scopes, created_by=keys.COMMAND_LINE)
         audit.record(conn, author(), "key_created", subject=keys.key_id(key), name=name, scopes=list(scopes))
     click.echo("Keep this key in a safe place; it cannot be shown again:", err=True)
     click.echo(key)

@@ -18,6 +18,8 @@ from rdservice.web import (
     fast_reads,
     guard,
     health,
+    keys,
+    language_switch,
     languages,
     leads,
     metrics,
@@ -25,6 +27,7 @@ from rdservice.web import (
     navigation,
     oauth,
     openapi,
+    password,
     privacy,
     problems,
     sign_in,
@@ -57,6 +60,7 @@ def create_app(services: Services) -> Flask:
     counts = metrics.init_app(app, services.metrics)
     languages.init_app(app, moments.preferred_zone)
     moments.init_app(app)
+    language_switch.init_app(app)
     navigation.init_app(app)
     browser_session.init_app(app, services.settings)
     app.before_request(check_query)
@@ -73,7 +77,10 @@ def create_app(services: Services) -> Flask:
         metrics.bp,
         openapi.bp,
         sign_in.bp,
+        password.bp,
+        language_switch.bp,
         status.bp,
+        keys.bp,
         audit.bp,
         oauth.bp,
         tokens.bp,

@@ -16,6 +16,7 @@ def action_words(action: str) -> str:
         "operator_created": gettext("Operator added"),
         "operator_removed": gettext("Operator removed"),
         "password_reset": gettext("Password reset"),
+        "password_changed": gettext("Own password changed"),
         "logged_in": gettext("Logged in"),
         "login_failed": gettext("Log-in failed"),
         "values_encrypted": gettext("Stored values encrypted anew"),

@@ -4,7 +4,7 @@ import json
 import random
 import re
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from flask import current_app, g, request
 
@@ -46,6 +46,13 @@ def choose_request_id(given: str, *, believe: bool) -> str:
 def client_address() -> str:
     """Return the client's address, which is the outermost one that TRUSTED_PROXIES lets us believe."""
     return request.remote_addr or "unknown"
+
+
+def requested_path() -> str:
+    """Return path and query of this request, as they would stand in a link to it."""
+    path = quote(request.path, safe="/:@!$&'()*+,;=~")
+    query = request.query_string.decode("ascii", "replace")
+    return f"{path}?{query}" if query else path
 
 
 def prefers_html() -> bool:

@@ -8,7 +8,6 @@ by its API key alone; one without by its session, and on an unsafe method by its
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, cast
-from urllib.parse import quote
 
 from flask import Flask, current_app, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
@@ -20,7 +19,7 @@ from rdservice.access.key_memory import KeyMemory
 from rdservice.access.sessions import Session
 from rdservice.errors import CsrfFailed, Forbidden, Unauthorized
 from rdservice.web import browser_session
-from rdservice.web.context import client_address, prefers_html, request_id, services
+from rdservice.web.context import client_address, prefers_html, request_id, requested_path, services
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -137,7 +136,7 @@ def judge() -> ResponseReturnValue | None:
     session = browser_session.current()
     if session is None:
         if request.method == "GET" and prefers_html():
-            return redirect(url_for("sign_in.show", next=_requested_path() if access.comes_back else None))
+            return redirect(url_for("sign_in.show", next=requested_path() if access.comes_back else None))
         raise Unauthorized("Send an API key as 'Authorization: Bearer rdk_…', or log in.")
     if request.method not in SAFE_METHODS:
         check_csrf()
@@ -234,9 +233,3 @@ def _operator(session: Session) -> Actor:
         operator_id=session.operator_id,
         session_id=session.session_id,
     )
-
-
-def _requested_path() -> str:
-    path = quote(request.path, safe="/:@!$&'()*+,;=~")
-    query = request.query_string.decode("ascii", "replace")
-    return f"{path}?{query}" if query else path

@@ -1,4 +1,6 @@
-"""The language of pages: pt-BR, or English for browsers that prefer it to Portuguese."""
+"""The language of pages: what the reader chose with the switch in the footer, else pt-BR, or English for browsers that
+prefer it to Portuguese.
+"""
 
 from collections.abc import Callable
 from datetime import tzinfo
@@ -9,6 +11,9 @@ from flask import Flask, request
 
 DEFAULT = "pt_BR"
 TRANSLATIONS = Path(__file__).resolve().parent.parent / "translations"
+COOKIE = "rdservice_language"
+NAMES = {"pt-BR": "Português", "en": "English"}
+"""The languages of pages, by their tags (RFC 5646), each in its own words."""
 _OFFERED = {"pt": DEFAULT, "en": "en"}
 
 
@@ -25,10 +30,14 @@ def init_app(app: Flask, preferred_zone: Callable[[], tzinfo]) -> None:
         timezone_selector=preferred_zone,
     )
     app.jinja_env.globals["page_language"] = page_language
+    app.jinja_env.globals["language_names"] = NAMES
 
 
 def preferred() -> str:
-    """Return the locale of this request: the first of the browser's languages that there is, else pt-BR."""
+    """Return the locale of this request: the chosen one, or the first of the browser's that there is, else pt-BR."""
+    chosen = request.cookies.get(COOKIE)
+    if chosen in NAMES:
+        return chosen.replace("-", "_")
     for tag, quality in request.accept_languages:
         offered = _OFFERED.get(tag.replace("_", "-").split("-")[0].lower())
         if offered is not None and quality > 0:

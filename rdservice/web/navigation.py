@@ -26,6 +26,7 @@ def entries() -> list[Entry]:
     """Return the links in the reader's language."""
     return [
         _entry("status.show", gettext("Overview")),
+        _entry("keys.show", gettext("API keys")),
         _entry("audit.show", gettext("Audit")),
     ]
 

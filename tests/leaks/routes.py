@@ -65,6 +65,35 @@ ROUTES: dict[str, tuple[Ask, ...]] = {
     ),
     "GET /": (Ask("/", shows=PAGE, html=True), Ask("/", shows=PAGE)),
     "GET /audit": (Ask("/audit", shows=PAGE, html=True),),
+    "GET /keys": (Ask("/keys", shows=PAGE, html=True),),
+    "POST /keys": (
+        Ask("/keys", shows=PAGE, form={"name": "a program", "scopes": "leads:read"}, html=True, status=201),
+        Ask("/keys", form={"name": "{lead_email}", "scopes": "{lead_phone}"}, status=422),
+    ),
+    "GET /keys/<key_id>/revoke": (Ask("/keys/{lead_phone}/revoke", html=True, status=404),),
+    "POST /keys/<key_id>/revoke": (Ask("/keys/{lead_phone}/revoke", html=True, status=404),),
+    "GET /password": (Ask("/password", shows=PAGE, html=True),),
+    "POST /password": (
+        Ask(
+            "/password",
+            shows=PAGE,
+            form={
+                "current_password": "{wrong_password}",
+                "new_password": "{new_password}",
+                "new_password_again": "{new_password}",
+            },
+            html=True,
+            status=422,
+        ),
+    ),
+    "GET /language": (
+        Ask(
+            "/language?language=en&next=/rd/leads/email/{lead_email}",
+            shows=("lead_email",),
+            status=302,
+            html=True,
+        ),
+    ),
     "GET /connect": (Ask("/connect?account_id={account}", shows=PAGE, html=True),),
     "GET /rd/login": (Ask("/rd/login?account_id={account}", status=302, html=True),),
     "GET /rd/callback": (

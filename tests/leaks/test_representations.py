@@ -26,6 +26,8 @@ PLAIN = {str(kind) for kind in (bool, int, float, datetime)} | {"bool", "int", "
 HARMLESS = {
     "rdservice.access.keys.ApiKey.name": "what the program is called",
     "rdservice.access.keys.KeyRecord.name": "what the program is called",
+    "rdservice.web.keys.Draft.name": "what was typed as the name of a program",
+    "rdservice.web.keys.Line.name": "what the program is called",
     "rdservice.access.key_memory._Entry.key": "ApiKey, which has no secret",
     "rdservice.cache.answers.Failure.code": "an error code",
     "rdservice.cache.cache._Query.key": "a keyed hash",

@@ -30,6 +30,13 @@ ROUTES = """
 GET HEAD   /                                    operator        200
 GET HEAD   /connect                             operator        200
 GET HEAD   /audit                               operator        200
+GET HEAD   /keys                                operator        200
+POST       /keys                                operator        201
+GET HEAD   /keys/<key_id>/revoke                operator        404 not_found
+POST       /keys/<key_id>/revoke                operator        404 not_found
+GET HEAD   /password                            operator        200
+POST       /password                            operator        303
+GET HEAD   /language                            anyone          422 invalid_field
 GET HEAD   /rd/login                            operator        302
 GET HEAD   /rd/callback                         operator        400 invalid_state
 POST       /rd/tokens                           tokens:write    422 invalid_field
@@ -109,6 +116,7 @@ CROSS_SITE = {
 }
 SAMPLES = {
     "<account_id>": "absent",
+    "<key_id>": "absent",
     "<lead_name:uuid>": "7a1f8e0c-2b0c-4b0e-9b57-7d1f4f0c2a11",
     "<path:email>": "nobody@example.com",
     "<path:filename>": "site.css",
@@ -118,6 +126,11 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/rd/tokens"): {"json": {}},
     ("POST", "/rd/leads/lookup"): {"json": {"email": "nobody@example.com"}},
     ("POST", "/rd/privacy/erase"): {"json": {}},
+    ("POST", "/keys"): {"data": {"name": "a program", "scopes": "leads:read"}},
+    # From the password to itself: nobody else's log-in fails by it.
+    ("POST", "/password"): {
+        "data": dict.fromkeys(("current_password", "new_password", "new_password_again"), PASSWORD)
+    },
     ("POST", "/login"): {"data": {"email": EMAIL, "password": PASSWORD}},
 }
 
@@ -206,16 +219,11 @@ class Callers:
         self,
         app: Flask,
         conn: psycopg.Connection[Any],
-        operator: operators.Operator,
         make_key: Callable[..., str],
     ) -> None:
         self._app = app
         self._conn = conn
-        self._operator = operator
         self._addresses = itertools.count(0x0A000001)
-        row = conn.execute("SELECT password_hash FROM rdservice_operators").fetchone()
-        assert row is not None
-        self._password_hash = row[0]
         self._keys = {scope: make_key(scope) for scope in SCOPES}
         self._full_key = make_key(*SCOPES)
         self._revoked_key = make_key(*SCOPES)
@@ -296,7 +304,9 @@ class Callers:
         return dict.fromkeys(names, other)
 
     def _log_in(self) -> Login:
-        token = sessions.start(self._conn, self._operator.operator_id, verified_hash=self._password_hash)
+        credentials = operators.find_credentials(self._conn, EMAIL)
+        assert credentials is not None
+        token = sessions.start(self._conn, credentials.operator_id, verified_hash=credentials.password_hash)
         assert token is not None
         with self._app.test_request_context():
             browser_session.begin(token)
@@ -345,7 +355,7 @@ class Callers:
 def everyone(
     app: Flask, conn: psycopg.Connection[Any], operator: operators.Operator, make_key: Callable[..., str]
 ) -> Callers:
-    return Callers(app, conn, operator, make_key)
+    return Callers(app, conn, make_key)
 
 
 def told(answer: TestResponse, method: str, code: str | None) -> str:

@@ -30,6 +30,9 @@ DEEDS: dict[str, set[str]] = {
     "GET /rd/callback": {"account_connected"},
     "POST /login": {"logged_in", "login_failed"},
     "POST /rd/privacy/erase": {"erasure_begun", "person_erased"},
+    "POST /keys": {"key_created"},
+    "POST /keys/<key_id>/revoke": {"key_revoked"},
+    "POST /password": {"password_changed", "login_failed"},
     # Who logs out loses a right and changes nothing.
     "POST /logout": set(),
     # A question whose e-mail address is in the body.

@@ -7,7 +7,7 @@ from flask import Flask
 
 from tests.web.browser import Browser
 
-PAGES = {"Overview": "/", "Audit": "/audit"}
+PAGES = {"Overview": "/", "API keys": "/keys", "Audit": "/audit"}
 
 
 def links(page: str) -> dict[str, str]:

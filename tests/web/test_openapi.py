@@ -371,6 +371,7 @@ def test_answers_to_those_who_may_not_are_as_documented(
     weak = {"Authorization": f"Bearer {make_key('tokens:status')}"}
     wrong = {"Authorization": "Bearer rdk_aaaaaaaa_" + "A" * 43}
     url = {"account_id": "default", "filename": "site.css", "uuid": UUID, "email": "ana@example.com"}
+    url["key_id"] = "aaaaaaaa"
     for path, method, operation in operations(document):
         if not operation["security"]:
             continue
@@ -387,7 +388,7 @@ def test_answers_to_those_who_may_not_are_as_documented(
 
 
 def test_answers_of_pages_are_as_documented(program: Browser, signed_in: Browser, document: Json) -> None:
-    for path in ("/", "/connect", "/audit", "/login", "/rd/login"):
+    for path in ("/", "/connect", "/audit", "/keys", "/password", "/login", "/rd/login"):
         check(document, signed_in.get(path), path)
     for path in ("/healthz", "/readyz", "/openapi.json", "/login", "/rd/login"):
         check(document, program.get(path), path)
