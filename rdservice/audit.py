@@ -34,6 +34,7 @@ Action = Literal[
     "values_encrypted",
     "erasure_begun",
     "person_erased",
+    "notification_tested",
 ]
 ACTIONS: tuple[Action, ...] = get_args(Action)
 """The closed list. `tokens_refreshed`: by hand, and the renewal was begun; its outcome is with the attempts."""

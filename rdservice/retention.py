@@ -15,6 +15,7 @@ from rdservice.access import sessions, throttle
 from rdservice.cache import table as cache_table
 from rdservice.events import store as events
 from rdservice.metrics import store as metric_totals
+from rdservice.notifications import deliveries, incidents
 from rdservice.tokens import attempts, workers
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,12 @@ RULES = (
     # Floods from ever new addresses add rows as fast as requests are refused.
     Rule(table="rdservice_access_failures", kept="15 minutes", prune=throttle.prune, batch=10_000),
     Rule(table="rdservice_audit", kept="400 days", prune=audit.prune),
+    Rule(table="rdservice_incidents", kept="90 days after its end", prune=incidents.prune),
+    Rule(
+        table="rdservice_notifications",
+        kept="90 days, and as long as an incident lasts that it tells of",
+        prune=deliveries.prune,
+    ),
     Rule(table="rdservice_metric_hours", kept="2 days", prune=metric_totals.remember_hour),
     Rule(
         table="rdservice_metric_processes",
@@ -71,6 +78,7 @@ WITHOUT_LIMIT = {
     "rdservice_subscriptions": "one for an account, until it is disconnected; no person's data",
     "rdservice_operators": "operators stay until they are removed",
     "rdservice_api_keys": "made by hand, and a revoked one still tells whose it was",
+    "rdservice_deliveries": "they go with their notification",
     "rdservice_metric_totals": "one for each of a closed list of series; no person's data",
     "schema_migrations": "one for each migration",
 }

@@ -17,6 +17,8 @@ from urllib.parse import SplitResult, urlsplit
 import psycopg.conninfo
 from dotenv import dotenv_values
 
+from rdservice.notifications import targets
+
 ROOT = Path(__file__).resolve().parent.parent
 EXIT_CONFIG = 78
 """Exit status for broken settings: `EX_CONFIG` of sysexits.h."""
@@ -64,6 +66,8 @@ class Settings:
     secret_key: str = field(repr=False)
     encryption_keys: tuple[bytes, ...] = field(repr=False)
     metrics_token: str | None = field(repr=False)
+    notify_urls: tuple[str, ...] = field(repr=False)
+    """Where notifications go, as apprise writes it."""
     trusted_proxies: int
     production: bool
 
@@ -107,6 +111,7 @@ class Settings:
             secret_key=read.secret_key(),
             encryption_keys=read.encryption_keys(),
             metrics_token=read.text("METRICS_TOKEN"),
+            notify_urls=read.notify_urls(),
             trusted_proxies=read.integer(
                 "TRUSTED_PROXIES", default=1 if values.get("DYNO") else 0, low=0, high=10
             ),
@@ -299,6 +304,14 @@ class _Reader:
                 self._problem(name, f"entry {number} {_why_no_key(text)}", example)
         # The same key twice, in whatever form, is one.
         return tuple(dict.fromkeys(keys))
+
+    def notify_urls(self) -> tuple[str, ...]:
+        name, example = "NOTIFY_URLS", "mailtos://user:password@example.com?to=team@example.com"
+        urls = targets.split(self.text(name) or "")
+        for number, mistake in enumerate(targets.mistakes(urls), start=1):
+            if mistake is not None:
+                self._problem(name, f"entry {number} {mistake}", example)
+        return urls
 
     def _problem(self, name: str, what: str, example: str) -> None:
         self.problems.append(f"{name} {what}. Example: {name}={example}")

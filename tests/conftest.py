@@ -60,6 +60,7 @@ def _no_settings_from_outside() -> Iterator[None]:
     """The developer's own settings must not reach the tests."""
     names = [name for name in os.environ if name.startswith(("RDSTATION_", "SANDBOX_"))]
     names += ["DATABASE_URL", "SECRET_KEY", "TOKEN_ENCRYPTION_KEYS", "METRICS_TOKEN", "TRUSTED_PROXIES"]
+    names += ["NOTIFY_URLS"]
     names += ["DYNO", "RDSERVICE_ENV", "RDSERVICE_DATA_DIR", "PORT"]
     with pytest.MonkeyPatch.context() as patch:
         for name in names:

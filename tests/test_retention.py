@@ -64,6 +64,12 @@ OLD_ROWS: dict[str, tuple[int, str]] = {
         400 * DAY_S,
         "(action, actor_kind, origin) SELECT 'logged_in', 'operator', 'POST /login'",
     ),
+    "rdservice_incidents": (
+        90 * DAY_S,
+        """(kind, account_id, closed_at, ending)
+           SELECT 'expiring', 'account ' || n, rd_now(), 'recovered'""",
+    ),
+    "rdservice_notifications": (90 * DAY_S, "(kind, created_at) SELECT 'test', rd_now()"),
     "rdservice_metric_hours": (
         2 * DAY_S,
         "(hour, key, value, taken_at) SELECT rd_now(), 'series ' || n, 1, rd_now()",

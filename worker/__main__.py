@@ -10,6 +10,7 @@ import threading
 
 from rdservice import logs, stored_values
 from rdservice.encryption import KeyMissing
+from rdservice.notifications.notifier import Notifier
 from rdservice.process import leave_no_core_file
 from rdservice.services import Services
 from rdservice.settings import EXIT_CONFIG, Settings, SettingsError
@@ -38,12 +39,15 @@ def main() -> int:
     _bound_the_end(bell, services)
     log.info("worker %s started", services.refresher.claimed_by)
     stored_values.check_in_background(services.pool, services.keys)
+    notifier = Notifier(services.pool, settings)
+    notifier.start()
     try:
         auto_refresh_tokens(services.refresher, bell)
     except KeyMissing as error:
         log.critical("cannot go on: %s", error)
         return EXIT_CONFIG
     finally:
+        notifier.close()
         services.close()
     log.info("worker ended")
     return 0

@@ -6,6 +6,7 @@ from rdservice.cli.accounts import accounts_group
 from rdservice.cli.audit import audit_group
 from rdservice.cli.encryption import encryption_group
 from rdservice.cli.keys import keys_group
+from rdservice.cli.notifications import notifications_group
 from rdservice.cli.operators import operators_group
 from rdservice.cli.privacy import privacy_group
 from rdservice.cli.release import release
@@ -20,6 +21,7 @@ def register(app: Flask) -> None:
         keys_group,
         accounts_group,
         audit_group,
+        notifications_group,
         encryption_group,
         privacy_group,
         settings_group,

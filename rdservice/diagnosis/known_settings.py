@@ -13,9 +13,18 @@ import psycopg.conninfo
 
 from rdservice.diagnosis.facts import SettingsProblem
 from rdservice.encryption import key_id
+from rdservice.notifications.targets import label
+from rdservice.notifications.targets import secrets_in as notification_secrets
 from rdservice.settings import ROOT, Settings, SettingsError, collect_sources, is_production
 
-SECRETS = ("RDSTATION_CLIENT_SECRET", "SECRET_KEY", "TOKEN_ENCRYPTION_KEYS", "METRICS_TOKEN", "DATABASE_URL")
+SECRETS = (
+    "RDSTATION_CLIENT_SECRET",
+    "SECRET_KEY",
+    "TOKEN_ENCRYPTION_KEYS",
+    "METRICS_TOKEN",
+    "NOTIFY_URLS",
+    "DATABASE_URL",
+)
 # Valid values that stand in for broken ones, so that the others can be used. Nothing is ever sent or opened with them:
 # see `KnownSettings.usable`.
 STAND_INS = {
@@ -146,6 +155,9 @@ def masked(known: KnownSettings) -> dict[str, Any]:
     variables["METRICS_TOKEN"] = _state(known, "METRICS_TOKEN") | {
         "entries": [{"length": len(part)} for part in _entries(known, "METRICS_TOKEN")]
     }
+    variables["NOTIFY_URLS"] = _state(known, "NOTIFY_URLS") | {
+        "entries": [{"target": label(url)} for url in settings.notify_urls]
+    }
     return {
         "usable": not known.problems,
         "production": is_production(known.values),
@@ -157,6 +169,7 @@ def secrets_in(known: KnownSettings) -> set[str]:
     """Return every secret text of the settings, whole and in parts: what no output may hold."""
     texts = {known.values.get(name, "").strip() for name in SECRETS}
     texts |= {part.strip() for text in texts for part in text.split(",")}
+    texts |= notification_secrets(known.settings.notify_urls)
     texts |= {key.decode() for key in known.settings.encryption_keys if known.usable("TOKEN_ENCRYPTION_KEYS")}
     if known.usable("DATABASE_URL"):
         texts.add(str(_conninfo(known).get("password") or ""))

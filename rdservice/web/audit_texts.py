@@ -22,6 +22,7 @@ def action_words(action: str) -> str:
         "values_encrypted": gettext("Stored values encrypted anew"),
         "erasure_begun": gettext("Erasure of a person begun"),
         "person_erased": gettext("Person erased"),
+        "notification_tested": gettext("Test notification sent"),
     }
     return words.get(action, action)
 

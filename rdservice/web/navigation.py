@@ -27,6 +27,7 @@ def entries() -> list[Entry]:
     return [
         _entry("status.show", gettext("Overview")),
         _entry("keys.show", gettext("API keys")),
+        _entry("notifications.show", gettext("Notifications")),
         _entry("audit.show", gettext("Audit")),
     ]
 

@@ -35,6 +35,8 @@ DEEDS: dict[str, str | None] = {
     "audit list": None,
     "encryption rotate": "values_encrypted",
     "encryption status": None,
+    "notifications list": None,
+    "notifications test": "notification_tested",
     "privacy erase": "person_erased",
     "settings check": None,
 }

@@ -43,6 +43,8 @@ COMMANDS: dict[str, tuple[Run, ...]] = {
     "audit list": (Run((), AUDITED), Run(("--json",), AUDITED)),
     "encryption status": (Run((), ("account",)), Run(("--json",), ("account",))),
     "encryption rotate": (Run((), ("account",)),),
+    "notifications test": (Run((), (), None, 1), Run(("--json",), (), None, 1)),
+    "notifications list": (Run(()), Run(("--json",))),
     "privacy erase": (Run(("-",), (), "{lead_email}\n"), Run(("-",), (), "{lead_phone}\n", 2)),
     "settings check": (Run(()),),
     "routes": (Run(()),),

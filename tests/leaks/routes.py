@@ -93,6 +93,14 @@ ROUTES: dict[str, tuple[Ask, ...]] = {
             status=302,
             html=True,
         ),
+    "GET /notifications": (Ask("/notifications", shows=PAGE, html=True),),
+    "POST /notifications/test": (
+        Ask(
+            "/notifications/test",
+            by=("nobody", "malformed", "unknown", "revoked", "narrow", "key"),
+            status=403,
+        ),
+        Ask("/notifications/test", by=("nobody", "operator"), status=303, html=True),
     ),
     "GET /connect": (Ask("/connect?account_id={account}", shows=PAGE, html=True),),
     "GET /rd/login": (Ask("/rd/login?account_id={account}", status=302, html=True),),

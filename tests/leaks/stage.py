@@ -43,6 +43,9 @@ SECRETS = {
     "second_client_secret": "cs2-0a1b2c3d4e5f60718293a4b5c6d7e8f9",
     "secret_key": "sk-Qm7Zt4Xw9Lr2Vb6Nc8Jd5Hf3Gk1Pq0Ys",
     "metrics_token": "mt-Ue4Io9Pa2Sd7Fg1Hj6Kl3Zx8Cv5Bn0Mq",
+    "notify_password": "np-Hy6Tg5Rf4Ed3Ws2Qa1Zx9Cv8Bn7",
+    "notify_path": "nu-Lo9Ki8Ju7Hy6Gt5Fr4De3Sw2Aq1",
+    "notify_header": "nh-Pl0Ok9Ij8Uh7Yg6Tf5Rd4Es3Wa",
     "encryption_key": "cGxhbnRlZC1lbmNyeXB0aW9uLWtleS0zMi1ieXRlcyE=",
     "old_encryption_key": "c0ffee11" * 8,
     "operator_password": "right horse, planted battery",
@@ -337,6 +340,9 @@ def variables(planted: Planted, database_url: str, sandbox_url: str, *, producti
         "SECRET_KEY": planted["secret_key"],
         "TOKEN_ENCRYPTION_KEYS": f"{planted['encryption_key']},{planted['old_encryption_key']}",
         "METRICS_TOKEN": planted["metrics_token"],
+        # Nobody listens there.
+        "NOTIFY_URLS": f"json://notifier:{planted['notify_password']}@127.0.0.1:9/{planted['notify_path']}"
+        f"?%2BX-Token={planted['notify_header']}",
         "TRUSTED_PROXIES": "1",
         "PYTHONWARNINGS": "always",
         "PYTHONFAULTHANDLER": "1",

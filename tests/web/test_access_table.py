@@ -37,6 +37,8 @@ POST       /keys/<key_id>/revoke                operator        404 not_found
 GET HEAD   /password                            operator        200
 POST       /password                            operator        303
 GET HEAD   /language                            anyone          422 invalid_field
+GET HEAD   /notifications                       operator        200
+POST       /notifications/test                  operator        303
 GET HEAD   /rd/login                            operator        302
 GET HEAD   /rd/callback                         operator        400 invalid_state
 POST       /rd/tokens                           tokens:write    422 invalid_field

@@ -29,6 +29,7 @@ DEEDS: dict[str, set[str]] = {
     "POST /rd/tokens/<account_id>/disconnect": {"account_disconnected"},
     "GET /rd/callback": {"account_connected"},
     "POST /login": {"logged_in", "login_failed"},
+    "POST /notifications/test": {"notification_tested"},
     "POST /rd/privacy/erase": {"erasure_begun", "person_erased"},
     "POST /keys": {"key_created"},
     "POST /keys/<key_id>/revoke": {"key_revoked"},

@@ -1,0 +1,87 @@
+"""`flask notifications`: what was told to whom, and a test."""
+
+import json
+import time
+from typing import Any
+
+import click
+from flask.cli import AppGroup
+
+from rdservice import audit, database
+from rdservice.cli.connection import author, check, errors_in_one_line, transaction
+from rdservice.notifications import deliveries
+from rdservice.notifications.deliveries import LEASE_S, Delivery
+from rdservice.notifications.notifier import Notifier
+from rdservice.notifications.targets import targets
+from rdservice.web.context import services
+
+notifications_group = AppGroup("notifications", help="Messages that tell when an account needs somebody.")
+
+MOST_LISTED = 100
+LOOK_EVERY_S = 0.5
+
+
+@notifications_group.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def list_messages(as_json: bool) -> None:
+    """List the 100 newest messages with what became of them, newest first."""
+    with transaction() as conn:
+        sent = deliveries.newest(conn, limit=MOST_LISTED)
+    _print(sent, as_json=as_json)
+
+
+@notifications_group.command("test")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def test(as_json: bool) -> None:
+    """Send a test to all targets of NOTIFY_URLS; status 1 unless all of them accept it. Needs no worker."""
+    settings = services().settings
+    if not settings.notify_urls:
+        raise click.ClickException("NOTIFY_URLS is not set: there is nobody to send a test to.")
+    check()
+    with transaction() as conn:
+        number = deliveries.begin_test(conn, targets(settings.notify_urls, settings.secret_key))
+        audit.record(conn, author(), "notification_tested", subject=str(number))
+    with errors_in_one_line():
+        sent = _send(number)
+    _print(sent, as_json=as_json)
+    if any(delivery.outcome != "sent" for delivery in sent):
+        raise SystemExit(1)
+
+
+def _send(number: int) -> list[Delivery]:
+    """Send what no worker sends already, and return all results."""
+    notifier = Notifier(services().pool, services().settings)
+    give_up_at = time.monotonic() + LEASE_S
+    while True:
+        while notifier.send_next(number):
+            pass
+        with database.transaction(services().pool) as conn:
+            sent = deliveries.of_notification(conn, number)
+        if all(delivery.outcome for delivery in sent) or time.monotonic() > give_up_at:
+            return sent
+        time.sleep(LOOK_EVERY_S)
+
+
+def _print(sent: list[Delivery], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([_shown(delivery) for delivery in sent], indent=2, ensure_ascii=False))
+        return
+    for delivery in sent:
+        result = " ".join(filter(None, (delivery.outcome or "waiting", delivery.error)))
+        click.echo(
+            f"{delivery.created_at:%Y-%m-%d %H:%M:%S} UTC  {delivery.notification_id}  {delivery.kind}"
+            f"  {delivery.label}  {result}"
+        )
+
+
+def _shown(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "notification": delivery.notification_id,
+        "kind": delivery.kind,
+        "created_at": delivery.created_at.isoformat(),
+        "target": delivery.label,
+        "outcome": delivery.outcome,
+        "attempts": delivery.attempts,
+        "attempted_at": delivery.attempted_at.isoformat() if delivery.attempted_at else None,
+        "error": delivery.error,
+    }

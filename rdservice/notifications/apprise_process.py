@@ -1,0 +1,89 @@
+"""`python -m rdservice.notifications.apprise_process SECONDS`: apprise, in a process of its own.
+
+Reads one question as JSON from stdin and writes one answer as JSON to stdout: to
+`{"do": "check", "urls": […]}` `{"usable": [true, …]}`, to `{"do": "send", "url", "title", "body"}` `{"error": null}` or
+the kind of error. Writes nothing else: what apprise would log may quote URLs. Ends by itself after SECONDS, also where
+whoever asked was killed.
+"""
+
+import json
+import logging
+import re
+import signal
+import sys
+from typing import Any
+
+from apprise import Apprise, AppriseAsset, NotifyFormat, PersistentStoreMode
+
+from rdservice.process import leave_no_core_file
+
+APP = "RD Station connection"
+
+
+class _Overheard(logging.Handler):
+    """Keeps from apprise's log lines only the kind of error in them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.error: str | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        status = re.search(r"error=([1-5][0-9]{2})\b", text)
+        if status:
+            self.error = f"http_{status[1]}"
+        elif re.search(r"(?i)connection error|socket|could not connect|timed? ?out", text):
+            self.error = self.error or "connection"
+
+
+def main() -> None:
+    leave_no_core_file()
+    signal.alarm(int(sys.argv[1]))
+    logger = logging.getLogger("apprise")
+    overheard = _Overheard()
+    logger.handlers, logger.propagate = [overheard], False
+    logger.setLevel(logging.WARNING)
+    question = json.load(sys.stdin)
+    if question["do"] == "check":
+        answer: dict[str, Any] = {"usable": [_usable(url) for url in question["urls"]]}
+    else:
+        answer = {"error": _send(question, overheard)}
+    json.dump(answer, sys.stdout)
+
+
+def _asset() -> AppriseAsset:
+    """Return settings under which nothing is read from or written to this machine's disk, and no redirect followed:
+    a message goes where the operator's URL says, and nowhere else."""
+    return AppriseAsset(
+        app_id=APP,
+        app_desc=APP,
+        app_url="",
+        image_path_mask=False,
+        image_url_mask="",
+        image_url_logo="",
+        async_mode=False,
+        http_redirects=False,
+        pgp_autogen=False,
+        pem_autogen=False,
+        storage_mode=PersistentStoreMode.MEMORY,
+        secure_logging=True,
+    )
+
+
+def _usable(url: str) -> bool:
+    return Apprise.instantiate(url, asset=_asset()) is not None
+
+
+def _send(question: dict[str, str], overheard: _Overheard) -> str | None:
+    """Send the message; return the kind of error, None where it was accepted."""
+    messenger = Apprise(asset=_asset())
+    if not messenger.add(question["url"]):
+        return "invalid"
+    sent = messenger.notify(
+        title=question["title"], body=question["body"], body_format=NotifyFormat.TEXT, notify_type="warning"
+    )
+    return None if sent else overheard.error or "refused"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""Messages and their way to each target. The only owner of `rdservice_notifications` and `rdservice_deliveries`.
+
+A delivery is claimed under a lease, sent without any transaction, and its outcome recorded: two workers never send the
+same one at once. Who is killed between sending and recording leaves a lease behind, after which it is sent again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import class_row
+
+from rdservice.errors import TooManyRequests
+from rdservice.notifications import incidents
+from rdservice.notifications.targets import Target
+
+NotificationKind = Literal["incidents", "test"]
+Outcome = Literal["sent", "given_up", "not_needed"]
+
+LEASE_S = 120
+RETRY_FOR_S = 86_400
+RETRY_TEST_FOR_S = 600
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 30, 3600
+TEST_EVERY_S = 30
+KEEP_DAYS = 90
+APART_S, MOST_APART_S = 300, 3600
+"""Between two messages lie as many times five minutes as there were messages in six hours, at the most an hour."""
+
+TEST_LOCK = 0x5244_5445
+"""Key of the advisory lock under which tests are begun ("RDTE")."""
+
+MAY_TELL = """
+SELECT COALESCE(max(created_at) + LEAST(count(*) * make_interval(secs => %(apart_s)s),
+                                        make_interval(secs => %(most_apart_s)s)) <= rd_now(), true)
+  FROM rdservice_notifications
+ WHERE kind = 'incidents' AND created_at > rd_now() - interval '6 hours'
+"""
+CREATE = """
+INSERT INTO rdservice_notifications (kind, created_at) VALUES (%(kind)s, rd_now()) RETURNING notification_id
+"""
+ADDRESS = """
+INSERT INTO rdservice_deliveries (notification_id, target, label, next_attempt_at)
+SELECT %(notification)s, target, label, rd_now()
+  FROM unnest(%(targets)s::text[], %(labels)s::text[]) AS t (target, label)
+"""
+LAST_TEST_AGO = """
+SELECT EXTRACT(epoch FROM rd_now() - max(created_at))::float8 FROM rdservice_notifications
+ WHERE kind = 'test' AND created_at > rd_now() - make_interval(secs => %(within_s)s)
+"""
+CLAIM = """
+WITH picked AS (
+    SELECT notification_id, target FROM rdservice_deliveries
+     WHERE outcome IS NULL AND next_attempt_at <= rd_now() AND target = ANY (%(targets)s)
+       AND notification_id = COALESCE(%(notification)s, notification_id)
+     ORDER BY next_attempt_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
+UPDATE rdservice_deliveries d
+   SET holder = gen_random_uuid(), attempts = attempts + 1, attempted_at = rd_now(),
+       next_attempt_at = rd_now() + make_interval(secs => %(lease_s)s)
+  FROM picked, rdservice_notifications n
+ WHERE d.notification_id = picked.notification_id AND d.target = picked.target
+   AND n.notification_id = d.notification_id
+RETURNING d.notification_id, d.target, d.holder, n.kind
+"""
+END = """
+UPDATE rdservice_deliveries SET outcome = %(outcome)s, holder = NULL, error = NULL
+ WHERE notification_id = %(notification)s AND target = %(target)s AND holder = %(holder)s AND outcome IS NULL
+"""
+FAIL = """
+UPDATE rdservice_deliveries
+   SET holder = NULL, error = %(error)s,
+       outcome = CASE WHEN %(last)s THEN 'given_up' END,
+       next_attempt_at = rd_now() + make_interval(
+           secs => LEAST(%(longest_s)s, %(first_s)s * 2 ^ LEAST(attempts - 1, 10)))
+ WHERE notification_id = %(notification)s AND target = %(target)s AND holder = %(holder)s AND outcome IS NULL
+"""
+GIVE_UP = """
+UPDATE rdservice_deliveries d
+   SET outcome = 'given_up', holder = NULL, error = COALESCE(d.error, 'not_tried')
+  FROM rdservice_notifications n
+ WHERE n.notification_id = d.notification_id AND d.outcome IS NULL AND d.next_attempt_at <= rd_now()
+   AND n.created_at < rd_now() - make_interval(
+       secs => CASE n.kind WHEN 'test' THEN %(test_s)s ELSE %(retry_s)s END)
+"""
+NEWEST = """
+SELECT n.notification_id, n.kind, n.created_at, d.label, d.outcome, d.attempts, d.attempted_at, d.error,
+       d.next_attempt_at
+  FROM (SELECT * FROM rdservice_notifications ORDER BY notification_id DESC LIMIT %(limit)s) n
+  JOIN rdservice_deliveries d USING (notification_id)
+ ORDER BY n.notification_id DESC, d.label, d.target
+"""
+OF_ONE = """
+SELECT n.notification_id, n.kind, n.created_at, d.label, d.outcome, d.attempts, d.attempted_at, d.error,
+       d.next_attempt_at
+  FROM rdservice_notifications n JOIN rdservice_deliveries d USING (notification_id)
+ WHERE n.notification_id = %(notification)s ORDER BY d.label, d.target
+"""
+# What tells who was told of an incident's beginning stays as long as the incident.
+PRUNE = """
+DELETE FROM rdservice_notifications WHERE notification_id = ANY (ARRAY(
+    SELECT notification_id FROM rdservice_notifications n
+     WHERE created_at < rd_now() - make_interval(days => %(days)s)
+       AND NOT EXISTS (SELECT FROM rdservice_incidents i WHERE i.opened_in = n.notification_id AND i.closed_at IS NULL)
+     ORDER BY created_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A delivery that this process may send now. `holder` is the lease's nonce."""
+
+    notification_id: int
+    target: str
+    holder: UUID
+    kind: NotificationKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """A message to one target, as people may see it. `outcome` None: it is still to be sent, or tried again."""
+
+    notification_id: int
+    kind: NotificationKind
+    created_at: datetime
+    label: str
+    outcome: Outcome | None
+    attempts: int
+    attempted_at: datetime | None
+    error: str | None
+    next_attempt_at: datetime = field(repr=False)
+
+
+def tell(conn: psycopg.Connection[Any], targets: Sequence[Target]) -> None:
+    """Write one message of all that has to be told, unless the last one was too short a time ago.
+
+    The caller holds the lock of `incidents.compare`: nothing is told twice.
+    """
+    values = {"apart_s": APART_S, "most_apart_s": MOST_APART_S}
+    if targets and incidents.any_untold(conn) and conn.execute(MAY_TELL, values).fetchone() == (True,):
+        incidents.put_into(conn, _create(conn, "incidents", targets))
+
+
+def begin_test(conn: psycopg.Connection[Any], targets: Sequence[Target]) -> int:
+    """Write a test message to all targets and return its number. Raises TooManyRequests within 30 s of another."""
+    conn.execute("SELECT pg_advisory_xact_lock(%s)", [TEST_LOCK])
+    last = conn.execute(LAST_TEST_AGO, {"within_s": TEST_EVERY_S}).fetchone()
+    if last is not None and last[0] is not None:
+        raise TooManyRequests(
+            f"A test was sent less than {TEST_EVERY_S} seconds ago. Look at its result, or wait a little.",
+            retry_after_s=max(int(TEST_EVERY_S - last[0]), 1),
+        )
+    return _create(conn, "test", targets)
+
+
+def claim(
+    conn: psycopg.Connection[Any], targets: Sequence[Target], notification_id: int | None = None
+) -> Claimed | None:
+    """Take the next delivery to one of `targets` that is due, of that message alone where one is given."""
+    values = {
+        "targets": [target.key for target in targets],
+        "notification": notification_id,
+        "lease_s": LEASE_S,
+    }
+    with conn.cursor(row_factory=class_row(Claimed)) as cursor:
+        return cursor.execute(CLAIM, values).fetchone()
+
+
+def end(conn: psycopg.Connection[Any], claimed: Claimed, outcome: Outcome) -> None:
+    """Note how a delivery ended; nothing when its lease went to somebody else meanwhile."""
+    conn.execute(END, _values(claimed) | {"outcome": outcome})
+
+
+def fail(conn: psycopg.Connection[Any], claimed: Claimed, error: str) -> None:
+    """Note that an attempt failed. It is made again after 30 s, then ever later; that of a test is not."""
+    pauses = {"first_s": FIRST_PAUSE_S, "longest_s": LONGEST_PAUSE_S, "last": claimed.kind == "test"}
+    conn.execute(FAIL, _values(claimed) | pauses | {"error": error})
+
+
+def give_up(conn: psycopg.Connection[Any]) -> int:
+    """End what could not be sent for a day, and tests after ten minutes; return how many."""
+    return conn.execute(GIVE_UP, {"test_s": RETRY_TEST_FOR_S, "retry_s": RETRY_FOR_S}).rowcount
+
+
+def newest(conn: psycopg.Connection[Any], *, limit: int) -> list[Delivery]:
+    """Return the deliveries of the `limit` newest messages, newest first."""
+    with conn.cursor(row_factory=class_row(Delivery)) as cursor:
+        return cursor.execute(NEWEST, {"limit": limit}).fetchall()
+
+
+def of_notification(conn: psycopg.Connection[Any], notification_id: int) -> list[Delivery]:
+    """Return the deliveries of one message."""
+    with conn.cursor(row_factory=class_row(Delivery)) as cursor:
+        return cursor.execute(OF_ONE, {"notification": notification_id}).fetchall()
+
+
+def prune(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:
+    """Delete up to `batch` messages that are 90 days old, with their deliveries; return how many."""
+    return conn.execute(PRUNE, {"days": KEEP_DAYS, "batch": batch}).rowcount
+
+
+def _create(conn: psycopg.Connection[Any], kind: NotificationKind, targets: Sequence[Target]) -> int:
+    row = conn.execute(CREATE, {"kind": kind}).fetchone()
+    if row is None:
+        raise RuntimeError("INSERT … RETURNING returned no row")
+    conn.execute(
+        ADDRESS,
+        {
+            "notification": row[0],
+            "targets": [target.key for target in targets],
+            "labels": [target.label for target in targets],
+        },
+    )
+    return int(row[0])
+
+
+def _values(claimed: Claimed) -> dict[str, Any]:
+    return {"notification": claimed.notification_id, "target": claimed.target, "holder": claimed.holder}

@@ -1,0 +1,122 @@
+"""The worker's thread that finds what has to be told and sends it. It never delays a renewal: it shares nothing with
+them but the pool, of which it holds one connection for a moment."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from rdservice import database
+from rdservice.notifications import deliveries, incidents, messages, targets
+from rdservice.notifications.deliveries import Claimed
+from rdservice.notifications.messages import Message
+from rdservice.notifications.targets import SendFailed, Target
+from rdservice.settings import Settings
+
+log = logging.getLogger(__name__)
+
+COMPARE_EVERY_S = 10.0
+LOOK_EVERY_S = 2.0
+"""How often deliveries are looked for: a test that somebody waits for is one."""
+END_WITHIN_S = 10.0
+BE_QUICK = "SET LOCAL statement_timeout = '5s'"
+
+Send = Callable[[Target, str, str], None]
+
+
+class Notifier:
+    """Looks for incidents and sends messages. Any number may run at once."""
+
+    def __init__(
+        self,
+        pool: ConnectionPool[psycopg.Connection[Any]],
+        settings: Settings,
+        *,
+        send: Send = targets.send,
+    ) -> None:
+        self._pool = pool
+        self._origin = settings.public_origin
+        self._targets = {
+            target.key: target for target in targets.targets(settings.notify_urls, settings.secret_key)
+        }
+        self._send = send
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
+
+    def start(self) -> None:
+        """Begin, in a thread of its own."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Begin nothing more, and wait up to ten seconds for what is being sent."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(END_WITHIN_S)
+
+    def compare(self) -> None:
+        """Open and close incidents, and write the message that tells of them."""
+        with database.transaction(self._pool) as conn:
+            conn.execute(BE_QUICK)
+            if incidents.compare(conn):
+                deliveries.give_up(conn)
+                deliveries.tell(conn, list(self._targets.values()))
+
+    def send_next(self, notification_id: int | None = None) -> bool:
+        """Send the next delivery that is due, of one message where it is given; return whether there was one."""
+        if not self._targets:
+            return False
+        with database.transaction(self._pool) as conn:
+            claimed = deliveries.claim(conn, list(self._targets.values()), notification_id)
+            message = None if claimed is None else self._message(conn, claimed)
+        if claimed is None:
+            return False
+        if message is None:
+            with database.transaction(self._pool) as conn:
+                deliveries.end(conn, claimed, "not_needed")
+        else:
+            self._deliver(claimed, message)
+        return True
+
+    def _message(self, conn: psycopg.Connection[Any], claimed: Claimed) -> Message | None:
+        if claimed.kind == "test":
+            return messages.test(self._origin)
+        told = incidents.told_in(conn, claimed.notification_id, claimed.target)
+        return messages.of_incidents(told, self._origin) if told else None
+
+    def _deliver(self, claimed: Claimed, message: Message) -> None:
+        target = self._targets[claimed.target]
+        try:
+            self._send(target, message.title, message.body)
+        except SendFailed as failed:
+            log.warning(
+                "notification %d to %s was not sent (%s)", claimed.notification_id, target.label, failed.error
+            )
+            error = failed.error
+            self._write(lambda conn: deliveries.fail(conn, claimed, error))
+        else:
+            log.info("notification %d to %s was sent", claimed.notification_id, target.label)
+            self._write(lambda conn: deliveries.end(conn, claimed, "sent"))
+
+    def _write(self, change: Callable[[psycopg.Connection[Any]], None]) -> None:
+        """Record an outcome, also when the database is away for a moment: else the message would be sent again."""
+        database.write_for_sure(self._pool, change, give_up=self._stop, patience_s=deliveries.LEASE_S / 2)
+
+    def _run(self) -> None:
+        next_comparison_s = 0.0
+        while not self._stop.is_set():
+            try:
+                if next_comparison_s <= 0:
+                    next_comparison_s = COMPARE_EVERY_S
+                    self.compare()
+                while not self._stop.is_set() and self.send_next():
+                    pass
+            except (psycopg.Error, PoolTimeout) as error:
+                log.warning("notifications wait for the database (%s)", type(error).__name__)
+            except Exception:
+                # Whatever is wrong with one message, the next ones must be told.
+                log.exception("a notification failed unexpectedly")
+            self._stop.wait(LOOK_EVERY_S)
+            next_comparison_s -= LOOK_EVERY_S
