@@ -93,6 +93,7 @@ ROUTES: dict[str, tuple[Ask, ...]] = {
             status=302,
             html=True,
         ),
+    ),
     "GET /notifications": (Ask("/notifications", shows=PAGE, html=True),),
     "POST /notifications/test": (
         Ask(
