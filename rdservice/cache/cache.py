@@ -163,7 +163,7 @@ class Cache:
             self._tokens.forget(account_id)
 
     def _remembered(self, account_id: str) -> StoredToken:
-        token = self._tokens.fresh(account_id)
+        token = self._tokens.seen(account_id)
         if token is None or token.status == "reauthorization_required":
             raise NotAtOnce
         return token

@@ -39,6 +39,9 @@ class _Known:
         age_s = now - self.asked_at
         return _aged(self.token, age_s) if age_s < REMEMBER_S else None
 
+    def is_fresh(self, now: float) -> bool:
+        return now - self.asked_at < REMEMBER_S
+
 
 class TokenMemory:
     """Reads rows through a small memory. Safe to use from many threads."""
@@ -60,6 +63,11 @@ class TokenMemory:
         """Return what `get` would return, if the database need not be asked for it at this moment."""
         known = self._known.get(account_id)
         return None if known is None else known.fresh_token(self._monotonic())
+
+    def seen(self, account_id: str) -> StoredToken | None:
+        """Return what `fresh` returns, but `life_left_s` and `retry_in_s` as they were when the row was read."""
+        known = self._known.get(account_id)
+        return known.token if known is not None and known.is_fresh(self._monotonic()) else None
 
     def get(self, account_id: str) -> StoredToken | None:
         """Return the token, `life_left_s` and `retry_in_s` counted from now; None without a row.

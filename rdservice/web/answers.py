@@ -5,10 +5,11 @@ import time
 
 from flask import Flask, Response, g, request
 
+from rdservice import logs
 from rdservice.settings import Settings
 from rdservice.web.context import request_id
 
-access_log = logging.getLogger("rdservice.access")
+access_log = logging.getLogger(logs.ACCESS_LOG)
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self'; "

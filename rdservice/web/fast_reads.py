@@ -36,16 +36,17 @@ LEADS = "/rd/leads"
 ACCESS_TOKEN = "/rd/tokens/<account_id>/access-token"  # noqa: S105 - a route
 ACCESS_TOKEN_PATH = re.compile(r"/rd/tokens/([A-Za-z0-9_.-]+)/access-token")
 
-NOT_PLAIN = (
-    "HTTP_COOKIE",
-    "HTTP_CACHE_CONTROL",
-    "HTTP_PRAGMA",
-    "HTTP_TRANSFER_ENCODING",
-    "HTTP_UPGRADE",
-    "CONTENT_LENGTH",
-    "SCRIPT_NAME",
+NOT_PLAIN = frozenset(
+    {
+        "HTTP_COOKIE",
+        "HTTP_CACHE_CONTROL",
+        "HTTP_PRAGMA",
+        "HTTP_TRANSFER_ENCODING",
+        "HTTP_UPGRADE",
+        "CONTENT_LENGTH",
+    }
 )
-"""What must be absent or empty: a session, a wish for fresh content, a body, another protocol, a prefix."""
+"""What must be absent: a session, a wish for fresh content, a body, another protocol."""
 # Narrower than what Flask takes for a host.
 HOST = re.compile(
     r"[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?){0,7}"
@@ -102,11 +103,13 @@ class FastReads:
 
     def _read(self, environ: WSGIEnvironment) -> Read | None:
         """Return the answer; None, NotAtOnce or an RdServiceError where Flask is to give it."""
-        path, authorization = environ["PATH_INFO"], environ.get("HTTP_AUTHORIZATION")
+        path, authorization = environ.get("PATH_INFO", ""), environ.get("HTTP_AUTHORIZATION")
         if environ["REQUEST_METHOD"] != "GET" or authorization is None:
             return None
         account = None if path == LEADS else ACCESS_TOKEN_PATH.fullmatch(path)
-        if (path != LEADS and account is None) or any(environ.get(name) for name in NOT_PLAIN):
+        if (path != LEADS and account is None) or environ.get("SCRIPT_NAME"):
+            return None
+        if not NOT_PLAIN.isdisjoint(environ):
             return None
         given = _parameters(environ.get("QUERY_STRING", ""))
         if given is None or not HOST.fullmatch(environ.get("HTTP_HOST", "")):

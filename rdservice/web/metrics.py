@@ -47,16 +47,24 @@ class RequestCounts:
 
     def __init__(self) -> None:
         self._made: dict[str, Any] = {}
+        self._found: dict[tuple[str, str, int], tuple[Any, Any]] = {}
 
     def note(self, collector: Any) -> None:
         """Take note of a metric that the exporter has made."""
         self._made[collector.describe()[0].name] = collector
 
     def count(self, method: str, url_rule: str, status: int, duration_s: float) -> None:
-        """Count a request."""
-        duration = self._made["flask_http_request_duration_seconds"]
-        duration.labels(method=method, url_rule=url_rule, status=status).observe(duration_s)
-        self._made["flask_http_request"].labels(method=method, status=status).inc()
+        """Count a request. `method`, `url_rule` and `status` have few values: what they find is kept."""
+        found = self._found.get((method, url_rule, status))
+        if found is None:
+            duration = self._made["flask_http_request_duration_seconds"]
+            total = self._made["flask_http_request"]
+            found = self._found[method, url_rule, status] = (
+                duration.labels(method=method, url_rule=url_rule, status=status),
+                total.labels(method=method, status=status),
+            )
+        found[0].observe(duration_s)
+        found[1].inc()
 
 
 class _NotedRegistry:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import subprocess
 import sys
 import threading
 import warnings
@@ -14,6 +15,8 @@ from flask import Flask, g
 
 from rdservice import logs
 from rdservice.settings import Settings
+from tests.conftest import REPOSITORY
+from tests.e2e.waiting import wait_until
 
 KEY = "rdk_abcdefgh_" + "s" * 43
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhYmMifQ.c2lnbmF0dXJl"
@@ -260,3 +263,68 @@ def test_a_request_id_that_holds_a_secret_does_not_bring_it_into_the_log(
     text = capsys.readouterr().err
     assert variables["SECRET_KEY"] not in text
     assert json.loads(text)["request_id"] == "[removed]"
+
+
+def test_lines_of_requests_are_written_soon_and_in_order_with_all_others(
+    variables: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, requests = log_readable(variables), logging.getLogger(logs.ACCESS_LOG)
+    written = ""
+
+    def wait_for(last: str) -> None:
+        nonlocal written
+
+        def is_there() -> bool:
+            nonlocal written
+            written += capsys.readouterr().err
+            return last in written
+
+        wait_until(is_there, f"{last} is written")
+
+    requests.info("one")
+    requests.info("two")
+    wait_for("two")
+    requests.info("three")
+    other.info("four")
+    wait_for("four")
+    assert [line.rsplit(" ", 1)[1] for line in written.splitlines()] == ["one", "two", "three", "four"]
+
+
+def test_a_line_of_a_request_that_cannot_be_made_takes_no_other_with_it(
+    variables: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, requests = log_readable(variables), logging.getLogger(logs.ACCESS_LOG)
+    requests.info("%d", "no number")
+    requests.info("the next")
+    other.info("the last")
+    written = capsys.readouterr().err
+    assert "could not be written (TypeError)" in written
+    assert "the next" in written
+    assert "no number" not in written
+
+
+def test_the_end_of_the_process_writes_the_lines_that_wait(variables: dict[str, str]) -> None:
+    program = (
+        "import logging, os\n"
+        "from rdservice import logs\n"
+        "from rdservice.settings import Settings\n"
+        "logs.WAIT_S = 60.0\n"
+        f"logs.configure(Settings.from_mapping({variables!r}))\n"
+        "for number in range(3):\n"
+        "    logging.getLogger(logs.ACCESS_LOG).info('request %d', number)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    )
+    assert [line.rsplit(" ", 1)[1] for line in done.stderr.splitlines()] == ["0", "1", "2"]
+
+
+def test_more_lines_of_requests_than_may_wait_are_written_at_once(
+    variables: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "WAIT_S", 60.0)
+    monkeypatch.setattr(logs, "MOST_WAITING", 2)
+    log_readable(variables)
+    for number in range(3):
+        logging.getLogger(logs.ACCESS_LOG).info("request %d", number)
+    assert "request 2" in capsys.readouterr().err
