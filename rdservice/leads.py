@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 from weakref import WeakKeyDictionary
 
 from rdservice import errors
 from rdservice.cache.answers import Content, FetchFailed, Served
+from rdservice.cache.cache import OF_A_LEAD, Fetch
 from rdservice.errors import RdServiceError
 from rdservice.rate_budget import PATIENCE_S, Limit
 from rdservice.rdstation import Answer, NoAnswer
@@ -38,6 +39,7 @@ SEGMENTATION_ID = re.compile(r"[0-9]{1,18}")
 PAGING = re.compile(r"pagination-[a-z-]{1,40}: [!-~]{1,40}")
 """Headers that are passed on. A value of several lines, which HTTP once allowed, is none of them."""
 
+Identifier = Literal["uuid", "email"]
 Accept = Callable[[Any], bool]
 """Tells whether a decoded body has the expected shape."""
 
@@ -135,25 +137,42 @@ def lead_by_uuid(services: Services, account_id: str, text: str) -> Served:
             "uuid",
             "must be a UUID; for an e-mail address there are /rd/leads/email/<email> and /rd/leads/lookup",
         )
-    uuid = text.lower()
-
-    def send(access_token: str) -> Answer:
-        return services.rdstation.contact(access_token, uuid)
-
     return services.cache.get(
-        account_id, "contact_get", ("uuid", uuid), _fetch(services, account_id, send, _is_contact)
+        account_id,
+        OF_A_LEAD,
+        lead_parameters("uuid", text),
+        fetch_of_lead(services, account_id, "uuid", text.lower()),
     )
 
 
 def lead_by_email(services: Services, account_id: str, email: object) -> Served:
     """Return RD Station's answer for the lead with this address. Raises InvalidField or NotFound."""
     address = check_email(email)
+    return services.cache.get(
+        account_id,
+        OF_A_LEAD,
+        lead_parameters("email", address),
+        fetch_of_lead(services, account_id, "email", address),
+    )
+
+
+def lead_parameters(identifier: Identifier, value: str) -> tuple[Identifier, str]:
+    """Return what a lead's cached answer is known by; RD Station tells apart neither UUIDs nor addresses by case."""
+    return identifier, value.lower()
+
+
+def fetch_of_lead(
+    services: Services, account_id: str, identifier: Identifier, value: str, *, background: bool = False
+) -> Fetch:
+    """Return a function that fetches a lead for the cache. `background`: nobody waits for it."""
 
     def send(access_token: str) -> Answer:
-        return services.rdstation.contact_by_email(access_token, address)
+        if identifier == "uuid":
+            return services.rdstation.contact(access_token, value)
+        return services.rdstation.contact_by_email(access_token, value)
 
-    fetch = _fetch(services, account_id, send, _is_contact, field="email")
-    return services.cache.get(account_id, "contact_get", ("email", address), fetch)
+    field = "email" if identifier == "email" else None
+    return _fetch(services, account_id, send, _is_contact, field=field, background=background)
 
 
 def _segmentation_id(services: Services, account_id: str, wanted: str | None, *, at_once: bool) -> str:
@@ -216,6 +235,7 @@ def _fetch(
     *,
     field: str | None = None,
     limit: Limit = "account",
+    background: bool = False,
 ) -> Callable[[float], Content]:
     """Return a function that makes a call for the cache. `field`: the parameter to blame for a 400 or 422."""
 
@@ -227,7 +247,11 @@ def _fetch(
                     "Getting a live access token took too long. Try again.", retry_after_s=RETRY_S
                 )
             return services.rate_budget.spend(
-                account_id, lambda: send(access_token), patience_s=min(PATIENCE_S, left_s), limit=limit
+                account_id,
+                lambda: send(access_token),
+                patience_s=min(PATIENCE_S, left_s),
+                limit=limit,
+                background=background,
             )
 
         try:

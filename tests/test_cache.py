@@ -384,7 +384,7 @@ def claim_as_a_process_that_dies(services: Services) -> table.Claim:
     with database.transaction(services.pool) as conn:
         token = store.read_token(conn, services.keys, "default")
         assert token is not None
-        key = services.cache._key(token, ("contacts_list", ()))
+        key = services.cache.key(token.connection_id, token.cache_epoch, ("contacts_list", ()))
         claim = table.claim(conn, key, token, fresh_s=900)
     assert claim is not None
     return claim

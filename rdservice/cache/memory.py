@@ -25,11 +25,15 @@ Name = tuple[str, tuple[str | int | None, ...]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """Content that was fetched at `fetched_at` by the database's clock, at `born` by this process's monotonic one."""
+    """Content that was fetched at `fetched_at` by the database's clock, at `born` by this process's monotonic one.
+
+    `checked_at`: the account's latest change of a lead (see StoredToken) that the table said is no change of this.
+    """
 
     content: Content
     fetched_at: datetime
     born: float
+    checked_at: datetime | None = None
 
     def age_s(self) -> float:
         return max(0.0, time.monotonic() - self.born)

@@ -28,7 +28,7 @@ EMPTY_KEPT_S = 3_600
 # No row: the account is gone or has moved on.
 LOOK = """
 SELECT CASE WHEN kept.fetched_at IS DISTINCT FROM %(known)s THEN c.value END AS value, kept.fetched_at,
-       EXTRACT(epoch FROM rd_now() - kept.fetched_at)::float8 AS age_s,
+       EXTRACT(epoch FROM rd_now() - kept.fetched_at)::float8 AS age_s, c.changed_at,
        c.failure, COALESCE(c.failed_until > rd_now(), false) AS failing,
        COALESCE(c.leased_until > rd_now(), false) AS leased
   FROM rdstation_tokens t
@@ -65,7 +65,9 @@ RETURNING 1
 """
 FAIL = """
 UPDATE rdstation_cache c
-   SET failure = %(failure)s, failed_until = rd_now() + make_interval(secs => %(shared_s)s),
+   SET failure = %(failure)s,
+       failed_until = CASE WHEN NOT %(gone)s OR COALESCE(c.changed_at, '-infinity') < %(claimed_at)s
+           THEN rd_now() + make_interval(secs => %(shared_s)s) END,
        holder = NULL, leased_until = NULL,
        value = CASE WHEN NOT %(gone)s THEN c.value END, fetched_at = CASE WHEN NOT %(gone)s THEN c.fetched_at END,
        expires_at = CASE WHEN %(gone)s THEN rd_now() + make_interval(secs => %(kept_s)s) ELSE c.expires_at END
@@ -73,6 +75,14 @@ UPDATE rdstation_cache c
  WHERE c.key = %(key)s AND c.holder = %(holder)s
    AND t.account_id = c.account_id AND t.connection_id = c.connection_id AND t.cache_epoch = c.epoch
 RETURNING 1
+"""
+# That there is no such lead is no longer sure.
+OUTDATE = """
+UPDATE rdstation_cache
+   SET changed_at = GREATEST(changed_at, rd_now()),
+       failed_until = CASE WHEN failure ->> 'code' IS DISTINCT FROM 'not_found' THEN failed_until END
+ WHERE key = ANY (%(keys)s)
+RETURNING key, fetched_at IS NOT NULL
 """
 RELEASE = """
 UPDATE rdstation_cache SET holder = NULL, leased_until = NULL WHERE key = %(key)s AND holder = %(holder)s
@@ -117,13 +127,15 @@ DELETE FROM rdstation_cache WHERE key = ANY (ARRAY(
 class Row:
     """What stands in the table for a key; all None and false without a row.
 
-    `value` is encrypted, and left out where the caller knows it. `failure` is that of the last fetch, `failing` whether
-    it still stands for another one. `leased`: a process fetches now.
+    `value` is encrypted, and left out where the caller knows it. `changed_at`: when an event last told of a change.
+    `failure` is that of the last fetch, `failing` whether it still stands for another one. `leased`: a process fetches
+    now.
     """
 
     value: str | None = field(repr=False)
     fetched_at: datetime | None
     age_s: float | None
+    changed_at: datetime | None
     failure: Any
     failing: bool
     leased: bool
@@ -194,13 +206,28 @@ def fail(
 
     False when the account has moved on, or another process has taken the lease over.
     """
-    values = {"failure": Jsonb(failure.as_json()), "shared_s": shared_s, "gone": gone, "kept_s": EMPTY_KEPT_S}
+    values = {
+        "failure": Jsonb(failure.as_json()),
+        "shared_s": shared_s,
+        "gone": gone,
+        "kept_s": EMPTY_KEPT_S,
+        "claimed_at": claim.claimed_at,
+    }
     return conn.execute(FAIL, {**_held(claim), **values}).fetchone() is not None
 
 
 def release(conn: psycopg.Connection[Any], claim: Claim) -> None:
     """Give a claim back without an outcome."""
     conn.execute(RELEASE, _held(claim))
+
+
+def outdate(conn: psycopg.Connection[Any], keys: Sequence[bytes]) -> set[bytes]:
+    """Note that what stands under these keys has changed at RD Station; return the keys that have content.
+
+    The caller has locked nothing but, at the most, the row of the account.
+    """
+    found = conn.execute(OUTDATE, {"keys": list(keys)})
+    return {bytes(key) for key, filled in found if filled}
 
 
 def versions(conn: psycopg.Connection[Any], accounts: Sequence[str]) -> dict[str, tuple[UUID, int]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rdservice import database
 from rdservice.errors import NotFound, RdServiceError, TooManyRequests
-from rdservice.events import store
+from rdservice.events import renewal, store
 from rdservice.events.payloads import Delivery
 from rdservice.events.store import Hashes
 from rdservice.services import Services
@@ -74,6 +74,8 @@ def receive(services: Services, lanes: Lanes, secret: str, delivery: Delivery | 
             raise delivery
         hashes = Hashes(services.settings.secret_key)
         added = store.add(conn, services.keys, hashes, stream, delivery.events)
+        changed = renewal.mark(conn, services, stream, added.changed) if added.changed else []
+    renewal.begin(services, stream.account_id, changed)
     return Taken(stored=added.stored, late=added.late, duplicates=added.duplicates, refused=delivery.refused)
 
 
