@@ -5,7 +5,7 @@ The only owner of `rdstation_rate_budgets`. The arithmetic is that of `rdservice
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Literal
@@ -53,6 +53,14 @@ VALUES (%(account_id)s, '{}', rd_now() + make_interval(secs => %(closed_s)s), rd
 ON CONFLICT (account_id) DO UPDATE
    SET closed_until = GREATEST(b.closed_until, EXCLUDED.closed_until), updated_at = rd_now()
 """
+# Places of calls that wait are seconds to come.
+STATES = """
+SELECT account_id,
+       (SELECT COALESCE(sum(value::int), 0) FROM jsonb_each_text(b.calls)
+         WHERE key::bigint BETWEEN EXTRACT(epoch FROM rd_now()) - 60 AND EXTRACT(epoch FROM rd_now()))::int AS spent,
+       GREATEST(EXTRACT(epoch FROM closed_until - rd_now()), 0)::float8 AS closed_for_s
+  FROM rdstation_rate_budgets b WHERE account_id = ANY (%(account_ids)s)
+"""
 PRUNE = """
 DELETE FROM rdstation_rate_budgets WHERE account_id = ANY (ARRAY(
     SELECT account_id FROM rdstation_rate_budgets
@@ -67,6 +75,14 @@ class _Place:
     at: float
     wait_s: float
     taken: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """Calls of the last minute, and the seconds for which RD Station asked for a pause, 0 without one."""
+
+    spent: int
+    closed_for_s: float
 
 
 class RateBudget:
@@ -195,6 +211,15 @@ class RateBudget:
 
 def _by_second(calls: Mapping[str, int]) -> dict[int, int]:
     return {int(second): n for second, n in calls.items()}
+
+
+def states(conn: psycopg.Connection[Any], account_ids: Sequence[str]) -> dict[str, State]:
+    """Return the budgets of these accounts; none for an account without calls of late."""
+    rows = conn.execute(STATES, {"account_ids": list(account_ids)}).fetchall()
+    return {
+        account_id: State(spent=spent, closed_for_s=closed_for_s or 0.0)
+        for account_id, spent, closed_for_s in rows
+    }
 
 
 def prune(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:

@@ -151,6 +151,11 @@ class RDStation:
         )
         return f"{self._settings.api_url}/auth/dialog?{query}"
 
+    def open_dialog(self) -> Answer:
+        """Open the consent dialog as a browser would, and consent to nothing. Raises NoAnswer."""
+        url = self.dialog_url("diagnosis")
+        return self._call("other", "GET", url.removeprefix(self._settings.api_url))
+
     def exchange_code(self, code: str) -> Answer:
         """Exchange an authorization code (RFC 6749 4.1.3). Raises NoAnswer."""
         return self._token_request(

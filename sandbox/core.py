@@ -152,8 +152,9 @@ class Sandbox:
             return Answer(status=0, enact="timeout")
         if fault.kind == "drop_before":
             return Answer(status=0, enact="drop")
-        if fault.status is None:
-            return Answer(status=200, headers={"Content-Type": "text/html; charset=utf-8"}, body=GATEWAY_PAGE)
+        if fault.kind == "html" or fault.status is None:
+            headers = {"Content-Type": "text/html; charset=utf-8"}
+            return Answer(status=fault.status or 200, headers=headers, body=GATEWAY_PAGE)
         return self._answer_of_status(fault, fault.status)
 
     def _answer_of_status(self, fault: Fault, status: int) -> Answer:
@@ -185,6 +186,8 @@ class Sandbox:
             return authorization.revoke(self._state, request)
         if request.raw_path.startswith(NEEDS_TOKEN):
             grant = authorization.authenticate(self._state, request)
+            if not self._state.settings.api_access:
+                raise ApiError(403, "FORBIDDEN")
             refused = self._beyond_rate_limit(request, route, grant.account)
             if refused is not None:
                 return refused

@@ -22,7 +22,8 @@ MEMBERS = {"operation", "kind", "status", "error_type", "retry_after", "rate", "
 class Fault:
     """One entry of the setting `faults`.
 
-    `status` (with `error_type` and, as seconds, `retry_after`) belongs to the kind `status`. `rate` is the probability
+    `status` (with `error_type` and, as seconds, `retry_after`) belongs to the kind `status`; the kind `html`, a page of
+    something in front of the API, may have a `status` too, else it is 200. `rate` is the probability
     of a hit, None for always; `count` the hits that are left, None for no limit.
     """
 
@@ -64,7 +65,7 @@ def _parse_fault(entry: object, where: str) -> Fault:
     if error_type is not None and not (isinstance(error_type, str) and error_type):
         raise ValueError(f"{where}.error_type: must be a string that is not empty")
     for name in ("status", "error_type", "retry_after"):
-        if kind != "status" and entry.get(name) is not None:
+        if kind != "status" and entry.get(name) is not None and (name, kind) != ("status", "html"):
             raise ValueError(f"{where}.{name}: belongs to the kind status only")
     return Fault(
         operation=operation,

@@ -39,6 +39,9 @@ class Settings:
     amazon_gateway: bool = False
     # Leads that each account has, not counting those created through the API.
     leads: int = 1_000
+    # Whether the account's plan includes the API. What RD Station answers without is not documented: 403 is assumed,
+    # which its list of statuses calls "Forbidden request", with an error body as all its errors have.
+    api_access: bool = True
     # Claims of the access tokens.
     scope: str = "contacts"
     aud: str = "https://api.rd.services"
@@ -140,6 +143,7 @@ READERS: dict[str, Callable[[object], object]] = {
     "error_shape": _choice(get_args(ErrorShape)),
     "amazon_gateway": _boolean,
     "leads": _integer(0, 10_000_000),
+    "api_access": _boolean,
     "scope": _text,
     "aud": _text,
     "client_secrets": _secrets,

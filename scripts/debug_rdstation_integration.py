@@ -1,9 +1,9 @@
 """Find out what is wrong with the connection to RD Station, and what to do about it.
 
-    python scripts/debug_rdstation_integration.py [--account NAME] [--no-refresh]
+    python scripts/debug_rdstation_integration.py [--account NAME] [--no-refresh] [--offline] [--output PATH]
 
-Writes rdstation_debug_info.json (mode 600, without secrets) in the current folder. Exit status: 0 all is well,
-1 something needs a person, 2 the diagnosis could not run.
+Writes rdstation_debug_info.json (mode 600, without secrets) in the current folder, or PATH (- for standard output).
+Exit status: 0 all is well, 1 something needs a person, 2 the diagnosis could not run.
 
 Starts with any Python 3, with the standard library only, and goes on with the repository's .venv. A deployment that has
 its packages elsewhere, as on Heroku, has no .venv: then the Python that was called is the right one.

@@ -281,7 +281,7 @@ def test_every_finding_is_in_the_readme_in_the_order_in_which_they_are_shown(nam
 def test_the_diagnosis_s_options_exit_statuses_and_file_are_in_the_readme(name: str) -> None:
     actions = [action for action in diagnosis._parser()._actions if "--help" not in action.option_strings]
     options = {
-        f"{action.option_strings[0]} NAME" if action.nargs is None else action.option_strings[0]
+        f"{action.option_strings[0]} {action.metavar}" if action.nargs is None else action.option_strings[0]
         for action in actions
     }
     text = read(name)
@@ -306,7 +306,7 @@ def test_the_diagnosis_runs_by_the_line_of_the_readme(variables: dict[str, str],
     )
     assert done.returncode == diagnosis.EXIT_NEEDS_A_PERSON, done.stderr
     written = json.loads((tmp_path / report_file.NAME).read_text())
-    assert "no_account" in {finding["code"] for finding in written["findings"]}
+    assert "no_account" in {finding["code"] for finding in written["verdict"]["findings"]}
 
 
 @readme

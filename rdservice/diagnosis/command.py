@@ -8,36 +8,21 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
-from rdservice.diagnosis.finding import Finding, Language
-from rdservice.diagnosis.report import diagnose
+from rdservice.diagnosis import summary
+from rdservice.diagnosis.finding import Language
+from rdservice.diagnosis.report import Report, diagnose
 from rdservice.diagnosis.report_file import NAME, CannotWrite, ReportFile
 
 EXIT_WELL = 0
 EXIT_NEEDS_A_PERSON = 1
 EXIT_COULD_NOT_RUN = 2
 
-LABELS: dict[Language, dict[str, str]] = {
-    "en": {
-        "error": "ERROR",
-        "warning": "WARNING",
-        "info": "NOTE",
-        "todo": "What to do",
-        "well": "All is well.",
-        "written": "Written",
-    },
-    "pt-BR": {
-        "error": "ERRO",
-        "warning": "AVISO",
-        "info": "NOTA",
-        "todo": "O que fazer",
-        "well": "Tudo certo.",
-        "written": "Gravado em",
-    },
-}
+STANDARD_OUTPUT = "-"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -47,45 +32,52 @@ def main(arguments: Sequence[str]) -> int:
     logging.getLogger().addHandler(logging.NullHandler())
     logging.captureWarnings(True)
     signal.signal(signal.SIGTERM, _interrupt)
-    language = preferred_language(os.environ)
     try:
-        file = ReportFile(Path.cwd())
-    except FileNotFoundError:
-        return _failed("The current folder is gone. Run this in another one.")
-    try:
-        with file.reserved():
-            report = diagnose(os.environ, account=options.account, try_refresh=not options.no_refresh)
-            file.write(report.to_bytes())
+        if options.output == STANDARD_OUTPUT:
+            report = _diagnosed(options)
+            with contextlib.suppress(BrokenPipeError):
+                sys.stdout.buffer.write(report.to_bytes())
+                sys.stdout.flush()
+            _say(sys.stderr, report, [])
+        else:
+            with _file(options.output) as file:
+                report = _diagnosed(options)
+                file.write(report.to_bytes())
+            _say(sys.stdout, report, [str(file.path)])
     except KeyboardInterrupt:
         return _failed("Interrupted; nothing was written.")
     except CannotWrite as error:
-        return _failed(f"{error} Run this in a folder in which you may write.")
+        return _failed(f"{error} Choose another place with --output PATH, or '--output -' for the terminal.")
     except Exception as error:  # noqa: BLE001 - told without its message, which could hold a secret
         where = "".join(traceback.format_tb(error.__traceback__))
         return _failed(f"The diagnosis itself failed:\n{where}{type(error).__qualname__}")
-    _say([*summary(report.findings, language), f"{LABELS[language]['written']}: {file.path}"])
     return EXIT_NEEDS_A_PERSON if report.needs_a_person else EXIT_WELL
-
-
-def summary(findings: Sequence[Finding], language: Language) -> list[str]:
-    """Return the findings as lines for a terminal."""
-    labels = LABELS[language]
-    lines = [] if findings else [labels["well"], ""]
-    for finding in findings:
-        text = finding.text(language)
-        lines += [
-            f"{labels[finding.severity]}  {text.seen}",
-            f"  {text.meaning}",
-            f"  {labels['todo']}: {text.todo}",
-            "",
-        ]
-    return lines
 
 
 def preferred_language(environ: Mapping[str, str]) -> Language:
     """Return the language of messages (locale(7)): pt-BR where it is any Portuguese, else English."""
     locale = environ.get("LC_ALL") or environ.get("LC_MESSAGES") or environ.get("LANG") or ""
     return "pt-BR" if locale.lower().startswith("pt") else "en"
+
+
+def _diagnosed(options: argparse.Namespace) -> Report:
+    return diagnose(
+        os.environ,
+        account=options.account,
+        try_refresh=not options.no_refresh,
+        offline=options.offline,
+    )
+
+
+@contextlib.contextmanager
+def _file(output: str | None) -> Iterator[ReportFile]:
+    """Yield the file, with its place reserved. Raises CannotWrite."""
+    try:
+        file = ReportFile(Path.cwd() / (output or NAME))
+    except FileNotFoundError:
+        raise CannotWrite("The current folder is gone.") from None
+    with file.reserved():
+        yield file
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,9 +87,19 @@ def _parser() -> argparse.ArgumentParser:
         "without secrets. Exit status: 0 all is well, 1 something needs a person, 2 could not run.",
     )
     parser.add_argument(
-        "--account", help="the account with which RD Station is tried (default: 'default', or the only one)"
+        "--account",
+        metavar="NAME",
+        help="the account with which RD Station is tried (default: 'default', or the only one)",
     )
     parser.add_argument("--no-refresh", action="store_true", help="do not try to renew the account's tokens")
+    parser.add_argument(
+        "--offline", action="store_true", help="do not ask RD Station, nor the way to it: the database only"
+    )
+    parser.add_argument(
+        "--output",
+        metavar="PATH",
+        help=f"where to write, in place of {NAME}; '-' for standard output, and the summary on standard error",
+    )
     return parser
 
 
@@ -110,10 +112,14 @@ def _failed(message: str) -> int:
     return EXIT_COULD_NOT_RUN
 
 
-def _say(lines: Sequence[str]) -> None:
-    if isinstance(sys.stdout, io.TextIOWrapper):
+def _say(stream: TextIO, report: Report, written: Sequence[str]) -> None:
+    language = preferred_language(os.environ)
+    coloured = summary.takes_colours(stream, dict(os.environ))
+    lines = summary.lines(report.findings, language, coloured=coloured)
+    lines += [f"{summary.LABELS[language]['written']}: {path}" for path in written]
+    if isinstance(stream, io.TextIOWrapper):
         # A terminal that lacks a character must not end the diagnosis.
-        sys.stdout.reconfigure(errors="replace")
+        stream.reconfigure(errors="replace")
     # The file has it all: it does not matter when nobody reads on at the other end of a pipe.
     with contextlib.suppress(BrokenPipeError):
-        print("\n".join(lines), flush=True)
+        print("\n".join(lines), file=stream, flush=True)

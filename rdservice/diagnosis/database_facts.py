@@ -6,6 +6,7 @@ from typing import Any
 import psycopg
 
 from rdservice.diagnosis.facts import Account, DatabaseFacts, StoredValue, TokenClaims
+from rdservice.diagnosis.fingerprints import fingerprint as fingerprint_of
 from rdservice.encryption import ENCRYPTED, KeyMissing, KeyRing, ValueDamaged
 from rdservice.tokens import credentials, inspection, jwt_claims, workers
 
@@ -50,6 +51,8 @@ def _account(row: inspection.Row, keys: KeyRing | None, *, api_url: str, scope: 
         retry_in_s=row.retry_in_s,
         access_token=access_token,
         refresh_token=refresh_token,
+        generation=row.stored_claim,
+        leased=row.leased,
         claims=None if plain_text is None else _claims(plain_text, api_url=api_url, scope=scope),
     )
 
@@ -69,7 +72,10 @@ def _open(
         return StoredValue(key_id=key_id, state="key_missing"), None
     except ValueDamaged:
         return StoredValue(key_id=key_id, state="damaged"), None
-    return StoredValue(key_id=key_id, state="readable"), value
+    stored_value = StoredValue(
+        key_id=key_id, state="readable", length=len(value), fingerprint=fingerprint_of(value)
+    )
+    return stored_value, value
 
 
 def _claims(access_token: str, *, api_url: str, scope: str) -> TokenClaims | None:

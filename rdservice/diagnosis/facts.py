@@ -22,10 +22,15 @@ class SettingsProblem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredValue:
-    """An encrypted value of an account's row; `key_id` names the key that it needs, None when it tells none."""
+    """An encrypted value of an account's row; `key_id` names the key that it needs, None when it tells none.
+
+    `length` and `fingerprint` (see `fingerprints`) are those of the value itself, None where it cannot be read.
+    """
 
     key_id: str | None
     state: TokenState
+    length: int | None = None
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +63,10 @@ class Account:
     refresh_token: StoredValue
     claims: TokenClaims | None
     """None when the access token cannot be read or is no JWT."""
+    generation: int = 0
+    """The number of the claim that stored the tokens: it grows with each renewal."""
+    leased: bool = False
+    """Whether a process is renewing the account just now."""
 
     @property
     def values(self) -> tuple[StoredValue, StoredValue]:
@@ -81,6 +90,34 @@ class DatabaseFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """How far this machine gets on its way to RD Station, in three steps: name, connection, TLS.
+
+    Times are in milliseconds, None for a step that was not reached. Through a proxy no step can be tried.
+    """
+
+    host: str
+    port: int
+    through_proxy: bool = False
+    dns_ms: int | None = None
+    tcp_ms: int | None = None
+    tls_ms: int | None = None
+    tls_version: str | None = None
+    certificate_ends: datetime | None = None
+    failed_at: Literal["dns", "tcp", "tls"] | None = None
+    error: str | None = None
+    """Why the step failed, in the words of the system or of the TLS library."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clocks:
+    """By how many seconds other clocks are ahead of this machine's; negative: behind; None: not known."""
+
+    rdstation_s: float | None = None
+    database_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
     """What came of an attempt in this run.
 
@@ -95,6 +132,10 @@ class Probe:
     renewed: bool = False
     """For a call: it was repeated with a token that was renewed because RD Station refused the first one."""
     reason: str | None = None
+    error_type: str | None = None
+    """The `error_type` of RD Station's error body; None where the answer has none, as that of a gateway."""
+    rdstation_clock_ahead_s: float | None = None
+    """By how much the `Date` of the answer was ahead of this machine's clock; precise to a second or two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +146,10 @@ class Facts:
     database_error: str | None = None
     database_reached: bool = True
     """Whether PostgreSQL let us in, so that `database_error` is about what came then."""
+    client_mixed_up: Literal["swapped", "id_form"] | None = None
+    """What the form of client id and secret says: swapped with each other, or an id that no app has."""
     pending_migrations: tuple[str, ...] = ()
+    database_read_only: bool = False
     database: DatabaseFacts | None = None
     asked_account: str | None = None
     """The account that was asked for by name."""
@@ -113,5 +157,10 @@ class Facts:
     """The account with which RD Station was tried."""
     api_url: str = "https://api.rd.services"
     required_scope: str = "contacts"
+    redirect_uri: str = ""
+    network: Network | None = None
+    clocks: Clocks = Clocks()
+    dialog: Probe | None = None
+    """The consent dialog, opened as a browser would."""
     refresh: Probe | None = None
     leads: Probe | None = None

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import quote
 
-from rdservice.diagnosis import guide, words_en, words_pt
+from rdservice.diagnosis import guide, settings_pt, words_en, words_pt
 from rdservice.diagnosis.guide import Action, Who
 from rdservice.diagnosis.words_en import Words
 
@@ -45,8 +45,8 @@ class Finding:
         words = (words_pt if language == "pt-BR" else words_en).WORDS[self.words]
         values = {**self.values, "account": self.account_id or "", "login": self._login_path}
         if language == "pt-BR" and "what" in values:
-            values["what"] = words_pt.settings_problem(values["what"])
-            values["example"] = words_pt.settings_example(values.get("example", ""))
+            values["what"] = settings_pt.problem(values["what"])
+            values["example"] = settings_pt.example(values.get("example", ""))
         return Words(*(sentence.format_map(values) for sentence in words))
 
     @property

@@ -6,7 +6,8 @@ Pure functions: no database, no network, no clock.
 import re
 from collections.abc import Iterable, Iterator
 
-from rdservice.diagnosis.facts import Account, DatabaseFacts, Facts, Probe, SettingsProblem
+from rdservice.diagnosis import rdstation_findings
+from rdservice.diagnosis.facts import Account, DatabaseFacts, Facts, SettingsProblem
 from rdservice.diagnosis.finding import Finding, Severity, duration
 from rdservice.diagnosis.verdict import ordered
 
@@ -25,15 +26,6 @@ SETTINGS_MISTAKES = (
 )
 """Mistakes that have words of their own, by the words of `rdservice.settings`."""
 
-# What stopped a renewal or a call, by the error kinds of `rdservice.token_answers` and of this package's probes.
-TROUBLES = {
-    "timeout": "rdstation_unreachable",
-    "connection": "rdstation_unreachable",
-    "server_error": "rdstation_failing",
-    "bad_payload": "rdstation_failing",
-    "client_error": "rdstation_unexpected",
-    "rate_limited": "rate_limited",
-}
 REFUSED_SO_FAR = frozenset({"revoked", "unauthorized", "answer_lost"})
 
 
@@ -42,8 +34,7 @@ def find(facts: Facts) -> list[Finding]:
     found = [
         *_settings(facts.settings_problems),
         *_database(facts),
-        *_rdstation(facts),
-        *_leads(facts),
+        *rdstation_findings.find(facts),
     ]
     if facts.database is not None:
         found += _installation(facts.database, facts)
@@ -59,11 +50,15 @@ def _settings(problems: Iterable[SettingsProblem]) -> Iterator[Finding]:
                 code="settings_broken", severity="error", variant="file", values={"what": problem.what}
             )
             continue
+        if problem.example is None:
+            values = {"variable": problem.variable, "what": problem.what}
+            yield Finding(code="settings_broken", severity="error", variant="encoding", values=values)
+            continue
         sentence = f"{problem.variable} {problem.what}"
         code = next(
             (code for code, mistake in SETTINGS_MISTAKES if mistake.match(sentence)), "settings_broken"
         )
-        values = {"variable": problem.variable, "what": problem.what, "example": problem.example or ""}
+        values = {"variable": problem.variable, "what": problem.what, "example": problem.example}
         yield Finding(code=code, severity="error", values=values)
 
 
@@ -81,6 +76,8 @@ def _database(facts: Facts) -> Iterator[Finding]:
             severity="error",
             values={"migrations": ", ".join(facts.pending_migrations)},
         )
+    if facts.database_read_only:
+        yield Finding(code="database_read_only", severity="error")
 
 
 def _installation(database: DatabaseFacts, facts: Facts) -> Iterator[Finding]:
@@ -99,76 +96,16 @@ def _installation(database: DatabaseFacts, facts: Facts) -> Iterator[Finding]:
 
     refused = sum(account.status == "credentials_refused" for account in database.accounts)
     if database.credentials_closed_for_s is not None:
-        wait = duration(database.credentials_closed_for_s)
-        yield Finding(code="credentials_refused", severity="error", values={"wait": wait})
+        yield Finding(
+            code="credentials_refused",
+            severity="error",
+            variant=facts.client_mixed_up,
+            values={"wait": duration(database.credentials_closed_for_s)},
+        )
     elif refused:
         # Not by the settings of this process: they were changed since, or another process has other ones.
-        values = {"count": _count(refused, database)}
+        values = {"count": rdstation_findings.count(refused, database)}
         yield Finding(code="credentials_refused", severity="warning", variant="earlier", values=values)
-
-
-def _rdstation(facts: Facts) -> Iterator[Finding]:
-    """Yield what keeps RD Station from answering: in this run, or else by what the accounts' rows say."""
-    found = {}
-    for operation, probe in (("token_refresh", facts.refresh), ("segmentations_list", facts.leads)):
-        code = None if probe is None else TROUBLES.get(probe.error or "")
-        if probe is not None and code is not None:
-            found[code] = Finding(
-                code=code,
-                severity="warning" if code == "rate_limited" else "error",
-                variant="budget" if code == "rate_limited" and probe.http_status is None else None,
-                values={"operation": operation, "answer": _answer(probe), "api_url": facts.api_url},
-            )
-    accounts = facts.database.accounts if facts.database else []
-    for code in sorted(set(TROUBLES.values()) - set(found)):
-        hit = [
-            account
-            for account in accounts
-            if TROUBLES.get(account.last_error or "") == code and account.status != "reauthorization_required"
-        ]
-        if hit:
-            expired = any(account.life_left_s <= 0 for account in hit)
-            kinds = ", ".join(sorted({account.last_error or "" for account in hit}))
-            found[code] = Finding(
-                code=code,
-                severity="error" if expired and code != "rate_limited" else "warning",
-                variant="earlier",
-                values={"count": _count(len(hit), facts.database), "kinds": kinds, "api_url": facts.api_url},
-            )
-    yield from found.values()
-
-
-def _count(accounts: int, database: DatabaseFacts | None) -> str:
-    """Return how many accounts, with a plus where not all were looked at."""
-    return f"{accounts}+" if database is not None and database.more_accounts else str(accounts)
-
-
-def _answer(probe: Probe) -> str:
-    if probe.http_status is None:
-        return probe.error or probe.result
-    return (
-        f"HTTP {probe.http_status}"
-        if probe.error != "bad_payload"
-        else f"HTTP {probe.http_status}, bad_payload"
-    )
-
-
-def _leads(facts: Facts) -> Iterator[Finding]:
-    """Yield what RD Station has against the call for leads."""
-    probe = facts.leads
-    if probe is None:
-        return
-    if probe.http_status == 401:
-        new_token = probe.renewed or (facts.refresh is not None and facts.refresh.result == "stored")
-        yield Finding(
-            code="unauthorized_api",
-            severity="error",
-            account_id=facts.probed_account,
-            variant=None if new_token else "same_token",
-        )
-    elif probe.http_status == 403:
-        values = {"scope": facts.required_scope}
-        yield Finding(code="forbidden_api", severity="error", account_id=facts.probed_account, values=values)
 
 
 def _account(account: Account, facts: Facts) -> Iterator[Finding]:

@@ -1,17 +1,17 @@
 """The settings as the diagnosis sees them: what is wrong, what can be used all the same, and all of it masked."""
 
 import base64
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 import psycopg.conninfo
 
 from rdservice.diagnosis.facts import SettingsProblem
+from rdservice.diagnosis.fingerprints import SHORTEST, described
 from rdservice.encryption import key_id
 from rdservice.notifications.targets import label
 from rdservice.notifications.targets import secrets_in as notification_secrets
@@ -46,9 +46,8 @@ CALLING = frozenset(
 )
 """What a call to RD Station depends on. Also one with a live token: it may lead to a refresh."""
 
-FINGERPRINT_LABEL = b"rdservice diagnosis\0"
-SHORTEST_FINGERPRINTED = 16
-LIKE_A_CLIENT_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|.{1,15}")
+UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+"""The form of a client id of the RD Station App Store."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +62,16 @@ class KnownSettings:
     def usable(self, *variables: str) -> bool:
         """Return whether these variables have values of their own that can be used."""
         return self.broken.isdisjoint(variables)
+
+    @property
+    def client_mixed_up(self) -> Literal["swapped", "id_form"] | None:
+        """What the form of the client id says: that it stands where the secret belongs, or that it is no app's.
+
+        The account page of RD Station shows other ids and tokens, which are no credentials of an app.
+        """
+        if not self.usable("RDSTATION_CLIENT_ID") or UUID.fullmatch(self.settings.client_id):
+            return None
+        return "swapped" if any(map(UUID.fullmatch, self.settings.client_secrets)) else "id_form"
 
     @property
     def can_call(self) -> bool:
@@ -115,8 +124,8 @@ def of_running(settings: Settings) -> KnownSettings:
 
 
 def _parse(problem: str) -> SettingsProblem:
-    """Take apart a sentence of SettingsError: "NAME is wrong so. Example: NAME=value"."""
-    found = re.fullmatch(r"([A-Z_]+) (.*?)\. Example: \1=(.*)", problem, re.DOTALL)
+    """Take apart a sentence of SettingsError: "NAME is wrong so. Example: NAME=value", or one without an example."""
+    found = re.fullmatch(r"([A-Z_]+) (.*?)\. (?:Example: \1=(.*)|Write it anew\.)", problem, re.DOTALL)
     if found is None:
         return SettingsProblem(variable=None, what=_without_home(problem), example=None)
     return SettingsProblem(variable=found[1], what=found[2], example=found[3])
@@ -138,6 +147,7 @@ def masked(known: KnownSettings) -> dict[str, Any]:
         "RDSTATION_SCOPE": settings.scope,
         "RDSTATION_RATE_LIMIT": settings.rate_limit,
         "TRUSTED_PROXIES": settings.trusted_proxies,
+        "RDSERVICE_ENV": "production" if settings.production else "development",
     }
     variables: dict[str, Any] = {
         name: _state(known, name) | ({"value": value} if known.usable(name) else {})
@@ -145,11 +155,11 @@ def masked(known: KnownSettings) -> dict[str, Any]:
     }
     variables["DATABASE_URL"] = _state(known, "DATABASE_URL") | _database(known)
     variables["RDSTATION_CLIENT_SECRET"] = _state(known, "RDSTATION_CLIENT_SECRET") | {
-        "entries": [_fingerprinted(part) for part in _entries(known, "RDSTATION_CLIENT_SECRET")]
+        "entries": [described(part) for part in _entries(known, "RDSTATION_CLIENT_SECRET")]
     }
     variables["TOKEN_ENCRYPTION_KEYS"] = _state(known, "TOKEN_ENCRYPTION_KEYS") | _keys(known)
     variables["SECRET_KEY"] = _state(known, "SECRET_KEY") | {
-        "entries": [_fingerprinted(part) for part in _entries(known, "SECRET_KEY")]
+        "entries": [described(part) for part in _entries(known, "SECRET_KEY")]
     }
     # No fingerprint: people choose this one by hand, so that it could be guessed from it.
     variables["METRICS_TOKEN"] = _state(known, "METRICS_TOKEN") | {
@@ -185,18 +195,9 @@ def _entries(known: KnownSettings, name: str) -> list[str]:
     return [part.strip() for part in known.values.get(name, "").split(",") if part.strip()]
 
 
-def _fingerprinted(secret: str) -> dict[str, Any]:
-    """Return what can be compared between two machines. 32 bits of a hash tell nothing of a long random secret, but
-    would let a short one be guessed, so that one gets none."""
-    shown: dict[str, Any] = {"length": len(secret)}
-    if len(secret) >= SHORTEST_FINGERPRINTED:
-        shown["fingerprint"] = hashlib.sha256(FINGERPRINT_LABEL + secret.encode()).hexdigest()[:8]
-    return shown
-
-
 def _client_id(value: str) -> Any:
     # Not a text that may be the secret, swapped with the id.
-    return value if LIKE_A_CLIENT_ID.fullmatch(value) else _fingerprinted(value)
+    return value if UUID.fullmatch(value) or len(value) < SHORTEST else described(value)
 
 
 def _keys(known: KnownSettings) -> dict[str, Any]:

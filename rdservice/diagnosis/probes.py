@@ -1,15 +1,22 @@
 """Tries RD Station with one account, the way every process of the service does: bound by leases and back-off."""
 
 import dataclasses
+import re
 import time
 from collections.abc import Iterable
+from email.utils import parsedate_to_datetime
 
 from rdservice.audit import Author
 from rdservice.diagnosis.facts import Account, Probe
 from rdservice.errors import RdServiceError, TooManyRequests
-from rdservice.rdstation import Answer, NoAnswer
+from rdservice.rdstation import Answer, NoAnswer, RDStation
 from rdservice.services import Services
 from rdservice.tokens.attempts import Attempt
+
+ERROR_TYPE = re.compile(r"[A-Z_]{1,40}|[a-z_]{1,40}")
+"""As RD Station's and RFC 6749's are: anything else could be a text with somebody's data."""
+NOT_OPENED = (400, 401, 422)
+"""With these the dialog is refused to the app. A 403 or 404 rather comes from something in between."""
 
 
 def skipped(reason: str) -> Probe:
@@ -51,6 +58,24 @@ def with_outcome(probe: Probe, recent: Iterable[Attempt], *, claimed_by: str, af
     return probe
 
 
+def dialog(rdstation: RDStation) -> Probe:
+    """Open the consent dialog with the app's client id and redirect URI, without consenting to anything."""
+    started = time.monotonic()
+    try:
+        answer = rdstation.open_dialog()
+    except NoAnswer as error:
+        return Probe(result="failed", error=error.kind, duration_ms=_milliseconds(started))
+    refused = answer.status in NOT_OPENED
+    kind = "refused" if refused else "server_error" if answer.status >= 500 else None
+    return Probe(
+        result="ok" if answer.status < 400 else "failed",
+        http_status=answer.status,
+        error=kind,
+        duration_ms=_milliseconds(started),
+        rdstation_clock_ahead_s=_clock_ahead_s(answer),
+    )
+
+
 def leads(services: Services, account_id: str) -> Probe:
     """Make the smallest call that leads need; nothing of its answer is kept."""
     sent = 0
@@ -80,7 +105,27 @@ def leads(services: Services, account_id: str) -> Probe:
         error=kind,
         duration_ms=_milliseconds(started),
         renewed=sent > 1,
+        error_type=_error_type(answer),
+        rdstation_clock_ahead_s=_clock_ahead_s(answer),
     )
+
+
+def _error_type(answer: Answer) -> str | None:
+    kind = answer.error_type if answer.status >= 400 else None
+    return kind if kind is not None and ERROR_TYPE.fullmatch(kind) else None
+
+
+def _clock_ahead_s(answer: Answer) -> float | None:
+    """Return by how much RD Station's clock is ahead of this machine's; None when the answer does not tell its time."""
+    if "Age" in answer.headers:
+        # From a cache: its Date is that of an earlier answer (RFC 9110 6.6.1).
+        return None
+    try:
+        sent = parsedate_to_datetime(answer.headers["Date"])
+    except (KeyError, ValueError, OverflowError):
+        return None
+    # A Date is cut off to whole seconds.
+    return None if sent.tzinfo is None else round(sent.timestamp() + 0.5 - time.time(), 1)
 
 
 def _error_kind(answer: Answer) -> str | None:

@@ -17,9 +17,9 @@ class CannotWrite(Exception):
 class ReportFile:
     """Where the report will be. A new file is made beforehand: a folder that cannot be written is known early."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / NAME
-        self._new = folder / f".{NAME}-{secrets.token_hex(8)}"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._new = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
 
     @contextmanager
     def reserved(self) -> Iterator[None]:

@@ -33,6 +33,19 @@ _UNEXPECTED_TODO = (
     " Store."
 )
 
+_NOT_AGAIN = " Do not connect the accounts again."
+_CLOCK = (
+    "The database's clock decides when tokens are due. While it is wrong, times on the pages are wrong, and when it"
+    " jumps"
+    " tokens may be renewed too late."
+)
+_CLOCK_TODO = "Set the clock of the computer on which PostgreSQL runs, by NTP. Nothing has to be restarted."
+_CLOCK_HERE = (
+    "When tokens are due is the database's matter; but secure connections fail when a clock is far off, and the times"
+    " in"
+    " logs are wrong."
+)
+
 WORDS: dict[str, Words] = {
     "settings_broken": Words(
         "{variable} {what}.",
@@ -43,6 +56,11 @@ WORDS: dict[str, Words] = {
         "{what}.",
         "Web and worker do not start while a settings file cannot be read (exit status 78).",
         "Mend the file's permissions or encoding, or remove it. " + _RESTART,
+    ),
+    "settings_broken/encoding": Words(
+        "{variable} {what}.",
+        _NO_START,
+        "Write the value of {variable} anew " + _WHERE + ". " + _RESTART,
     ),
     "redirect_uri_holds_secret": Words(
         "{variable} {what}.",
@@ -87,6 +105,14 @@ WORDS: dict[str, Words] = {
         "The tables do not fit this version of the service.",
         "Run 'flask release' with the same settings, then run this diagnosis again.",
     ),
+    "database_read_only": Words(
+        "PostgreSQL takes no writes: it is a standby, or set to read only.",
+        "Tokens cannot be renewed, since what RD Station answers could not be stored. Access tokens are served until"
+        " they"
+        " expire.",
+        "Point DATABASE_URL to the primary server, or end the protection (often a full disk). Nothing has to be"
+        " restarted.",
+    ),
     "key_missing": Words(
         "The tokens of account {account} need the key {needed}; TOKEN_ENCRYPTION_KEYS has {there}.",
         "The tokens are intact, but can be neither decrypted nor renewed meanwhile. All others are.",
@@ -116,7 +142,22 @@ WORDS: dict[str, Words] = {
         " mended; the stored tokens are kept, and access tokens work until they expire.",
         "Compare RDSTATION_CLIENT_ID and RDSTATION_CLIENT_SECRET with the app in the RD Station App Store. "
         + _RESTART
-        + " Do not connect the accounts again.",
+        + _NOT_AGAIN,
+    ),
+    "credentials_refused/swapped": Words(
+        "RD Station refuses the client ID and the client secret, which look swapped; it is asked again in {wait}.",
+        "RDSTATION_CLIENT_SECRET has the form of a client ID, and RDSTATION_CLIENT_ID has not. No token can be renewed"
+        " until that is mended; the stored tokens are kept.",
+        "Put each into its own variable, as the RD Station App Store shows them. " + _RESTART + _NOT_AGAIN,
+    ),
+    "credentials_refused/id_form": Words(
+        "RD Station refuses the client ID or the client secret; it is asked again in {wait}.",
+        "RDSTATION_CLIENT_ID has not the form of an app's client ID (8-4-4-4-12 characters). RD Station's account page"
+        " shows other ids and tokens, and RD Station CRM has its own: they do not work here. The stored tokens are"
+        " kept.",
+        "Copy the client ID and the client secret of the app from the RD Station App Store. "
+        + _RESTART
+        + _NOT_AGAIN,
     ),
     "credentials_refused/earlier": Words(
         "RD Station refused the client credentials at the last renewal of {count} account(s).",
@@ -129,11 +170,44 @@ WORDS: dict[str, Words] = {
         "Check this machine's network, name server, firewall and proxy, RDSTATION_API_URL, and RD Station's status"
         " page.",
     ),
+    "rdstation_unreachable/dns": Words(
+        "The name of {api_url} could not be resolved ({reason}).",
+        "This machine's name server does not know RD Station's address. " + _BY_ITSELF,
+        "Check this machine's name server (DNS) and network, and the spelling of RDSTATION_API_URL.",
+    ),
+    "rdstation_unreachable/tcp": Words(
+        "No connection to {api_url} could be made ({reason}).",
+        "The name is known, but nothing takes connections there: a firewall on the way, or RD Station is down. "
+        + _BY_ITSELF,
+        "Check this machine's firewall, and whether it needs a proxy (HTTPS_PROXY). From another network: does RD"
+        " Station"
+        " work, and what does its status page say?",
+    ),
+    "rdstation_unreachable/tls": Words(
+        "A connection to {api_url} stood, but no secure one (TLS) could be made ({reason}).",
+        "Something on the way inspects the traffic, this machine's clock is wrong, or RD Station is in trouble. "
+        + _BY_ITSELF,
+        "Check this machine's clock, and any proxy that inspects TLS: its certificate belongs in a file that"
+        " REQUESTS_CA_BUNDLE names. Tokens are not sent without TLS.",
+    ),
+    "rdstation_unreachable/silent": Words(
+        "{api_url} takes connections but gives no answer to {operation} ({answer}).",
+        "The way to RD Station is open; it is RD Station that does not answer. " + _BY_ITSELF,
+        _PASSES,
+    ),
     "rdstation_unreachable/earlier": Words(
         "The last renewal of {count} account(s) got no answer from {api_url} ({kinds}).",
         "RD Station was down, or this machine could not reach it. " + _BY_ITSELF,
         "If this stays: check this machine's network, name server, firewall and proxy, RDSTATION_API_URL, and RD"
         " Station's status page.",
+    ),
+    "forbidden_by_gateway": Words(
+        "Something in front of RD Station forbids {operation} (HTTP 403, not in RD Station's own form).",
+        "A proxy or firewall of this network, or RD Station's protection against attacks, refuses this machine. Nothing"
+        " is wrong with the tokens. " + _BY_ITSELF,
+        "Check proxies and firewalls of this network, and RDSTATION_API_URL. If there are none, give RD Station's"
+        " support"
+        " this machine's public address and the time.",
     ),
     "rdstation_failing": Words(
         "RD Station answered {operation} with an error of its own ({answer}).",
@@ -155,6 +229,13 @@ WORDS: dict[str, Words] = {
         _UNEXPECTED,
         _UNEXPECTED_TODO,
     ),
+    "redirect_uri_not_registered": Words(
+        "RD Station does not open its consent dialog for {uri} ({answer}).",
+        "This callback URL is not registered with the app exactly like this, or RDSTATION_CLIENT_ID is another app's."
+        " Nobody can connect an account; those that are connected go on being renewed.",
+        "Compare RDSTATION_REDIRECT_URI with the app's callback URL in the RD Station App Store, letter by letter, and"
+        " RDSTATION_CLIENT_ID too. After a change there RD Station may take an hour. " + _RESTART,
+    ),
     "worker_not_running": Words(
         "The worker is not running: its last sign of life was {silence} ago.",
         "No token is renewed; each access token stops working when it expires.",
@@ -164,6 +245,26 @@ WORDS: dict[str, Words] = {
         "The worker is not running: there is no sign of life of any.",
         "No token is renewed; each access token stops working when it expires.",
         _WORKER_TODO,
+    ),
+    "clock_skew": Words(
+        "The database's clock is {skew} ahead of RD Station's.",
+        _CLOCK,
+        _CLOCK_TODO,
+    ),
+    "clock_skew/behind": Words(
+        "The database's clock is {skew} behind RD Station's.",
+        _CLOCK,
+        _CLOCK_TODO,
+    ),
+    "clock_skew/machine": Words(
+        "This computer's clock is {skew} ahead of RD Station's; the database's is right.",
+        _CLOCK_HERE,
+        "Set this computer's clock, by NTP.",
+    ),
+    "clock_skew/machine_behind": Words(
+        "This computer's clock is {skew} behind RD Station's; the database's is right.",
+        _CLOCK_HERE,
+        "Set this computer's clock, by NTP.",
     ),
     "no_account": Words(
         "No RD Station account is connected.",
@@ -228,6 +329,13 @@ WORDS: dict[str, Words] = {
         "RD Station may refuse leads: the consent did not include them.",
         "Check the app's permissions in the RD Station App Store and RDSTATION_SCOPE, then connect the account again:"
         " {login}.",
+    ),
+    "plan_without_api": Words(
+        "RD Station forbids leads for account {account} (HTTP 403), although its access token covers them.",
+        "The connection is right. Most likely the plan of the RD Station account does not include the API, or it was"
+        " suspended.",
+        "Ask RD Station's support, or whoever manages the contract, whether the account's plan includes API access. No"
+        " need to connect again.",
     ),
     "forbidden_api": Words(
         "RD Station forbids leads for account {account} (HTTP 403).",

@@ -1,7 +1,5 @@
 """The findings' sentences in Brazilian Portuguese: for each, what was seen, what it means, what to do."""
 
-import re
-
 from rdservice.diagnosis.words_en import Words
 
 _RESTART = "Depois reinicie o web e o worker."
@@ -29,6 +27,21 @@ _UNEXPECTED_TODO = (
     " Station App Store."
 )
 
+_NOT_AGAIN = " Não conecte as contas de novo."
+_CLOCK = (
+    "É o relógio do banco de dados que decide quando renovar os tokens. Enquanto ele está errado, os horários nas"
+    " páginas"
+    " estão errados e, quando ele salta, os tokens podem ser renovados tarde demais."
+)
+_CLOCK_TODO = (
+    "Acerte o relógio do computador em que o PostgreSQL roda, por NTP. Não é preciso reiniciar nada."
+)
+_CLOCK_HERE = (
+    "Quem decide quando renovar é o banco de dados; mas conexões seguras falham quando um relógio está muito errado,"
+    " e os"
+    " horários nos logs estão errados."
+)
+
 WORDS: dict[str, Words] = {
     "settings_broken": Words(
         "{variable} {what}.",
@@ -39,6 +52,11 @@ WORDS: dict[str, Words] = {
         "{what}.",
         "O web e o worker não iniciam enquanto um arquivo de configuração não puder ser lido (código de saída 78).",
         "Corrija as permissões ou a codificação do arquivo, ou remova-o. " + _RESTART,
+    ),
+    "settings_broken/encoding": Words(
+        "{variable} {what}.",
+        _NO_START,
+        "Escreva de novo o valor de {variable} " + _WHERE + ". " + _RESTART,
     ),
     "redirect_uri_holds_secret": Words(
         "{variable} {what}.",
@@ -85,6 +103,14 @@ WORDS: dict[str, Words] = {
         "As tabelas não servem para esta versão do serviço.",
         "Execute “flask release” com as mesmas configurações e rode este diagnóstico de novo.",
     ),
+    "database_read_only": Words(
+        "O PostgreSQL não aceita gravações: é um servidor standby, ou está em modo somente leitura.",
+        "Os tokens não podem ser renovados, porque a resposta do RD Station não poderia ser guardada. Os access"
+        " tokens são"
+        " entregues até vencer.",
+        "Aponte DATABASE_URL para o servidor primário, ou encerre a proteção (muitas vezes, o disco está cheio). Não é"
+        " preciso reiniciar nada.",
+    ),
     "key_missing": Words(
         "Os tokens da conta {account} precisam da chave {needed}; TOKEN_ENCRYPTION_KEYS tem {there}.",
         "Os tokens estão intactos, mas não podem ser decifrados nem renovados enquanto isso. Todos os outros são.",
@@ -113,7 +139,24 @@ WORDS: dict[str, Words] = {
         " ser corrigido; os tokens guardados são mantidos, e os access tokens funcionam até vencer.",
         "Compare RDSTATION_CLIENT_ID e RDSTATION_CLIENT_SECRET com o aplicativo na RD Station App Store. "
         + _RESTART
-        + " Não conecte as contas de novo.",
+        + _NOT_AGAIN,
+    ),
+    "credentials_refused/swapped": Words(
+        "O RD Station recusa o client ID e o client secret, que parecem trocados; ele será consultado de novo em"
+        " {wait}.",
+        "RDSTATION_CLIENT_SECRET tem a forma de um client ID, e RDSTATION_CLIENT_ID não tem. Nenhum token pode ser"
+        " renovado"
+        " até isso ser corrigido; os tokens guardados são mantidos.",
+        "Coloque cada um na sua variável, como a RD Station App Store os mostra. " + _RESTART + _NOT_AGAIN,
+    ),
+    "credentials_refused/id_form": Words(
+        "O RD Station recusa o client ID ou o client secret; ele será consultado de novo em {wait}.",
+        "RDSTATION_CLIENT_ID não tem a forma do client ID de um aplicativo (8-4-4-4-12 caracteres). A página da conta"
+        " no RD"
+        " Station mostra outros ids e tokens, e o RD Station CRM tem os seus: eles não funcionam aqui. Os tokens"
+        " guardados"
+        " são mantidos.",
+        "Copie o client ID e o client secret do aplicativo na RD Station App Store. " + _RESTART + _NOT_AGAIN,
     ),
     "credentials_refused/earlier": Words(
         "O RD Station recusou as credenciais do aplicativo na última renovação de {count} conta(s).",
@@ -126,11 +169,44 @@ WORDS: dict[str, Words] = {
         "Verifique a rede, o DNS, o firewall e o proxy desta máquina, RDSTATION_API_URL e a página de status do RD"
         " Station.",
     ),
+    "rdstation_unreachable/dns": Words(
+        "O nome de {api_url} não pôde ser resolvido ({reason}).",
+        "O servidor de nomes desta máquina não conhece o endereço do RD Station. " + _BY_ITSELF,
+        "Verifique o servidor de nomes (DNS) e a rede desta máquina, e a grafia de RDSTATION_API_URL.",
+    ),
+    "rdstation_unreachable/tcp": Words(
+        "Não foi possível conectar a {api_url} ({reason}).",
+        "O nome é conhecido, mas nada aceita conexões ali: há um firewall no caminho, ou o RD Station está fora do ar. "
+        + _BY_ITSELF,
+        "Verifique o firewall desta máquina e se ela precisa de um proxy (HTTPS_PROXY). De outra rede: o RD Station"
+        " funciona, e o que diz a página de status dele?",
+    ),
+    "rdstation_unreachable/tls": Words(
+        "Houve conexão com {api_url}, mas não uma conexão segura (TLS) ({reason}).",
+        "Algo no caminho inspeciona o tráfego, o relógio desta máquina está errado, ou o RD Station está com"
+        " problemas. " + _BY_ITSELF,
+        "Verifique o relógio desta máquina e qualquer proxy que inspecione TLS: o certificado dele deve estar em um"
+        " arquivo"
+        " indicado por REQUESTS_CA_BUNDLE. Os tokens não são enviados sem TLS.",
+    ),
+    "rdstation_unreachable/silent": Words(
+        "{api_url} aceita conexões, mas não responde a {operation} ({answer}).",
+        "O caminho até o RD Station está livre; é o RD Station que não responde. " + _BY_ITSELF,
+        _PASSES,
+    ),
     "rdstation_unreachable/earlier": Words(
         "A última renovação de {count} conta(s) ficou sem resposta de {api_url} ({kinds}).",
         "O RD Station estava fora do ar, ou esta máquina não conseguia acessá-lo. " + _BY_ITSELF,
         "Se continuar: verifique a rede, o DNS, o firewall e o proxy desta máquina, RDSTATION_API_URL e a página de"
         " status do RD Station.",
+    ),
+    "forbidden_by_gateway": Words(
+        "Algo na frente do RD Station proíbe {operation} (HTTP 403, que não tem a forma própria do RD Station).",
+        "Um proxy ou firewall desta rede, ou a proteção do RD Station contra ataques, recusa esta máquina. Não há nada"
+        " errado com os tokens. " + _BY_ITSELF,
+        "Verifique os proxies e firewalls desta rede e RDSTATION_API_URL. Se não houver nenhum, informe ao suporte do"
+        " RD"
+        " Station o endereço público desta máquina e o horário.",
     ),
     "rdstation_failing": Words(
         "O RD Station respondeu a {operation} com um erro interno ({answer}).",
@@ -152,6 +228,14 @@ WORDS: dict[str, Words] = {
         _UNEXPECTED,
         _UNEXPECTED_TODO,
     ),
+    "redirect_uri_not_registered": Words(
+        "O RD Station não abre a tela de consentimento para {uri} ({answer}).",
+        "Esta URL de callback não está cadastrada no aplicativo exatamente assim, ou RDSTATION_CLIENT_ID é de outro"
+        " aplicativo. Ninguém consegue conectar uma conta; as que já estão conectadas continuam sendo renovadas.",
+        "Compare RDSTATION_REDIRECT_URI com a URL de callback do aplicativo na RD Station App Store, letra por letra, e"
+        " também RDSTATION_CLIENT_ID. Depois de uma mudança lá, o RD Station pode levar uma hora. "
+        + _RESTART,
+    ),
     "worker_not_running": Words(
         "O worker não está rodando: o último sinal de vida foi há {silence}.",
         "Nenhum token é renovado; cada access token deixa de funcionar quando vence.",
@@ -161,6 +245,26 @@ WORDS: dict[str, Words] = {
         "O worker não está rodando: não há sinal de vida de nenhum.",
         "Nenhum token é renovado; cada access token deixa de funcionar quando vence.",
         _WORKER_TODO,
+    ),
+    "clock_skew": Words(
+        "O relógio do banco de dados está {skew} adiantado em relação ao do RD Station.",
+        _CLOCK,
+        _CLOCK_TODO,
+    ),
+    "clock_skew/behind": Words(
+        "O relógio do banco de dados está {skew} atrasado em relação ao do RD Station.",
+        _CLOCK,
+        _CLOCK_TODO,
+    ),
+    "clock_skew/machine": Words(
+        "O relógio deste computador está {skew} adiantado em relação ao do RD Station; o do banco de dados está certo.",
+        _CLOCK_HERE,
+        "Acerte o relógio deste computador, por NTP.",
+    ),
+    "clock_skew/machine_behind": Words(
+        "O relógio deste computador está {skew} atrasado em relação ao do RD Station; o do banco de dados está certo.",
+        _CLOCK_HERE,
+        "Acerte o relógio deste computador, por NTP.",
     ),
     "no_account": Words(
         "Nenhuma conta do RD Station está conectada.",
@@ -227,6 +331,15 @@ WORDS: dict[str, Words] = {
         "Verifique as permissões do aplicativo na RD Station App Store e RDSTATION_SCOPE; depois conecte a conta de"
         " novo: {login}.",
     ),
+    "plan_without_api": Words(
+        "O RD Station proíbe os leads para a conta {account} (HTTP 403), embora o access token dela os abranja.",
+        "A conexão está certa. O mais provável é que o plano da conta do RD Station não inclua a API, ou que ela"
+        " tenha sido"
+        " suspensa.",
+        "Pergunte ao suporte do RD Station, ou a quem cuida do contrato, se o plano da conta inclui o acesso à API."
+        " Não é"
+        " preciso conectar de novo.",
+    ),
     "forbidden_api": Words(
         "O RD Station proíbe os leads para a conta {account} (HTTP 403).",
         "O token funciona, mas não pode ler leads: o consentimento, o aplicativo ou o plano da conta não os inclui.",
@@ -261,100 +374,3 @@ WORDS: dict[str, Words] = {
         "Nada: o worker os testa em até um minuto.",
     ),
 }
-
-_PROBLEMS = (
-    (r"is not set", "não está definida"),
-    (r"must be a whole number from (\d+) to (\d+)", r"deve ser um número inteiro de \1 a \2"),
-    (r"holds a URL; it must be the app's client_id", "contém uma URL; deve ser o client_id do aplicativo"),
-    (r"contains white space", "contém espaços"),
-    (
-        r"contains white space; several secrets are separated by commas",
-        "contém espaços; vários segredos são separados por vírgulas",
-    ),
-    (r"holds only commas", "contém só vírgulas"),
-    (
-        r"holds a URL: were the secret and RDSTATION_REDIRECT_URI swapped\?",
-        "contém uma URL: o segredo e RDSTATION_REDIRECT_URI foram trocados?",
-    ),
-    (r"is the same as RDSTATION_CLIENT_ID", "é igual a RDSTATION_CLIENT_ID"),
-    (
-        r"holds the client secret; it must be the callback URL",
-        "contém o client secret; deve ser a URL de callback",
-    ),
-    (
-        r"looks like a secret or an id; it must be the absolute URL of (\S+) on this service",
-        r"parece um segredo ou um id; deve ser a URL absoluta de \1 neste serviço",
-    ),
-    (r"must be the absolute URL of (\S+) on this service", r"deve ser a URL absoluta de \1 neste serviço"),
-    (r"must begin with (https://|postgres:// or postgresql://)", r"deve começar com \1"),
-    (r"must end in (\S+), with nothing after it", r"deve terminar em \1, sem nada depois"),
-    (
-        r"names a local host, which RD Station cannot send operators back to",
-        "indica um host local, para o qual o RD Station não consegue mandar os operadores de volta",
-    ),
-    (
-        r"must use https \(http is for local hosts only\)",
-        "deve usar https (http serve só para hosts locais)",
-    ),
-    (
-        r"must be an absolute http\(s\) URL without credentials",
-        "deve ser uma URL http(s) absoluta, sem credenciais",
-    ),
-    (
-        r"must have no path: only scheme, host and port",
-        "não pode ter caminho: só esquema, host e porta",
-    ),
-    (
-        r"must use https: tokens and the client secret travel on it",
-        "deve usar https: os tokens e o client secret passam por ela",
-    ),
-    (
-        r"cannot be parsed \(are special characters percent-encoded\?\)",
-        "não pode ser interpretada (os caracteres especiais estão codificados com %?)",
-    ),
-    (r"is shorter than (\d+) characters", r"tem menos de \1 caracteres"),
-    (
-        r"entry (\d+) is neither a Fernet key nor 64 hexadecimal digits",
-        r"tem na posição \1 algo que não é uma chave Fernet nem 64 dígitos hexadecimais",
-    ),
-    (
-        r"entry (\d+) is empty: there is a comma too many",
-        r"não tem nada na posição \1: há uma vírgula a mais",
-    ),
-    (
-        r"entry (\d+) contains white space; several keys are separated by commas",
-        r"contém espaços na posição \1; várias chaves são separadas por vírgulas",
-    ),
-    (r"entry (\d+) contains a quotation mark: leave it out", r"tem aspas na posição \1: tire-as"),
-    (
-        r"entry (\d+) has (\d+) hexadecimal digits, not (\d+)",
-        r"tem \2 dígitos hexadecimais na posição \1, e não \3",
-    ),
-    (
-        r"entry (\d+) lacks the = at its end: copy the whole key",
-        r"não tem o = no fim da chave na posição \1: copie a chave inteira",
-    ),
-    (
-        r"entry (\d+) is base64 of (\d+) bytes, not of (\d+)",
-        r"tem na posição \1 base64 de \2 bytes, e não de \3",
-    ),
-    (
-        r"(\S+) cannot be read: save it in the encoding UTF-8",
-        r"\1 não pode ser lido: salve-o na codificação UTF-8",
-    ),
-    (r"(\S+) cannot be read \((.*)\)", r"\1 não pode ser lido (\2)"),
-)
-
-
-def settings_problem(what: str) -> str:
-    """Return the Portuguese for what `rdservice.settings` says is wrong; `what` itself where that is not known."""
-    for pattern, portuguese in _PROBLEMS:
-        found = re.fullmatch(pattern, what)
-        if found:
-            return found.expand(portuguese)
-    return what
-
-
-def settings_example(example: str) -> str:
-    """Return the Portuguese for an example of `rdservice.settings`, which may say how to make a value."""
-    return re.sub(r"^the output of ", "a saída de ", example)

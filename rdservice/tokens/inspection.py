@@ -20,7 +20,8 @@ WITH picked AS (
            LATERAL (SELECT account_id FROM rdstation_tokens WHERE status = kind.status
                      ORDER BY expires_at LIMIT %(limit)s) AS found),
 placed AS (SELECT account_id, min(place) AS place FROM picked GROUP BY account_id)
-SELECT account_id, expires_at, refresh_after, retry_at, last_error, failures, access_token, refresh_token,
+SELECT account_id, expires_at, refresh_after, retry_at, last_error, failures, stored_claim, access_token, refresh_token,
+       COALESCE(leased_until > rd_now(), false) AS leased,
        CASE WHEN status = 'connected' AND expires_at <= rd_now() THEN 'expired' ELSE status END AS status,
        EXTRACT(epoch FROM expires_at - rd_now())::float8 AS life_left_s,
        GREATEST(EXTRACT(epoch FROM retry_at - rd_now()), 0)::float8 AS retry_in_s
@@ -44,6 +45,8 @@ class Row:
     retry_in_s: float
     last_error: str | None
     failures: int
+    stored_claim: int
+    leased: bool
     access_token: str = field(repr=False)
     refresh_token: str = field(repr=False)
 

@@ -1,8 +1,10 @@
 """Heartbeats of the worker processes."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from psycopg.rows import class_row
 
 BEAT = """
 INSERT INTO rdstation_workers (worker, started_at, beat_at) VALUES (%(worker)s, rd_now(), rd_now())
@@ -15,6 +17,20 @@ DELETE FROM rdstation_workers WHERE worker = ANY (ARRAY(
 """
 LAST_BEAT = "SELECT EXTRACT(epoch FROM rd_now() - max(beat_at))::float8 FROM rdstation_workers"
 
+NEWEST = """
+SELECT EXTRACT(epoch FROM rd_now() - beat_at)::float8 AS silent_s,
+       EXTRACT(epoch FROM beat_at - started_at)::float8 AS ran_s
+  FROM rdstation_workers ORDER BY beat_at DESC LIMIT %(limit)s
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heartbeat:
+    """A worker process: seconds since its last heartbeat, and from its first heartbeat to its last."""
+
+    silent_s: float
+    ran_s: float
+
 
 def beat(conn: psycopg.Connection[Any], worker: str) -> None:
     """Note that the worker process of this name is alive."""
@@ -25,6 +41,12 @@ def seconds_since_last_beat(conn: psycopg.Connection[Any]) -> float | None:
     """Return the age in seconds of the newest heartbeat of any worker, or None when none is known."""
     row = conn.execute(LAST_BEAT).fetchone()
     return None if row is None or row[0] is None else float(row[0])
+
+
+def heartbeats(conn: psycopg.Connection[Any], *, limit: int) -> list[Heartbeat]:
+    """Return up to `limit` workers of the last day, those that gave a sign of life last first."""
+    with conn.cursor(row_factory=class_row(Heartbeat)) as cur:
+        return cur.execute(NEWEST, {"limit": limit}).fetchall()
 
 
 def prune(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:

@@ -43,7 +43,7 @@ class Run:
 
     @property
     def codes(self) -> list[str]:
-        return [finding["code"] for finding in self.report["findings"]]
+        return [finding["code"] for finding in self.report["verdict"]["findings"]]
 
 
 @pytest.fixture(scope="session")
@@ -99,8 +99,14 @@ def diagnosed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     """Makes a diagnosis in this process."""
     monkeypatch.setattr(settings_module, "ROOT", tmp_path)
 
-    def run(variables: Mapping[str, str], account: str | None = None, *, try_refresh: bool = True) -> Report:
-        return diagnose(variables, account=account, try_refresh=try_refresh)
+    def run(
+        variables: Mapping[str, str],
+        account: str | None = None,
+        *,
+        try_refresh: bool = True,
+        offline: bool = False,
+    ) -> Report:
+        return diagnose(variables, account=account, try_refresh=try_refresh, offline=offline)
 
     return run
 

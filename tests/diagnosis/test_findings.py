@@ -11,8 +11,10 @@ import pytest
 from rdservice.diagnosis import words_en, words_pt
 from rdservice.diagnosis.facts import (
     Account,
+    Clocks,
     DatabaseFacts,
     Facts,
+    Network,
     Probe,
     SettingsProblem,
     StoredValue,
@@ -41,6 +43,7 @@ WELL = Account(
     refresh_token=READABLE,
     claims=None,
 )
+FORBIDDEN = Probe(result="failed", error="forbidden", http_status=403, error_type="FORBIDDEN")
 ERRORS = [
     None,
     "revoked",
@@ -157,7 +160,8 @@ def test_an_account_s_state_is_named(changes: dict[str, Any], expected: list[tup
         (Probe(result="failed", error="client_error", http_status=302), [("rdstation_unexpected", "error")]),
         (Probe(result="failed", error="rate_limited", http_status=429), [("rate_limited", "warning")]),
         (Probe(result="skipped", error="rate_limited"), [("rate_limited/budget", "warning")]),
-        (Probe(result="failed", error="forbidden", http_status=403), [("forbidden_api", "error")]),
+        (Probe(result="failed", error="forbidden", http_status=403), [("forbidden_by_gateway", "error")]),
+        (FORBIDDEN, [("forbidden_api", "error")]),
         (
             Probe(result="failed", error="unauthorized", http_status=401),
             [("unauthorized_api/same_token", "error")],
@@ -178,7 +182,7 @@ def test_a_token_that_was_renewed_a_moment_ago_counts_as_new() -> None:
 
 
 def test_a_missing_scope_is_the_cause_once_rd_station_forbids_leads() -> None:
-    refused = Probe(result="failed", error="forbidden", http_status=403)
+    refused = FORBIDDEN
     assert found(account(claims=claims("scope_missing")), leads=refused) == [
         ("scope_missing", "error"),
         ("forbidden_api", "error"),
@@ -186,9 +190,75 @@ def test_a_missing_scope_is_the_cause_once_rd_station_forbids_leads() -> None:
 
 
 def test_what_one_account_met_says_nothing_of_another_account_s_token() -> None:
-    refused = Probe(result="failed", error="forbidden", http_status=403)
+    refused = FORBIDDEN
     other = account(account_id="other", claims=claims("scope_missing"))
     assert found(WELL, other, leads=refused) == [("forbidden_api", "error"), ("scope_missing", "warning")]
+
+
+def test_a_token_that_covers_leads_and_may_not_read_them_points_to_the_plan() -> None:
+    assert found(account(claims=claims()), leads=FORBIDDEN) == [("plan_without_api", "error")]
+
+
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [
+        (Network(host="api", port=443, failed_at="dns", error="unknown"), "rdstation_unreachable/dns"),
+        (Network(host="api", port=443, failed_at="tcp", error="refused"), "rdstation_unreachable/tcp"),
+        (Network(host="api", port=443, failed_at="tls", error="expired"), "rdstation_unreachable/tls"),
+        (Network(host="api", port=443, tls_ms=5), "rdstation_unreachable/silent"),
+        (Network(host="api", port=443, through_proxy=True), "rdstation_unreachable"),
+        (None, "rdstation_unreachable"),
+    ],
+)
+def test_it_is_told_how_far_the_way_to_rd_station_is_open(way: Network | None, words: str) -> None:
+    silent = Probe(result="failed", error="timeout")
+    assert found(leads=silent, network=way) == [(words, "error")]
+    if way is not None and way.failed_at is not None:
+        assert found(leads=Probe(result="skipped"), network=way) == [(words, "error")]
+
+
+def test_a_way_that_opened_meanwhile_is_no_trouble() -> None:
+    closed = Network(host="api", port=443, failed_at="tcp", error="refused")
+    assert found(leads=Probe(result="ok", http_status=200), network=closed) == []
+
+
+@pytest.mark.parametrize(
+    ("rdstation_s", "database_s", "expected"),
+    [
+        (2.0, 0.0, []),
+        (-59.0, 0.0, []),
+        (-61.0, 0.0, [("clock_skew", "warning")]),
+        (61.0, 0.0, [("clock_skew/behind", "warning")]),
+        (7200.0, 0.0, [("clock_skew/behind", "error")]),
+        (300.0, 300.0, [("clock_skew/machine_behind", "warning")]),
+        (-300.0, -300.0, [("clock_skew/machine", "warning")]),
+        (300.0, None, [("clock_skew/machine_behind", "warning")]),
+        (None, 300.0, []),
+    ],
+)
+def test_the_clock_that_is_wrong_is_named(
+    rdstation_s: float | None, database_s: float | None, expected: list[tuple[str, str]]
+) -> None:
+    assert found(clocks=Clocks(rdstation_s=rdstation_s, database_s=database_s)) == expected
+
+
+def test_a_dialog_that_does_not_open_is_serious_once_somebody_must_connect() -> None:
+    refused = Probe(result="failed", error="refused", http_status=400)
+    assert found(dialog=refused) == [("redirect_uri_not_registered", "warning")]
+    dead = account(status="reauthorization_required", last_error="revoked")
+    assert found(dead, dialog=refused) == [
+        ("redirect_uri_not_registered", "error"),
+        ("reauthorization_required", "error"),
+    ]
+    nobody = find(Facts(database=database(), dialog=refused))
+    assert [finding.code for finding in nobody] == ["redirect_uri_not_registered", "no_account"]
+
+
+@pytest.mark.parametrize("form", ["swapped", "id_form"])
+def test_what_the_form_of_the_credentials_says_is_told_once_they_are_refused(form: Any) -> None:
+    assert find(Facts(database=database(WELL), client_mixed_up=form)) == []
+    (only,) = find(Facts(database=database(WELL, credentials_closed_for_s=60.0), client_mixed_up=form))
+    assert only.words == f"credentials_refused/{form}"
 
 
 def test_the_trouble_of_this_run_is_told_and_not_that_of_an_earlier_one_with_it() -> None:
@@ -329,7 +399,7 @@ def test_durations_are_short(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def all_facts() -> Iterator[Facts]:
+def all_facts() -> Iterator[Facts]:  # noqa: C901
     """Yield facts of every kind, which between them lead to every finding."""
     states: list[TokenState] = list(get_args(TokenState))
     for status in get_args(Status):
@@ -350,6 +420,25 @@ def all_facts() -> Iterator[Facts]:
                 probe = Probe(result="failed", error=error, http_status=status_code, renewed=renewed)
                 yield Facts(database=database(WELL), leads=probe, probed_account="default")
                 yield Facts(database=database(WELL), refresh=probe, probed_account="default")
+    for kind in ("FORBIDDEN", None):
+        probe = replace(FORBIDDEN, error_type=kind)
+        yield Facts(database=database(WELL), leads=probe, probed_account="default")
+        yield Facts(database=database(account(claims=claims())), leads=probe, probed_account="default")
+    for step in ("dns", "tcp", "tls", None):
+        way = Network(host="api", port=443, failed_at=step, error="why")
+        yield Facts(database=database(WELL), leads=Probe(result="failed", error="timeout"), network=way)
+    for ahead_s in (-100.0, 100.0):
+        yield Facts(clocks=Clocks(rdstation_s=ahead_s, database_s=0.0))
+        yield Facts(clocks=Clocks(rdstation_s=ahead_s, database_s=ahead_s))
+    yield Facts(dialog=Probe(result="failed", error="refused", http_status=400), redirect_uri="https://a.b/c")
+    yield Facts(database_read_only=True)
+    for form in ("swapped", "id_form"):
+        yield Facts(database=database(WELL, credentials_closed_for_s=10.0), client_mixed_up=form)
+    yield Facts(
+        settings_problems=(
+            SettingsProblem(variable="SECRET_KEY", what="has a NUL or bytes that are no UTF-8", example=None),
+        )
+    )
     for variable, what in (
         (None, ".env cannot be read (Permission denied)"),
         ("SECRET_KEY", "is not set"),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rdservice import settings as settings_module
-from rdservice.diagnosis import known_settings, words_pt
+from rdservice.diagnosis import known_settings, settings_pt
 from rdservice.diagnosis.facts import Facts
 from rdservice.diagnosis.findings import find
 from rdservice.diagnosis.known_settings import KnownSettings
@@ -48,6 +48,10 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ({"RDSTATION_API_URL": "http://api.rd.services", "DYNO": "web.1"}, "settings_broken"),
     ({"DATABASE_URL": "mysql://db"}, "settings_broken"),
     ({"DATABASE_URL": "postgres://app:100%zz@db/rd"}, "settings_broken"),
+    ({"DATABASE_URL": "postgres://app:a/b@db/rd"}, "settings_broken"),
+    ({"RDSTATION_SCOPE": "Contacts!"}, "settings_broken"),
+    ({"RDSTATION_SCOPE": "contacts\udcff"}, "settings_broken"),
+    ({"RDSERVICE_ENV": "staging"}, "settings_broken"),
     ({"SECRET_KEY": "short"}, "settings_broken"),
     *(
         ({"TOKEN_ENCRYPTION_KEYS": f"{FERNET_KEY},{entry}"}, "settings_broken")
@@ -91,7 +95,7 @@ def test_each_mistake_is_a_finding_in_both_languages(changes: dict[str, str], co
     (finding,) = find(Facts(settings_problems=found.problems))
     assert (finding.code, finding.severity) == (code, "error")
     what = finding.values["what"]
-    assert words_pt.settings_problem(what) != what, "translate this in words_pt"
+    assert settings_pt.problem(what) != what, "translate this in settings_pt"
     assert next(iter(changes)) in finding.text("pt-BR").seen
 
 
@@ -144,7 +148,7 @@ def test_a_settings_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> Non
 def test_secrets_are_shown_by_length_and_fingerprint_only() -> None:
     entries = shown(RDSTATION_CLIENT_SECRET=f"{SECRET},short-one")["RDSTATION_CLIENT_SECRET"]["entries"]
     assert [entry["length"] for entry in entries] == [32, 9]
-    assert len(entries[0]["fingerprint"]) == 8
+    assert len(entries[0]["fingerprint"]) == 4
     assert "fingerprint" not in entries[1]
     other = shown(RDSTATION_CLIENT_SECRET=SECRET[::-1])["RDSTATION_CLIENT_SECRET"]["entries"]
     assert other[0]["fingerprint"] != entries[0]["fingerprint"]

@@ -11,7 +11,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from rdservice import access_tokens
-from rdservice.diagnosis import database_check, report
+from rdservice.diagnosis import database_check, report, run
 from rdservice.diagnosis.report import Report
 from rdservice.services import Services
 from rdservice.settings import Settings
@@ -41,15 +41,8 @@ def test_when_all_is_well_there_is_no_finding(
     content = made.content
     assert content["refresh_attempt"]["result"] == "stored"
     assert content["refresh_attempt"]["http_status"] == 200
-    assert content["leads_call"] | {"duration_ms": 0} == {
-        "account_id": "default",
-        "result": "ok",
-        "http_status": 200,
-        "error": None,
-        "duration_ms": 0,
-        "renewed": False,
-        "reason": None,
-    }
+    assert content["leads_call"]["account_id"] == "default"
+    assert (content["leads_call"]["result"], content["leads_call"]["http_status"]) == ("ok", 200)
     assert row(conn)["access_token"] != before
     assert sandbox.calls()["token_refresh"] == {"200": 1}
     assert sandbox.calls()["segmentations_list"] == {"200": 1}
@@ -67,12 +60,17 @@ def test_the_report_describes_installation_and_account(
     assert content["database"]["migrations"]["applied"][0] == "0001_tokens"
     assert "rdstation_tokens" in {table["name"] for table in content["database"]["tables"]}
     assert content["worker"]["seconds_since_last_beat"] < 60
-    (account,) = content["accounts"]
+    (account,) = content["accounts"]["shown"]
     assert account["account_id"] == "default"
     assert account["status"] == "connected"
     assert 86_000 < account["life_left_s"] <= 86_400
     key_id = services.keys.key_ids[0]
-    assert account["access_token"] == account["refresh_token"] == {"key_id": key_id, "state": "readable"}
+    for value in (account["access_token"], account["refresh_token"]):
+        assert (value["key_id"], value["state"], len(value["fingerprint"])) == (key_id, "readable", 4)
+    assert account["access_token"]["length"] > 255
+    assert account["generation"] == content["recent_attempts"][0]["claim"]
+    assert account["being_renewed"] is False
+    assert account["rate_budget"] == {"spent": 1, "closed_for_s": 0.0}
     claims = account["access_token_claims"]
     assert (claims["aud"], claims["scope"]) == (["https://api.rd.services"], ["contacts"])
     assert claims["iat"] < claims["exp"]
@@ -131,15 +129,10 @@ def test_rd_station_that_cannot_be_reached_is_named_before_what_follows_from_it(
     assert codes(made)[0] == "rdstation_unreachable"
     assert severity(made, "rdstation_unreachable") == "error"
     assert made.content["refresh_attempt"]["error"] == "connection"
-    assert made.content["leads_call"] | {"duration_ms": 0} == {
-        "account_id": "default",
-        "result": "failed",
-        "http_status": None,
-        "error": "connection",
-        "duration_ms": 0,
-        "renewed": False,
-        "reason": None,
-    }
+    assert (made.content["leads_call"]["result"], made.content["leads_call"]["error"]) == (
+        "failed",
+        "connection",
+    )
     conn.execute("UPDATE rdstation_tokens SET retry_at = rd_now() + interval '5 minutes'")
     again = diagnosed(down)
     assert again.content["refresh_attempt"]["result"] == "skipped"
@@ -151,7 +144,8 @@ def test_rd_station_that_cannot_be_reached_is_named_before_what_follows_from_it(
 @pytest.mark.parametrize(
     ("fault", "code", "found_severity"),
     [
-        ({"kind": "status", "status": 403}, "forbidden_api", "error"),
+        ({"kind": "status", "status": 403}, "plan_without_api", "error"),
+        ({"kind": "html", "status": 403}, "forbidden_by_gateway", "error"),
         ({"kind": "status", "status": 429}, "rate_limited", "warning"),
         ({"kind": "status", "status": 503}, "rdstation_failing", "error"),
         ({"kind": "html"}, "rdstation_failing", "error"),
@@ -241,7 +235,7 @@ def test_a_missing_key_is_named_and_the_row_left_as_it_was(
     made = diagnosed(working | {"TOKEN_ENCRYPTION_KEYS": Fernet.generate_key().decode()})
     assert codes(made) == ["key_missing"]
     assert services.keys.key_ids[0] in made.findings[0].text("en").seen
-    assert made.content["accounts"][0]["access_token"]["state"] == "key_missing"
+    assert made.content["accounts"]["shown"][0]["access_token"]["state"] == "key_missing"
     assert made.content["refresh_attempt"]["result"] == "skipped"
     assert made.content["leads_call"]["result"] == "token_unreadable"
     assert row(conn) | {"now": None} == before | {"now": None}
@@ -256,7 +250,7 @@ def test_a_damaged_value_is_found_and_the_row_left_as_it_was(
     before = row(conn)
     made = diagnosed(working)
     assert codes(made) == ["value_damaged"]
-    assert made.content["accounts"][0][column]["state"] == "damaged"
+    assert made.content["accounts"]["shown"][0][column]["state"] == "damaged"
     assert row(conn) | {"now": None} == before | {"now": None}
 
 
@@ -276,7 +270,7 @@ def test_a_database_without_tables_lacks_migrations(
     assert codes(made) == ["migrations_pending"]
     assert made.content["database"]["reachable"] is True
     assert "0001_tokens" in made.content["database"]["migrations"]["pending"]
-    assert made.content["accounts"] == []
+    assert made.content["accounts"]["shown"] == []
     assert made.content["refresh_attempt"]["reason"] == "the database cannot be used"
 
 
@@ -292,7 +286,7 @@ def test_with_one_migration_missing_the_accounts_are_shown_all_the_same(
     finally:
         conn.execute("INSERT INTO schema_migrations VALUES (%s, %s, %s)", last)
     assert codes(made) == ["migrations_pending"]
-    assert made.content["accounts"][0]["account_id"] == "default"
+    assert made.content["accounts"]["shown"][0]["account_id"] == "default"
     assert made.content["refresh_attempt"]["reason"] == "the database lacks migrations"
 
 
@@ -332,7 +326,7 @@ def test_a_database_that_hangs_is_given_up(
         released.wait(60)
 
     monkeypatch.setattr(database_check, "check", hang)
-    monkeypatch.setattr(report, "OF_A_COMMAND", replace(report.OF_A_COMMAND, database_until_s=0.2))
+    monkeypatch.setattr(run, "OF_A_COMMAND", replace(run.OF_A_COMMAND, database_until_s=0.2))
     try:
         made = diagnosed(working)
     finally:
@@ -346,7 +340,7 @@ def test_with_broken_settings_the_rest_is_looked_at_all_the_same(
 ) -> None:
     made = diagnosed(working | {"RDSTATION_CLIENT_SECRET": "", "RDSTATION_CACHE_TTL": "soon"})
     assert codes(made) == ["settings_broken", "settings_broken"]
-    assert made.content["accounts"][0]["access_token"]["state"] == "readable"
+    assert made.content["accounts"]["shown"][0]["access_token"]["state"] == "readable"
     assert made.content["leads_call"]["reason"] == "the settings for it cannot be used"
     assert sandbox.calls()["segmentations_list"] == {}
 
@@ -367,9 +361,11 @@ def test_with_broken_keys_it_is_told_which_key_a_value_needs(
 ) -> None:
     made = diagnosed(working | {"TOKEN_ENCRYPTION_KEYS": "too-short"})
     assert codes(made) == ["settings_broken"]
-    assert made.content["accounts"][0]["access_token"] == {
+    assert made.content["accounts"]["shown"][0]["access_token"] == {
         "key_id": services.keys.key_ids[0],
         "state": "unknown",
+        "length": None,
+        "fingerprint": None,
     }
     assert "too-short" not in json.dumps(made.content)
 
@@ -410,9 +406,11 @@ def test_an_account_in_trouble_is_in_the_report_however_many_there_are(
     )
     conn.execute("UPDATE rdstation_tokens SET status = 'reauthorization_required' WHERE account_id = 'a149'")
     made = diagnosed(working, try_refresh=False)
-    assert made.content["accounts_total"] == 151
-    assert [account["account_id"] for account in made.content["accounts"][:2]] == ["default", "a149"]
-    assert len(made.content["accounts"]) == 100
+    accounts = made.content["accounts"]
+    assert accounts["total"] == 151
+    assert accounts["by_status"]["reauthorization_required"] == 1
+    assert [account["account_id"] for account in accounts["shown"][:2]] == ["default", "a149"]
+    assert len(accounts["shown"]) == 100
     assert "reauthorization_required" in codes(made)
 
 

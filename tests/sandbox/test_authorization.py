@@ -331,3 +331,13 @@ def test_tokens_are_not_stored_in_plain(tmp_path: Path) -> None:
     stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     for secret in (pair["refresh_token"], pair["access_token"], code):
         assert secret.encode() not in stored
+
+
+def test_an_account_whose_plan_lacks_the_api_is_forbidden_everything_but_tokens(
+    sandbox: SandboxProcess,
+) -> None:
+    sandbox.patch(api_access=False)
+    pair = sandbox.pair()
+    bearer = {"Authorization": f"Bearer {pair['access_token']}"}
+    answer = requests.get(f"{sandbox.url}/platform/segmentations", headers=bearer, timeout=10)
+    assert (answer.status_code, answer.json()["errors"]["error_type"]) == (403, "FORBIDDEN")

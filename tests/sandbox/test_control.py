@@ -89,7 +89,7 @@ def test_the_report_names_every_operation_and_setting(core: Core) -> None:
         ({"faults": [{"operation": "refresh", "kind": "html"}]}, "faults[0].operation"),
         ({"faults": [{"operation": "*", "kind": "explode"}]}, "faults[0].kind"),
         ({"faults": [{"operation": "*", "kind": "status"}]}, "faults[0].status"),
-        ({"faults": [{"operation": "*", "kind": "html", "status": 500}]}, "faults[0].status"),
+        ({"faults": [{"operation": "*", "kind": "truncated", "status": 500}]}, "faults[0].status"),
         ({"faults": [{"operation": "*", "kind": "html", "rate": 2}]}, "faults[0].rate"),
         ({"faults": [{"operation": "*", "kind": "html", "count": 0}]}, "faults[0].count"),
         (

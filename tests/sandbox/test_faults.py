@@ -79,6 +79,12 @@ def test_a_timeout_never_answers_and_has_no_effect(sandbox: SandboxProcess) -> N
     assert refresh(sandbox, token).status_code == 200
 
 
+def test_a_gateway_s_page_may_have_another_status(sandbox: SandboxProcess) -> None:
+    sandbox.patch(faults=[{"operation": "account_info", "kind": "html", "status": 403}])
+    answer = requests.get(f"{sandbox.url}/marketing/account_info", timeout=10)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (403, "text/html; charset=utf-8")
+
+
 def test_an_html_answer_is_a_200_without_effect(sandbox: SandboxProcess) -> None:
     token = rotating(sandbox, "html")
     answer = refresh(sandbox, token)
