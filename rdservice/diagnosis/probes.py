@@ -1,7 +1,6 @@
 """Tries RD Station with one account, the way every process of the service does: bound by leases and back-off."""
 
 import dataclasses
-import re
 import time
 from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
@@ -13,8 +12,11 @@ from rdservice.rdstation import Answer, NoAnswer, RDStation
 from rdservice.services import Services
 from rdservice.tokens.attempts import Attempt
 
-ERROR_TYPE = re.compile(r"[A-Z_]{1,40}|[a-z_]{1,40}")
-"""As RD Station's and RFC 6749's are: anything else could be a text with somebody's data."""
+ERROR_TYPES = frozenset(
+    {"UNAUTHORIZED", "ACCESS_DENIED", "FORBIDDEN", "TOO_MANY_REQUESTS", "RESOURCE_NOT_FOUND"}
+)
+"""Those of RD Station that are told as they are. Anything else is told as `other`: it could be a text with somebody's
+data."""
 NOT_OPENED = (400, 401, 422)
 """With these the dialog is refused to the app. A 403 or 404 rather comes from something in between."""
 
@@ -112,7 +114,7 @@ def leads(services: Services, account_id: str) -> Probe:
 
 def _error_type(answer: Answer) -> str | None:
     kind = answer.error_type if answer.status >= 400 else None
-    return kind if kind is not None and ERROR_TYPE.fullmatch(kind) else None
+    return kind if kind is None or kind in ERROR_TYPES else "other"
 
 
 def _clock_ahead_s(answer: Answer) -> float | None:
