@@ -21,7 +21,9 @@ from rdservice.cache import search as cache_search
 from rdservice.cache import table as cache_table
 from rdservice.cache.search import Found, Person
 from rdservice.events import search as event_search
+from rdservice.events.encrypted import EVENTS
 from rdservice.services import Services
+from rdservice.stored_values import OnRows, ignore
 from rdservice.tokens import store
 from rdservice.tokens.memory import REMEMBER_S
 
@@ -63,9 +65,15 @@ class Erased:
         return self.found.left == 0 and self.found.unreadable == 0
 
 
-def erase(services: Services, email: object, *, by: Author) -> Erased:
+def rows_to_search(conn: psycopg.Connection[Any]) -> int:
+    """Return how many rows `erase` tells of: every event, once to erase and once as proof."""
+    return 2 * EVENTS.count(conn)
+
+
+def erase(services: Services, email: object, *, by: Author, on_rows: OnRows = ignore) -> Erased:
     """Erase the person with this e-mail address, however it is spelled. Safe to repeat and to interrupt.
 
+    `on_rows` is told of the events that were decrypted, which is what takes long.
     When it returns no process serves what was fetched before.
     Raises InvalidField, or the database's errors; then it is to be repeated.
     """
@@ -73,11 +81,11 @@ def erase(services: Services, email: object, *, by: Author) -> Erased:
     with database.transaction(services.pool) as conn:
         audit.record(conn, by, "erasure_begun")
         since = _now(conn)
-    accounts, removed = _erase_from_stores(services, person)
+    accounts, removed = _erase_from_stores(services, person, on_rows)
     # Processes remember an account's row, and with it what they may serve, for so long.
     services.refresher.must_end.wait(REMEMBER_S)
     found = cache_search.search(services.pool, services.keys, person, since=since)
-    found += event_search.search(services.pool, services.keys, person, since=since)
+    found += event_search.search(services.pool, services.keys, person, since=since, on_rows=on_rows)
     mentions = _mentions(services, person)
     with database.transaction(services.pool) as conn:
         count = sum(removed.values())
@@ -99,7 +107,7 @@ def _now(conn: psycopg.Connection[Any]) -> datetime:
     return moment
 
 
-def _erase_from_stores(services: Services, person: Person) -> tuple[int, dict[str, int]]:
+def _erase_from_stores(services: Services, person: Person, on_rows: OnRows) -> tuple[int, dict[str, int]]:
     """Empty every store that may hold the person; return the number of accounts and of deleted rows by store.
 
     The order is that in which data flows: a store that others fill themselves from comes before them. Whoever adds a
@@ -117,7 +125,7 @@ def _erase_from_stores(services: Services, person: Person) -> tuple[int, dict[st
         accounts += of_batch
         answers += deleted
     # Whoever was inserting an event held its account's row, and has committed by now.
-    events = event_search.erase(services.pool, services.keys, person)
+    events = event_search.erase(services.pool, services.keys, person, on_rows=on_rows)
     return accounts, {"cached_answers": answers, "events": events}
 
 

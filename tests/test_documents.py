@@ -51,7 +51,9 @@ from tests.sandbox_process import SandboxProcess
 
 READMES = ["README.md", "README.pt-BR.md"]
 RUNBOOKS = ["docs/runbook.md", "docs/runbook.pt-BR.md"]
-GUIDES = [[f"docs/{name}.md", f"docs/{name}.pt-BR.md"] for name in ("connect", "deploy", "moving")]
+GUIDES = [
+    [f"docs/{name}.md", f"docs/{name}.pt-BR.md"] for name in ("commands", "connect", "deploy", "moving")
+]
 DOCUMENTS = [*READMES, *RUNBOOKS, *chain(*GUIDES), "CHANGELOG.md", "SECURITY.md"]
 # They are read from the environment alone: the one is Heroku's, the other says where to find settings.
 NOT_IN_DOTENV = {"DYNO", "RDSERVICE_DATA_DIR"}

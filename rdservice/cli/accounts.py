@@ -1,37 +1,44 @@
-"""`flask accounts`: the connected accounts, for scripts and terminals."""
+"""`flask accounts`: the connected accounts, for programs and terminals."""
 
-import json
+from datetime import datetime
 from typing import Any
 
 import click
 from flask.cli import AppGroup
 
 from rdservice import uploads
+from rdservice.cli.confirmation import confirm, yes_option
 from rdservice.cli.connection import author, check, errors_in_one_line, transaction
+from rdservice.cli.json_output import as_json_option, print_json, time_or_null
 from rdservice.tokens import attempts, store
+from rdservice.tokens.attempts import Attempt
 from rdservice.tokens.store import AccountState
 from rdservice.web.context import services
 
-accounts_group = AppGroup(
-    "accounts", help="Connected RD Station accounts: list, show, refresh and disconnect them."
-)
+accounts_group = AppGroup("accounts", help="List, show, renew and disconnect RD Station accounts.")
 
 MOST_ACCOUNTS = 100_000
+MOST_ATTEMPTS = 10
 
 
 @accounts_group.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+@as_json_option
 def list_accounts(as_json: bool) -> None:
-    """List all accounts with their states."""
+    """List all accounts with their states.
+
+    \b
+    Example:
+      flask accounts list --json
+    """
     with transaction() as conn:
         found = store.list_accounts(conn, limit=MOST_ACCOUNTS)
     if as_json:
-        click.echo(json.dumps([_shown(account) for account in found], indent=2, ensure_ascii=False))
+        print_json([_shown(account) for account in found])
         return
     for account in found:
         click.echo(
             f"{account.account_id}  {account.name or '-'}  {account.status}"
-            f"  valid until {account.expires_at:%Y-%m-%d %H:%M} UTC"
+            f"  valid until {_minute(account.expires_at)}"
         )
     if not found:
         click.echo("No account is connected yet.", err=True)
@@ -39,35 +46,43 @@ def list_accounts(as_json: bool) -> None:
 
 @accounts_group.command("show")
 @click.argument("account_id", default=store.DEFAULT_ACCOUNT)
-def show(account_id: str) -> None:
-    """Print the state of ACCOUNT_ID and its latest refresh attempts as JSON, without any token."""
+@as_json_option
+def show(account_id: str, as_json: bool) -> None:
+    """Show one account and its latest renewals.
+
+    ACCOUNT_ID is 'default' where it is left out. No token is ever shown. Exit status 1: there is no such account.
+
+    \b
+    Examples:
+      flask accounts show
+      flask accounts show branch-2 --json
+    """
     with transaction() as conn:
         account = store.account_state(conn, account_id)
-        recent = attempts.recent(conn, account_id, limit=10)
+        recent = attempts.recent(conn, account_id, limit=MOST_ATTEMPTS)
     if account is None:
         raise click.ClickException(
             f"No account {account_id!r} is connected. 'flask accounts list' shows all."
         )
-    shown = _shown(account) | {
-        "attempts": [
-            {
-                "claim": attempt.claim_no,
-                "started_at": attempt.started_at.isoformat(),
-                "reason": attempt.reason,
-                "outcome": attempt.outcome,
-                "http_status": attempt.http_status,
-                "error": attempt.error,
-            }
-            for attempt in recent
-        ]
-    }
-    click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+    if as_json:
+        print_json(_shown(account) | {"attempts": [_shown_attempt(attempt) for attempt in recent]})
+        return
+    for line in _lines(account, recent):
+        click.echo(line)
 
 
 @accounts_group.command("refresh")
 @click.argument("account_id", default=store.DEFAULT_ACCOUNT)
 def refresh(account_id: str) -> None:
-    """Renew the tokens of ACCOUNT_ID now."""
+    """Renew an account's tokens now.
+
+    Prints the outcome: stored, superseded (another process was faster), transient, refused. Exit status 0: the tokens
+    are fresh. 1: they are not; 'flask accounts show' tells why.
+
+    \b
+    Example:
+      flask accounts refresh branch-2
+    """
     check()
     with errors_in_one_line():
         result = services().access_tokens.refresh_now(account_id, by=author())
@@ -78,9 +93,22 @@ def refresh(account_id: str) -> None:
 
 @accounts_group.command("disconnect")
 @click.argument("account_id")
-def disconnect(account_id: str) -> None:
-    """Remove the tokens of ACCOUNT_ID here and revoke them at RD Station."""
+@yes_option
+def disconnect(account_id: str, yes: bool) -> None:
+    """Remove an account here and revoke it at RD Station.
+
+    Both belong together, so there is no command for one of them: tokens removed here alone would live on, and tokens
+    revoked there alone would be renewed in vain. Where RD Station does not confirm, or where another account here
+    is connected to the same RD Station account and would lose its tokens too, they are removed here and a warning says
+    that they were not revoked. To connect again an operator opens /rd/login.
+
+    \b
+    Examples:
+      flask accounts disconnect branch-2
+      flask accounts disconnect branch-2 --yes
+    """
     check()
+    confirm(f"Remove the tokens of {account_id!r} and revoke them at RD Station?", yes=yes)
     with errors_in_one_line():
         removed = uploads.disconnect(services(), account_id, by=author())
     click.echo(f"{account_id} is disconnected" + (" and revoked at RD Station." if removed.revoked else "."))
@@ -88,13 +116,53 @@ def disconnect(account_id: str) -> None:
         click.echo(f"Warning: {notice.text}", err=True)
 
 
+def _lines(account: AccountState, recent: list[Attempt]) -> list[str]:
+    renewal = "none until the account is connected again"
+    if account.status != "reauthorization_required":
+        renewal = _minute(account.due_at)
+    lines = [
+        f"Account       {account.account_id}",
+        f"Name          {account.name or '-'}",
+        f"Status        {account.status}",
+        f"Valid until   {_minute(account.expires_at)}",
+        f"Next renewal  {renewal}",
+        f"Last error    {account.last_error or '-'}",
+        f"Failures      {account.failures}",
+    ]
+    if recent:
+        lines += ["", "Latest renewals"]
+    for attempt in recent:
+        status = "" if attempt.http_status is None else f" HTTP {attempt.http_status}"
+        error = "" if attempt.error is None else f" {attempt.error}"
+        lines.append(
+            f"  {_minute(attempt.started_at)}  claim {attempt.claim_no}  {attempt.reason}"
+            f"  {attempt.outcome or 'no outcome'}{status}{error}"
+        )
+    return lines
+
+
+def _minute(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
 def _shown(account: AccountState) -> dict[str, Any]:
     return {
         "account_id": account.account_id,
         "name": account.name,
         "status": account.status,
-        "expires_at": account.expires_at.isoformat(),
-        "next_renewal": account.due_at.isoformat(),
+        "expires_at": time_or_null(account.expires_at),
+        "next_renewal": time_or_null(account.due_at),
         "last_error": account.last_error,
         "failures": account.failures,
+    }
+
+
+def _shown_attempt(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "claim": attempt.claim_no,
+        "started_at": time_or_null(attempt.started_at),
+        "reason": attempt.reason,
+        "outcome": attempt.outcome,
+        "http_status": attempt.http_status,
+        "error": attempt.error,
     }

@@ -1,6 +1,5 @@
 """`flask audit`: who did what."""
 
-import json
 from typing import Any
 
 import click
@@ -8,20 +7,25 @@ from flask.cli import AppGroup
 
 from rdservice import audit
 from rdservice.cli.connection import check, errors_in_one_line
+from rdservice.cli.json_output import as_json_option, print_json, time_or_null
 from rdservice.web.context import services
 
-audit_group = AppGroup("audit", help="Who did what: entries that can only be appended.")
+audit_group = AppGroup("audit", help="See who did what, when and from where.")
 
 
 @audit_group.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+@as_json_option
 def list_entries(as_json: bool) -> None:
-    """List all entries, newest first."""
+    """List all entries, newest first.
+
+    \b
+    Example:
+      flask audit list --json > audit.json
+    """
     check()
     with errors_in_one_line():
         if as_json:
-            shown = [_shown(entry) for entry in audit.every(services().pool)]
-            click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+            print_json([_shown(entry) for entry in audit.every(services().pool)])
             return
         for entry in audit.every(services().pool):
             who = " ".join(filter(None, (entry.actor_kind, entry.actor_name)))
@@ -32,7 +36,7 @@ def list_entries(as_json: bool) -> None:
 def _shown(entry: audit.Entry) -> dict[str, Any]:
     return {
         "entry": entry.entry_id,
-        "happened_at": entry.happened_at.isoformat(),
+        "happened_at": time_or_null(entry.happened_at),
         "action": entry.action,
         "actor": {"kind": entry.actor_kind, "id": entry.actor_id, "name": entry.actor_name},
         "origin": entry.origin,

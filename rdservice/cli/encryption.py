@@ -1,8 +1,5 @@
 """`flask encryption`: which keys the stored values need, and putting all of them under the first key."""
 
-import json
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,27 +8,29 @@ import click
 from flask.cli import AppGroup
 
 from rdservice import reencryption, stored_values
+from rdservice.cli import progress
 from rdservice.cli.connection import author, errors_in_one_line, transaction
+from rdservice.cli.json_output import as_json_option, print_json
 from rdservice.stored_values import TABLES, Findings, Names, OnRows
 from rdservice.web.context import services
 
-encryption_group = AppGroup(
-    "encryption", help="The keys of stored tokens and leads: see which are needed, and re-encrypt."
-)
+encryption_group = AppGroup("encryption", help="See which encryption keys are needed, and re-encrypt.")
 
-SAY_EVERY_S = 5.0
 EXIT_KEYS_NEEDED = 1
 EXIT_INTERRUPTED = 130
-
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 
 
 @encryption_group.command("status")
 @as_json_option
 def status(as_json: bool) -> None:
-    """Decrypt every stored value and say which keys they need.
+    """Say which keys the stored values need.
 
-    Exit status 0: the first key is enough, all others may be dropped. 1: they may not, or something cannot be read.
+    Decrypts every one. Exit status 0: the first key is enough, all others may be dropped. 1: they may not, or something
+    cannot be read.
+
+    \b
+    Example:
+      flask encryption status --json
     """
     with _progress("Looking through") as on_rows, errors_in_one_line():
         findings = stored_values.look_through(services().pool, services().keys, on_rows=on_rows)
@@ -41,10 +40,15 @@ def status(as_json: bool) -> None:
 @encryption_group.command("rotate")
 @as_json_option
 def rotate(as_json: bool) -> None:
-    """Re-encrypt every stored value under the first key of TOKEN_ENCRYPTION_KEYS.
+    """Re-encrypt every stored value under the first key.
 
-    Safe while web and worker run, to interrupt, to repeat and to run twice at once. Exit status 0: the first key is
-    enough, all others may be dropped. 1: they may not; what is left is listed.
+    That is the first of TOKEN_ENCRYPTION_KEYS. Safe while web and worker run, to interrupt, to repeat and to run twice
+    at once. Exit status 0: the first key is enough, all others may be dropped. 1: they may not; what is left is listed.
+    130: interrupted.
+
+    \b
+    Example:
+      flask encryption rotate
     """
     done = reencryption.Progress()
     pool, keys = services().pool, services().keys
@@ -65,29 +69,17 @@ def rotate(as_json: bool) -> None:
 
 @contextmanager
 def _progress(label: str) -> Iterator[OnRows]:
-    """Yield what to call with numbers of rows: a bar on a terminal, else a line every few seconds, on stderr."""
+    """Yield what to call with numbers of rows of all tables."""
     with transaction() as conn:
         total = sum(table.count(conn) for table in TABLES)
-    if sys.stderr.isatty():
-        with click.progressbar(length=total, label=label, file=sys.stderr) as bar:
-            yield bar.update
-        return
-    seen, said_at = 0, time.monotonic()
-
-    def say(rows: int) -> None:
-        nonlocal seen, said_at
-        seen += rows
-        if time.monotonic() - said_at >= SAY_EVERY_S:
-            said_at = time.monotonic()
-            click.echo(f"{label}: {seen} of {total} rows", err=True)
-
-    yield say
+    with progress.shown(label, total) as on_rows:
+        yield on_rows
 
 
 def _report(findings: Findings, as_json: bool, more: dict[str, Any]) -> None:
     """Print what was found and leave with the status that it means."""
     if as_json:
-        click.echo(json.dumps({**more, **_as_json(findings)}, indent=2, ensure_ascii=False))
+        print_json({**_as_json(findings), **more})
     else:
         for line in _lines(findings):
             click.echo(line)

@@ -1,16 +1,15 @@
 """`flask keys`: API keys of programs."""
 
-import json
-from datetime import datetime
-
 import click
 from flask.cli import AppGroup
 
 from rdservice import audit
 from rdservice.access import keys
+from rdservice.cli.confirmation import confirm, yes_option
 from rdservice.cli.connection import author, transaction
+from rdservice.cli.json_output import as_json_option, print_json, time_or_null
 
-keys_group = AppGroup("keys", help="API keys of programs: make, list and revoke them.")
+keys_group = AppGroup("keys", help="Make, list and revoke the API keys of programs.")
 
 SCOPES_HELP = "What the key may do; give it once for each scope. " + "; ".join(
     f"{scope}: {meaning}" for scope, meaning in keys.SCOPES.items()
@@ -27,38 +26,56 @@ SCOPES_HELP = "What the key may do; give it once for each scope. " + "; ".join(
     type=click.Choice(list(keys.SCOPES)),
     help=SCOPES_HELP + ".",
 )
-def create(name: str, scopes: tuple[str, ...]) -> None:
-    """Make an API key for the program NAME and print it.
+@as_json_option
+def create(name: str, scopes: tuple[str, ...], as_json: bool) -> None:
+    """Make an API key for a program and print it.
 
-    The key alone goes to standard output. It cannot be shown again.
+    NAME is for you, to know the key by. The key alone goes to standard output. It cannot be shown again.
+
+    \b
+    Example:
+      flask keys create website --scope leads:read --scope tokens:status
     """
     with transaction() as conn:
         key = keys.create(conn, name, scopes, created_by=keys.COMMAND_LINE)
         audit.record(conn, author(), "key_created", subject=keys.key_id(key), name=name, scopes=list(scopes))
     click.echo("Keep this key in a safe place; it cannot be shown again:", err=True)
-    click.echo(key)
+    if as_json:
+        # In the order in which 'flask keys list' tells them.
+        ordered = [scope for scope in keys.SCOPES if scope in scopes]
+        print_json({"id": keys.key_id(key), "name": name.strip(), "scopes": ordered, "key": key})
+    else:
+        click.echo(key)
 
 
 @keys_group.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+@as_json_option
 def list_keys(as_json: bool) -> None:
-    """List all keys, revoked ones last. The secrets cannot be shown."""
+    """List all keys, revoked ones last.
+
+    The secrets cannot be shown. The last use is noted once a minute at most.
+
+    \b
+    Example:
+      flask keys list --json
+    """
     with transaction() as conn:
         found = keys.list_all(conn)
     if as_json:
-        rows = [
-            {
-                "id": key.key_id,
-                "name": key.name,
-                "scopes": key.scopes,
-                "created_at": key.created_at.isoformat(),
-                "created_by": key.created_by,
-                "last_used_at": _iso(key.last_used_at),
-                "revoked_at": _iso(key.revoked_at),
-            }
-            for key in found
-        ]
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        print_json(
+            [
+                {
+                    "id": key.key_id,
+                    "name": key.name,
+                    "scopes": key.scopes,
+                    "created_at": time_or_null(key.created_at),
+                    "created_by": key.created_by,
+                    "last_used_at": time_or_null(key.last_used_at),
+                    "revoked_at": time_or_null(key.revoked_at),
+                }
+                for key in found
+            ]
+        )
         return
     for key in found:
         used = f"last used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
@@ -70,23 +87,26 @@ def list_keys(as_json: bool) -> None:
 
 @keys_group.command("revoke")
 @click.argument("key_id", metavar="ID")
-def revoke(key_id: str) -> None:
-    """Refuse the key ID (8 characters, as in 'flask keys list') from now on. This cannot be undone.
+@yes_option
+def revoke(key_id: str, yes: bool) -> None:
+    """Refuse a key from now on; this cannot be undone.
 
-    The whole key will do as well.
+    ID is the 8 characters of 'flask keys list'; the whole key will do as well. Exit status 1: there is no such key.
+
+    \b
+    Example:
+      flask keys revoke abcdefgh --yes
     """
     whole_key = keys.KEY_PATTERN.fullmatch(key_id)
     if whole_key is not None:
         key_id = whole_key[1]
     with transaction() as conn:
-        known = keys.revoke(conn, key_id)
-        if known:
-            audit.record(conn, author(), "key_revoked", subject=key_id)
-    if not known:
+        known = keys.record(conn, key_id)
+    if known is None:
         # Not what was typed: it may be a whole key with a mistake in it.
         raise click.ClickException("There is no key with this ID. 'flask keys list' shows all.")
+    confirm(f"Refuse the key {key_id} of {known.name!r} from now on?", yes=yes)
+    with transaction() as conn:
+        keys.revoke(conn, key_id)
+        audit.record(conn, author(), "key_revoked", subject=key_id)
     click.echo(f"The key {key_id} is revoked; it is refused everywhere within a second.")
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()

@@ -1,6 +1,5 @@
 """`flask notifications`: what was told to whom, and a test."""
 
-import json
 import time
 from typing import Any
 
@@ -9,31 +8,46 @@ from flask.cli import AppGroup
 
 from rdservice import audit, database
 from rdservice.cli.connection import author, check, errors_in_one_line, transaction
+from rdservice.cli.json_output import as_json_option, print_json, time_or_null
 from rdservice.notifications import deliveries
 from rdservice.notifications.deliveries import LEASE_S, Delivery
 from rdservice.notifications.notifier import Notifier
 from rdservice.notifications.targets import targets
 from rdservice.web.context import services
 
-notifications_group = AppGroup("notifications", help="Messages that tell when an account needs somebody.")
+notifications_group = AppGroup("notifications", help="List and test the messages to those in charge.")
 
 MOST_LISTED = 100
 LOOK_EVERY_S = 0.5
 
 
 @notifications_group.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+@as_json_option
 def list_messages(as_json: bool) -> None:
-    """List the 100 newest messages with what became of them, newest first."""
+    """List the newest messages and what became of them.
+
+    The 100 newest, newest first: they tell when an account needs somebody.
+
+    \b
+    Example:
+      flask notifications list --json
+    """
     with transaction() as conn:
         sent = deliveries.newest(conn, limit=MOST_LISTED)
     _print(sent, as_json=as_json)
 
 
 @notifications_group.command("test")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+@as_json_option
 def test(as_json: bool) -> None:
-    """Send a test to all targets of NOTIFY_URLS; status 1 unless all of them accept it. Needs no worker."""
+    """Send a test to all targets of NOTIFY_URLS.
+
+    Needs no worker. Exit status 1: not all of them accepted it, or there is none.
+
+    \b
+    Example:
+      flask notifications test
+    """
     settings = services().settings
     if not settings.notify_urls:
         raise click.ClickException("NOTIFY_URLS is not set: there is nobody to send a test to.")
@@ -64,7 +78,7 @@ def _send(number: int) -> list[Delivery]:
 
 def _print(sent: list[Delivery], *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps([_shown(delivery) for delivery in sent], indent=2, ensure_ascii=False))
+        print_json([_shown(delivery) for delivery in sent])
         return
     for delivery in sent:
         result = " ".join(filter(None, (delivery.outcome or "waiting", delivery.error)))
@@ -78,10 +92,10 @@ def _shown(delivery: Delivery) -> dict[str, Any]:
     return {
         "notification": delivery.notification_id,
         "kind": delivery.kind,
-        "created_at": delivery.created_at.isoformat(),
+        "created_at": time_or_null(delivery.created_at),
         "target": delivery.label,
         "outcome": delivery.outcome,
         "attempts": delivery.attempts,
-        "attempted_at": delivery.attempted_at.isoformat() if delivery.attempted_at else None,
+        "attempted_at": time_or_null(delivery.attempted_at),
         "error": delivery.error,
     }

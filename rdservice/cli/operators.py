@@ -1,6 +1,5 @@
 """`flask operators`: who may log in."""
 
-import json
 import sys
 
 import click
@@ -8,10 +7,12 @@ from flask.cli import AppGroup
 
 from rdservice import audit
 from rdservice.access import operators, passwords, sessions
-from rdservice.cli.connection import author, transaction
+from rdservice.cli.confirmation import confirm, yes_option
+from rdservice.cli.connection import author, check, transaction
+from rdservice.cli.json_output import as_json_option, print_json, time_or_null
 from rdservice.errors import InvalidField
 
-operators_group = AppGroup("operators", help="People who may log in: add, list and remove them.")
+operators_group = AppGroup("operators", help="Add, list and remove the people who may log in.")
 
 password_from_stdin = click.option(
     "--password-stdin",
@@ -23,10 +24,17 @@ password_from_stdin = click.option(
 @operators_group.command("create")
 @click.argument("email")
 @password_from_stdin
-def create(email: str, password_stdin: bool) -> None:
+@as_json_option
+def create(email: str, password_stdin: bool, as_json: bool) -> None:
     """Add an operator who logs in as EMAIL.
 
-    Asks for the password twice; it must have 12 characters or more.
+    Asks for the password twice; it must have 12 characters or more. Exit status 1: the e-mail or the password
+    cannot be used, or there is such an operator already.
+
+    \b
+    Examples:
+      flask operators create you@example.com
+      printf '%s' "$PASSWORD" | flask operators create you@example.com --password-stdin
     """
     password_hash = _hash(_read_password(password_stdin))
     with transaction() as conn:
@@ -37,14 +45,25 @@ def create(email: str, password_stdin: bool) -> None:
         raise click.ClickException(
             f"{email} is an operator already. Use 'flask operators reset-password {email}' to set a new password."
         )
-    click.echo(f"{operator.email} may log in now.")
+    if as_json:
+        print_json(_shown(operator))
+    else:
+        click.echo(f"{operator.email} may log in now.")
 
 
 @operators_group.command("reset-password")
 @click.argument("email")
 @password_from_stdin
 def reset_password(email: str, password_stdin: bool) -> None:
-    """Set a new password for EMAIL and end all of that operator's sessions."""
+    """Set a new password and end the operator's sessions.
+
+    Asks for the password twice; it must have 12 characters or more. Operators who know theirs change it on the page
+    /password.
+
+    \b
+    Example:
+      flask operators reset-password you@example.com
+    """
     password_hash = _hash(_read_password(password_stdin))
     with transaction() as conn:
         operator_id = operators.reset_password(conn, email, password_hash)
@@ -57,21 +76,18 @@ def reset_password(email: str, password_stdin: bool) -> None:
 
 
 @operators_group.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+@as_json_option
 def list_operators(as_json: bool) -> None:
-    """List the operators."""
+    """List the operators.
+
+    \b
+    Example:
+      flask operators list --json
+    """
     with transaction() as conn:
         found = operators.list_all(conn)
     if as_json:
-        rows = [
-            {
-                "email": operator.email,
-                "created_at": operator.created_at.isoformat(),
-                "password_changed_at": operator.password_changed_at.isoformat(),
-            }
-            for operator in found
-        ]
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        print_json([_shown(operator) for operator in found])
         return
     for operator in found:
         click.echo(f"{operator.email}  since {operator.created_at:%Y-%m-%d}")
@@ -81,8 +97,18 @@ def list_operators(as_json: bool) -> None:
 
 @operators_group.command("remove")
 @click.argument("email")
-def remove(email: str) -> None:
-    """Remove the operator EMAIL and end all of that operator's sessions."""
+@yes_option
+def remove(email: str, yes: bool) -> None:
+    """Remove an operator and end that person's sessions.
+
+    Exit status 1: EMAIL is no operator.
+
+    \b
+    Example:
+      flask operators remove you@example.com --yes
+    """
+    check()
+    confirm(f"Remove the operator {email}?", yes=yes)
     with transaction() as conn:
         removed = operators.remove(conn, email)
         if removed:
@@ -90,6 +116,14 @@ def remove(email: str) -> None:
     if not removed:
         raise _unknown(email)
     click.echo(f"{email} may no longer log in.")
+
+
+def _shown(operator: operators.Operator) -> dict[str, str | None]:
+    return {
+        "email": operator.email,
+        "created_at": time_or_null(operator.created_at),
+        "password_changed_at": time_or_null(operator.password_changed_at),
+    }
 
 
 def _read_password(from_stdin: bool) -> str:

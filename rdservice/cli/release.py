@@ -5,6 +5,7 @@ import psycopg
 from flask.cli import with_appcontext
 
 from rdservice import database
+from rdservice.cli import progress
 from rdservice.cli.connection import author, errors_in_one_line
 from rdservice.tokens import adoption
 from rdservice.web.context import services
@@ -13,9 +14,14 @@ from rdservice.web.context import services
 @click.command("release")
 @with_appcontext
 def release() -> None:
-    """Apply migrations and encrypt tokens that an older backend left.
+    """Bring the database to this version.
 
-    Safe to repeat, to run twice at once and to interrupt.
+    Applies migrations and encrypts tokens that an older backend left. Safe to repeat, to run twice at once and to
+    interrupt.
+
+    \b
+    Example:
+      flask release
     """
     with errors_in_one_line():
         applied, encrypted = _bring_up_to_date()
@@ -46,7 +52,13 @@ def _bring_up_to_date() -> tuple[list[database.Migration], int]:
             connect_timeout=database.CONNECT_TIMEOUT_S,
         ) as conn:
             applied = database.migrate(conn)
-        return applied, adoption.encrypt_plain_rows(services().pool, services().keys, by=author())
+        with database.transaction(services().pool) as conn:
+            plain = adoption.count_plain_rows(conn)
+        with progress.shown("Encrypting", plain) as on_rows:
+            encrypted = adoption.encrypt_plain_rows(
+                services().pool, services().keys, by=author(), on_rows=on_rows
+            )
+        return applied, encrypted
     except database.UNAVAILABLE:
         raise
     except psycopg.Error as error:

@@ -3,16 +3,41 @@
 import click
 from flask.cli import AppGroup
 
+from rdservice.cli.json_output import as_json_option, print_json
 from rdservice.notifications import targets
 from rdservice.web.context import services
 
-settings_group = AppGroup("settings", help="The settings of this process.")
+settings_group = AppGroup("settings", help="Check the settings.")
 
 
 @settings_group.command("check")
-def check() -> None:
-    """Say that the settings can be used; broken ones end every command with a list of what to mend (status 78)."""
+@as_json_option
+def check(as_json: bool) -> None:
+    """Say whether the settings can be used.
+
+    Shows none of the secrets. Broken settings end this command, as every other, with a list of what to mend on standard
+    error and exit status 78.
+
+    \b
+    Example:
+      flask settings check --json
+    """
     settings = services().settings
+    if as_json:
+        print_json(
+            {
+                "usable": True,
+                "redirect_uri": settings.redirect_uri,
+                "api_url": settings.api_url,
+                "scope": settings.scope,
+                "client_secrets": len(settings.client_secrets),
+                "encryption_key_ids": services().keys.key_ids,
+                "notify": [targets.label(url) for url in settings.notify_urls],
+                "production": settings.production,
+                "trusted_proxies": settings.trusted_proxies,
+            }
+        )
+        return
     click.echo("The settings can be used.")
     click.echo(f"  operators come back from RD Station to {settings.redirect_uri}")
     click.echo(f"  RD Station is {settings.api_url}, scope {settings.scope}")

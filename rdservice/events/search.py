@@ -12,19 +12,20 @@ from rdservice.cache.search import Found, Person
 from rdservice.encryption import KeyMissing, KeyRing, ValueDamaged
 from rdservice.events import encrypted
 from rdservice.events.encrypted import Value
+from rdservice.stored_values import OnRows, ignore
 
 BATCH = 200
 
 Pool = ConnectionPool[psycopg.Connection[Any]]
 
 
-def erase(pool: Pool, keys: KeyRing, person: Person) -> int:
+def erase(pool: Pool, keys: KeyRing, person: Person, *, on_rows: OnRows = ignore) -> int:
     """Delete all events with the person in them, and the damaged ones, which nobody can read; return how many.
 
     Those whose key is missing are left: `search` tells of them.
     """
     deleted = 0
-    for values in _pages(pool):
+    for values in _pages(pool, on_rows):
         gone = [value.identity for value in values if _must_go(keys, person, value)]
         if gone:
             with database.transaction(pool) as conn:
@@ -32,10 +33,10 @@ def erase(pool: Pool, keys: KeyRing, person: Person) -> int:
     return deleted
 
 
-def search(pool: Pool, keys: KeyRing, person: Person, *, since: datetime) -> Found:
+def search(pool: Pool, keys: KeyRing, person: Person, *, since: datetime, on_rows: OnRows = ignore) -> Found:
     """Search every event; `since` is the database's time at which the erasure began."""
     left = delivered_again = unreadable = 0
-    for values in _pages(pool):
+    for values in _pages(pool, on_rows):
         for value in values:
             try:
                 has = _has(keys, person, value)
@@ -49,7 +50,7 @@ def search(pool: Pool, keys: KeyRing, person: Person, *, since: datetime) -> Fou
     return Found(left=left, fetched_again=delivered_again, unreadable=unreadable)
 
 
-def _pages(pool: Pool) -> Iterator[list[Value]]:
+def _pages(pool: Pool, on_rows: OnRows) -> Iterator[list[Value]]:
     after = b""
     while True:
         with database.transaction(pool) as conn:
@@ -57,6 +58,7 @@ def _pages(pool: Pool) -> Iterator[list[Value]]:
         if not values:
             return
         yield values
+        on_rows(len(values))
         after = values[-1].identity
 
 

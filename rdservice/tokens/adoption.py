@@ -18,6 +18,7 @@ from psycopg_pool import ConnectionPool
 from rdservice import audit, database
 from rdservice.audit import Author
 from rdservice.encryption import ENCRYPTED, KeyMissing, KeyRing, ValueDamaged
+from rdservice.stored_values import OnRows, ignore
 
 BATCH = 500
 BLOT = "***"
@@ -41,6 +42,9 @@ SELECT account_id, access_token, refresh_token {others} FROM rdstation_tokens
  ORDER BY account_id LIMIT %(batch)s
    FOR UPDATE
 """
+COUNT_PLAIN_ROWS = """
+SELECT count(*) FROM rdstation_tokens WHERE access_token !~ %(encrypted)s OR refresh_token !~ %(encrypted)s
+"""
 # A plain token is a new authorization by the older backend, whatever became of the one before.
 WRITE: LiteralString = """
 UPDATE rdstation_tokens
@@ -57,9 +61,22 @@ SELECT EXISTS (SELECT FROM rdstation_tokens
 """
 
 
-def encrypt_plain_rows(pool: ConnectionPool[psycopg.Connection[Any]], keys: KeyRing, *, by: Author) -> int:
+def count_plain_rows(conn: psycopg.Connection[Any]) -> int:
+    """Return how many rows `encrypt_plain_rows` would encrypt."""
+    row = conn.execute(COUNT_PLAIN_ROWS, {"encrypted": ENCRYPTED}).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def encrypt_plain_rows(
+    pool: ConnectionPool[psycopg.Connection[Any]],
+    keys: KeyRing,
+    *,
+    by: Author,
+    on_rows: OnRows = ignore,
+) -> int:
     """Encrypt for `by` what is still plain, in batches of their own transactions; return the number of rows.
 
+    `on_rows` is told how many more were encrypted.
     Safe to repeat, to run twice at once and to interrupt: each row is encrypted once, by whoever comes first.
     """
     total, after = 0, ""
@@ -74,6 +91,7 @@ def encrypt_plain_rows(pool: ConnectionPool[psycopg.Connection[Any]], keys: KeyR
         if not rows:
             break
         total += len(rows)
+        on_rows(len(rows))
         after = rows[-1]["account_id"]
     if total:
         with database.transaction(pool) as conn:

@@ -104,13 +104,13 @@ def test_operators_are_listed_and_removed(flask: Run) -> None:
     assert flask("operators", "list").stdout.startswith("ana@example.com")
     listed = json.loads(flask("operators", "list", "--json").stdout)
     assert [set(row) for row in listed] == [{"email", "created_at", "password_changed_at"}] * 2
-    assert flask("operators", "remove", "ana@example.com").exit_code == 0
+    assert flask("operators", "remove", "ana@example.com", "--yes").exit_code == 0
     assert [row["email"] for row in json.loads(flask("operators", "list", "--json").stdout)] == [
         "bia@example.com"
     ]
 
 
-@pytest.mark.parametrize("command", [["remove"], ["reset-password", "--password-stdin"]])
+@pytest.mark.parametrize("command", [["remove", "--yes"], ["reset-password", "--password-stdin"]])
 def test_an_unknown_operator_is_said_to_be_unknown(flask: Run, command: list[str]) -> None:
     result = flask("operators", *command, "nobody@example.com", stdin=PASSWORD)
     assert result.exit_code == 1
@@ -144,14 +144,14 @@ def test_keys_are_listed_without_their_secrets_and_revoked(flask: Run, conn: Con
     (row,) = json.loads(flask("keys", "list", "--json").stdout)
     assert row["id"] == key[4:12]
     assert (row["scopes"], row["revoked_at"], row["created_by"]) == (["leads:read"], None, "command line")
-    assert flask("keys", "revoke", row["id"]).exit_code == 0
+    assert flask("keys", "revoke", row["id"], "--yes").exit_code == 0
     assert keys.find(conn, key) is None
     assert "revoked" in flask("keys", "list").stdout
 
 
 def test_a_key_can_be_revoked_by_its_whole_text_which_is_not_repeated(flask: Run, conn: Conn) -> None:
     key = flask("keys", "create", "a program", "--scope", "leads:read").stdout.strip()
-    result = flask("keys", "revoke", key)
+    result = flask("keys", "revoke", key, "--yes")
     assert result.exit_code == 0
     assert key[13:] not in result.output
     assert keys.find(conn, key) is None
@@ -164,7 +164,7 @@ def test_an_unknown_key_is_said_to_be_unknown(flask: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["operators", "list"], ["keys", "list"], ["operators", "remove", "a@b"]]
+    "arguments", [["operators", "list"], ["keys", "list"], ["operators", "remove", "a@b", "--yes"]]
 )
 def test_without_a_database_there_is_one_line_and_status_75(
     variables: dict[str, str], make_services: Callable[[Settings], Services], arguments: list[str]

@@ -1,6 +1,7 @@
 """`flask accounts`."""
 
 import json
+import re
 from typing import Any
 
 import psycopg
@@ -36,12 +37,17 @@ def test_an_account_is_shown_with_its_attempts_and_without_tokens(
 ) -> None:
     pair = connect_account(connected, sandbox)
     assert run("accounts", "refresh").exit_code == 0
-    ended = run("accounts", "show")
+    ended = run("accounts", "show", "--json")
     shown = json.loads(ended.stdout)
     assert (shown["account_id"], shown["status"], shown["failures"]) == ("default", "connected", 0)
     (attempt,) = shown["attempts"]
     assert (attempt["reason"], attempt["outcome"], attempt["http_status"]) == ("operator", "stored", 200)
-    assert pair["refresh_token"] not in ended.output
+    told = run("accounts", "show")
+    assert "Status        connected\n" in told.stdout
+    assert re.search(
+        r"\n  20\d\d-\d\d-\d\d \d\d:\d\d UTC  claim \d+  operator  stored HTTP 200\n", told.stdout
+    )
+    assert pair["refresh_token"] not in ended.output + told.output
 
 
 def test_a_refresh_renews_the_tokens_now(
@@ -68,7 +74,7 @@ def test_a_disconnected_account_is_gone_and_revoked(
     run: Run, connected: Services, sandbox: SandboxProcess, conn: Conn
 ) -> None:
     connect_account(connected, sandbox)
-    ended = run("accounts", "disconnect", "default")
+    ended = run("accounts", "disconnect", "default", "--yes")
     assert ended.exit_code == 0
     assert "revoked at RD Station" in ended.stdout
     assert conn.execute("SELECT count(*) FROM rdstation_tokens").fetchone() == (0,)
@@ -77,14 +83,14 @@ def test_a_disconnected_account_is_gone_and_revoked(
 
 def test_what_cannot_be_revoked_is_a_warning(run: Run, connected: Services, sandbox: SandboxProcess) -> None:
     connect_account(connected)
-    ended = run("accounts", "disconnect", "default")
+    ended = run("accounts", "disconnect", "default", "--yes")
     assert ended.exit_code == 0
     assert "Warning: The tokens were removed here but not revoked" in ended.stderr
 
 
 @pytest.mark.parametrize("command", ["show", "refresh", "disconnect"])
 def test_an_unknown_account_is_an_error_with_its_name(run: Run, command: str) -> None:
-    ended = run("accounts", command, "nobody")
+    ended = run("accounts", command, "nobody", *(["--yes"] if command == "disconnect" else []))
     assert ended.exit_code == 1
     assert "'nobody'" in ended.stderr
     assert "Traceback" not in ended.output
@@ -94,7 +100,7 @@ COMMANDS = [
     ("accounts", "list"),
     ("accounts", "show"),
     ("accounts", "refresh"),
-    ("accounts", "disconnect", "default"),
+    ("accounts", "disconnect", "default", "--yes"),
 ]
 
 

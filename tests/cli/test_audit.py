@@ -80,28 +80,28 @@ def test_what_commands_do_is_known_by_command_and_user(
         == email
     )
     assert entry_of("operators", "reset-password", "ANA@example.com", "--password-stdin", stdin=PASSWORD)
-    assert entry_of("operators", "remove", email).subject == email
+    assert entry_of("operators", "remove", email, "--yes").subject == email
     created = entry_of("keys", "create", "shop", "--scope", "leads:read")
     assert created.details == {"name": "shop", "scopes": ["leads:read"]}
     assert created.subject is not None
-    assert entry_of("keys", "revoke", created.subject).subject == created.subject
-    assert entry_of("privacy", "erase", email).details == {"accounts": 0, "removed": 0, "left": 0}
+    assert entry_of("keys", "revoke", created.subject, "--yes").subject == created.subject
+    assert entry_of("privacy", "erase", email, "--yes").details == {"accounts": 0, "removed": 0, "left": 0}
     connect_account(connected, sandbox, due=False)
     assert entry_of("accounts", "refresh").account_id == "default"
     conn.execute("UPDATE rdstation_tokens SET access_token = 'plain'")
     assert entry_of("release").details == {"accounts": 1}
-    assert entry_of("accounts", "disconnect", "default").account_id == "default"
+    assert entry_of("accounts", "disconnect", "default", "--yes").account_id == "default"
     everything = str(conn.execute("SELECT a::text FROM rdservice_audit a").fetchall())
     assert PASSWORD.strip() not in everything
 
 
 def test_commands_that_do_nothing_leave_nothing(run: Run, conn: Conn) -> None:
-    assert run("operators", "remove", "nobody@example.com").exit_code == 1
+    assert run("operators", "remove", "nobody@example.com", "--yes").exit_code == 1
     assert run(
         "operators", "reset-password", "nobody@example.com", "--password-stdin", stdin=PASSWORD
     ).exit_code
     assert run("keys", "revoke", "aaaaaaaa").exit_code == 1
-    assert run("accounts", "disconnect", "nobody").exit_code == 1
+    assert run("accounts", "disconnect", "nobody", "--yes").exit_code == 1
     assert run("release").exit_code == 0
     for command, action in DEEDS.items():
         if action is None and command != "accounts show":

@@ -13,7 +13,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from rdservice import audit, reencryption, stored_values
-from rdservice.cli import encryption as commands
+from rdservice.cli import progress
 from rdservice.encryption import KeyRing, key_id
 from rdservice.services import Services
 from rdservice.settings import ROOT
@@ -176,7 +176,7 @@ def test_without_a_terminal_the_progress_is_told_in_lines_beside_the_result(
 ) -> None:
     connect_accounts(change.before, "a", "b", "c")
     monkeypatch.setattr(stored_values, "PAGE_ROWS", 2)
-    monkeypatch.setattr(commands, "SAY_EVERY_S", 0.0)
+    monkeypatch.setattr(progress, "SAY_EVERY_S", 0.0)
     ended = run_with(change.both)("encryption", "rotate")
     assert "Re-encrypting: 2 of 3 rows\nRe-encrypting: 3 of 3 rows\n" in ended.stderr
     assert "of 3 rows" not in ended.stdout

@@ -32,7 +32,7 @@ def email(connected: Services, sandbox: SandboxProcess) -> str:
 @pytest.mark.parametrize("way", ["argument", "standard input", "prompt"])
 def test_a_person_is_erased_and_the_numbers_are_printed(run: Run, email: str, conn: Conn, way: str) -> None:
     arguments = {"argument": [email], "standard input": ["-"], "prompt": []}[way]
-    result = run("privacy", "erase", *arguments, stdin=None if way == "argument" else f"{email}\n")
+    result = run("privacy", "erase", "--yes", *arguments, stdin=None if way == "argument" else f"{email}\n")
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
     assert (told["removed"], told["left"], told["accounts"]) == ({"cached_answers": 1, "events": 0}, 0, 1)
@@ -45,7 +45,7 @@ def test_a_person_is_erased_and_the_numbers_are_printed(run: Run, email: str, co
 
 def test_what_is_no_address_is_a_usage_error_that_does_not_repeat_it(run: Run, conn: Conn) -> None:
     for arguments, typed in ((["nobody-at-all"], None), (["-"], "nobody-at-all\n"), (["-"], "")):
-        result = run("privacy", "erase", *arguments, stdin=typed)
+        result = run("privacy", "erase", "--yes", *arguments, stdin=typed)
         assert result.exit_code == 2
         assert "email" in result.output
         assert "nobody-at-all" not in result.output
@@ -57,9 +57,9 @@ def test_what_cannot_be_proven_is_said_with_status_1(
 ) -> None:
     found = Found(left=1, fetched_again=0, unreadable=0)
     monkeypatch.setattr(search, "search", lambda *_, **__: found)
-    result = run("privacy", "erase", email)
+    result = run("privacy", "erase", email, "--yes")
     assert (result.exit_code, json.loads(result.stdout)["left"]) == (1, 1)
 
 
 def test_nobody_is_erased_without_database(run_without_database: Run) -> None:
-    assert run_without_database("privacy", "erase", EMAIL).exit_code == 75
+    assert run_without_database("privacy", "erase", EMAIL, "--yes").exit_code == 75

@@ -215,7 +215,7 @@ def test_a_new_password_ends_all_sessions_in_every_process(site: Site, ana: Visi
 
 
 def test_removing_an_operator_ends_the_sessions_in_every_process(site: Site, ana: Visitor) -> None:
-    site.processes.flask("operators", "remove", EMAIL)
+    site.processes.flask("operators", "remove", EMAIL, "--yes")
     assert ana.cookie is not None
     assert opens_nowhere(site, ana.cookie)
 

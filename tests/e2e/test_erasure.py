@@ -69,7 +69,7 @@ def test_neither_warm_memory_nor_a_stale_copy_brings_the_person_back_during_an_o
         for path in paths_of(lead):
             # Without an erasure the outage is covered by what is kept.
             assert lead["email"].encode() in ask(web, authorized, path).content
-    told = json.loads(processes.flask("privacy", "erase", "-", text=lead["email"].upper() + "\n"))
+    told = json.loads(processes.flask("privacy", "erase", "-", "--yes", text=lead["email"].upper() + "\n"))
     assert told["removed"]["cached_answers"] >= 3
     assert (told["left"], told["unreadable"], told["fetched_again"]) == (0, 0, 0)
     for web in webs:

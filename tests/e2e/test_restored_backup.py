@@ -117,7 +117,7 @@ def test_after_a_restore_lasting_tokens_work_and_those_that_were_rotated_since_a
             wait_until(lambda: attempts_of(conn, "renewed") == [("stored", None)] * times, "it is renewed")  # noqa: B023
         conn.execute("DELETE FROM rdstation_tokens WHERE account_id = 'removed'")
     key_id = headers["Authorization"].split("_")[1]
-    processes.flask("keys", "revoke", key_id)
+    processes.flask("keys", "revoke", key_id, "--yes")
     wait_until(lambda: ask(web, headers, token_of("renewed")).status == 401, "the key is refused")
     stop(worker, web)
 
