@@ -100,8 +100,24 @@ class AccessTokens:
         answer = send(token.access_token)
         if answer.status != HTTPStatus.UNAUTHORIZED:
             return answer
-        renewed = self._replace_rejected(token)
+        renewed = self.replace_rejected(token)
         return answer if renewed is None else send(renewed.access_token)
+
+    def replace_rejected(self, rejected: StoredToken) -> StoredToken | None:
+        """Return the token that takes the place of one that RD Station refused with 401, or None when there is none.
+
+        Everyone who meets the same refusal shares one refresh. Raises ReauthorizationRequired, RdStationUnavailable or
+        TokenUnreadable.
+        """
+        now = self._read(rejected.account_id)
+        if _same_answer(rejected, now):
+            self._wait_for(self._join_refresh(now, "rejected"), WAIT_S)
+            now = self._read(rejected.account_id)
+        if not _same_answer(rejected, now):
+            return now
+        if now.status == "reauthorization_required":
+            self.raise_refused(now.account_id)
+        return None
 
     def refresh_now(self, account_id: str, *, by: Author) -> Result:
         """Refresh because `by` asked; wait for one that is under way instead of starting a second.
@@ -178,18 +194,6 @@ class AccessTokens:
                 extra={"field": "min_ttl"},
             )
         return max(min_ttl_s or 0.0, _early_s(token) * DYING_SHARE)
-
-    def _replace_rejected(self, rejected: StoredToken) -> StoredToken | None:
-        """Return the token that took the place of one that RD Station refused, or None when there is none."""
-        now = self._read(rejected.account_id)
-        if _same_answer(rejected, now):
-            self._wait_for(self._join_refresh(now, "rejected"), WAIT_S)
-            now = self._read(rejected.account_id)
-        if not _same_answer(rejected, now):
-            return now
-        if now.status == "reauthorization_required":
-            self.raise_refused(now.account_id)
-        return None
 
     def _join_refresh(self, seen: StoredToken, reason: SeenReason = "early") -> Future[None]:
         """Return the refresh of this account that runs in this process; start it when there is none."""

@@ -45,6 +45,8 @@ class _Watch:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._expired = False
+        self.target: str | None = None
+        """The request target, byte for byte, where the library must not write it in its own way."""
         self.length_known = False
         """Whether the answer tells its length. Of any other, a cut-off one looks whole: http.client takes the end of
         the connection for the end of the body, and of the headers."""
@@ -52,6 +54,10 @@ class _Watch:
     @property
     def connected(self) -> bool:
         return self._socket is not None
+
+    @property
+    def expired(self) -> bool:
+        return self._expired
 
     def hold(self, connected: socket.socket) -> None:
         with self._lock:
@@ -125,6 +131,40 @@ def _run(call: Callable[[], T], watch: _Watch, outcome: _Outcome[T]) -> None:
         outcome.done.set()
 
 
+class RunningCall:
+    """A call that runs in a thread of its own until it ends, or until someone ends it."""
+
+    def __init__(self, watch: _Watch) -> None:
+        self._watch = watch
+
+    @property
+    def sent(self) -> bool:
+        """Whether a connection stood, so that the request may have left."""
+        return self._watch.connected
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether an answer that has ended is known to be complete: it has told its length, or nobody cut it off."""
+        return self._watch.length_known or not self._watch.expired
+
+    def end(self) -> None:
+        """End every wait of the call; a connection that is still being made is closed before anything is sent."""
+        self._watch.expire()
+
+
+def start(call: Callable[[RunningCall], None], *, target: str) -> RunningCall:
+    """Begin `call`, which sends one request to `target` through a `WatchedAdapter` on a connection of its own.
+
+    Whoever waits for it sets the bounds, and calls `end`. `call` reports its errors itself.
+    """
+    watch = _Watch()
+    watch.target = target
+    running = RunningCall(watch)
+    run = functools.partial(_run, functools.partial(call, running), watch, _Outcome[None]())
+    threading.Thread(target=run, name="rdstation-stream", daemon=True).start()
+    return running
+
+
 class _Watched(HTTPConnection):
     """What both kinds of connection do more than urllib3's: they show their socket to the watch of the call."""
 
@@ -132,10 +172,14 @@ class _Watched(HTTPConnection):
         super().connect()
         self._show()
 
-    def putrequest(self, *args: Any, **kwargs: Any) -> None:
+    def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
         # A connection that was kept alive by an earlier call.
         self._show()
-        super().putrequest(*args, **kwargs)
+        watch: _Watch | None = getattr(_current, "watch", None)
+        # A proxy for plain HTTP is told the whole URL.
+        if watch is not None and watch.target is not None and url.startswith("/"):
+            url = watch.target
+        super().putrequest(method, url, *args, **kwargs)
 
     def _show(self) -> None:
         watch: _Watch | None = getattr(_current, "watch", None)

@@ -53,6 +53,12 @@ class CsrfFailed(RdServiceError):
     status, code, title = 403, "csrf_failed", "CSRF token missing or wrong"
 
 
+class RouteForbidden(RdServiceError):
+    """A route of RD Station that no caller may reach through this service."""
+
+    status, code, title = 403, "route_forbidden", "Route not for callers"
+
+
 class NotFound(RdServiceError):
     status, code, title = 404, "not_found", "Not found"
 
@@ -67,6 +73,12 @@ class ReauthorizationRequired(RdServiceError):
     """RD Station refused the refresh token: an operator must authorize again. `extra` has `reauthorize_url`."""
 
     status, code, title = 409, "reauthorization_required", "Authorization must be renewed"
+
+
+class PayloadTooLarge(RdServiceError):
+    """The request's body is larger than its route takes."""
+
+    status, code, title = 413, "payload_too_large", "Payload too large"
 
 
 class UnsupportedMediaType(RdServiceError):

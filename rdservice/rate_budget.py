@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -17,7 +17,6 @@ from psycopg_pool import ConnectionPool
 from rdservice import database
 from rdservice.errors import TooManyRequests
 from rdservice.rate_slots import LIMITED_S, LONGEST_CLOSED_S, MOST_AHEAD_S, Spent, on_its_way_s
-from rdservice.rdstation import Answer
 
 PATIENCE_S = 2.0
 """How long a caller waits for a place if nothing else is said: long enough for the next one beside an export."""
@@ -25,6 +24,19 @@ SHORTEST_CLOSED_S = 1.0
 CLOSED_WITHOUT_WORD_S = (5.0, 15.0)
 """Between these, at random, the account pauses after a 429 that does not say for how long."""
 SHORTEST_PAUSE_S = 0.05
+
+
+class Answered(Protocol):
+    """What came of a call."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def retry_after_s(self) -> float | None: ...
+
+
+A = TypeVar("A", bound=Answered)
 
 Limit = Literal["account", "segmentations", "contact"]
 """Which limit of RD Station a call falls under beside the account's: the one for lists of segmentations, or one of the
@@ -96,13 +108,13 @@ class RateBudget:
     def spend(
         self,
         account_id: str,
-        call: Callable[[], Answer],
+        call: Callable[[], A],
         *,
         background: bool = False,
         patience_s: float = PATIENCE_S,
         limit: Limit = "account",
         pause: Callable[[float], None] = time.sleep,
-    ) -> Answer:
+    ) -> A:
         """Make one call for the account, after `patience_s` seconds at most. No database connection is held meanwhile.
 
         Raises TooManyRequests, without a call, while its budget is spent or closed for longer. `background`: nobody

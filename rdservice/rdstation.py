@@ -134,7 +134,7 @@ class RDStation:
         self._on_call = on_call
         self._transport = transport or WatchedTransport()
         self._monotonic = monotonic
-        self._session = _session(self._transport)
+        self._session = new_session(self._transport)
 
     def close(self) -> None:
         self._session.close()
@@ -265,12 +265,13 @@ class RDStation:
         if path != EXCHANGE_PATH:
             yield self._session
             return
-        with _session(self._transport) as fresh:
+        with new_session(self._transport) as fresh:
             fresh.headers["Connection"] = "close"
             yield fresh
 
 
-def _session(transport: Transport) -> requests.Session:
+def new_session(transport: Transport) -> requests.Session:
+    """Return a session that follows no redirect, keeps no cookie, and whose calls can be bounded by `transport`."""
     session = _Session()
     session.headers.update({"Accept": "application/json", "User-Agent": "rdservice"})
     for scheme in ("http://", "https://"):

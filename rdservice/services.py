@@ -19,6 +19,7 @@ from rdservice.rate_budget import RateBudget
 from rdservice.rdstation import RDStation
 from rdservice.refresh import Refresher
 from rdservice.settings import Settings
+from rdservice.streamed_calls import StreamedCalls
 from rdservice.tokens import credentials
 from rdservice.tokens.memory import TokenMemory
 
@@ -33,6 +34,7 @@ class Services:
     metrics: Metrics
     metrics_flusher: Flusher
     rdstation: RDStation
+    streamed_calls: StreamedCalls
     memory: TokenMemory
     refresher: Refresher
     access_tokens: AccessTokens
@@ -47,7 +49,8 @@ class Services:
         metrics = Metrics()
         metrics_flusher = Flusher(metrics, pool)
         metrics_flusher.start()
-        rdstation = RDStation(settings, on_call=partial(api_calls.count, metrics, metrics_flusher.hurry))
+        count = partial(api_calls.count, metrics, metrics_flusher.hurry)
+        rdstation = RDStation(settings, on_call=count)
         memory = TokenMemory(pool, keys)
         refresher = Refresher(
             pool=pool,
@@ -65,6 +68,7 @@ class Services:
             metrics=metrics,
             metrics_flusher=metrics_flusher,
             rdstation=rdstation,
+            streamed_calls=StreamedCalls(settings, on_call=count),
             memory=memory,
             refresher=refresher,
             access_tokens=access_tokens,

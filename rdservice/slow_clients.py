@@ -21,7 +21,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 SILENT_S = 10.0
 """How long a new connection may say nothing."""
 READ_S = 10.0
-"""How long a request may take to arrive, with its body (64 KiB at most)."""
+"""How long a request may take to arrive, with its body (64 KiB at most, but see `ClientSocket.allow`)."""
 WRITE_S = 20.0
 """How long a client may take to accept a piece of an answer."""
 
@@ -64,6 +64,10 @@ class ClientSocket:
         if flag:
             self._deadline = time.monotonic() + READ_S
         self._sock.setblocking(flag)
+
+    def allow(self, seconds: float) -> None:
+        """Give the request that is being read `seconds` from now to arrive, for a route that takes large bodies."""
+        self._deadline = time.monotonic() + seconds
 
     def recv(self, size: int) -> bytes:
         if self._gone:

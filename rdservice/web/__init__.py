@@ -3,8 +3,6 @@
 from pathlib import Path
 
 from flask import Flask, Response, request, send_from_directory
-from gunicorn.http.errors import ParseException
-from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from rdservice import cli
@@ -13,6 +11,7 @@ from rdservice.services import Services
 from rdservice.web import (
     answers,
     audit,
+    bodies,
     browser_session,
     events,
     fast_reads,
@@ -28,6 +27,7 @@ from rdservice.web import (
     notifications,
     oauth,
     openapi,
+    passthrough,
     password,
     privacy,
     problems,
@@ -38,8 +38,6 @@ from rdservice.web import (
 )
 from rdservice.web.context import EXTENSION
 
-MAX_BODY_BYTES = 64 * 1024
-"""Of all requests but deliveries."""
 STATIC = Path(__file__).resolve().parent / "static"
 
 
@@ -52,7 +50,7 @@ def create_app(services: Services) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.extensions[EXTENSION] = services
     app.secret_key = services.settings.secret_key
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = bodies.MAX_BODY_BYTES
     # No redirect is made from what a client sends as host and path.
     app.url_map.merge_slashes = False
     _trust_proxies(app, services.settings.trusted_proxies)
@@ -66,7 +64,7 @@ def create_app(services: Services) -> Flask:
     browser_session.init_app(app, services.settings)
     app.before_request(check_query)
     # Before the guard, which looks for a CSRF token in the body.
-    app.before_request(read_body)
+    app.before_request(bodies.read_body)
     guard.init_app(app)
     problems.init_app(app)
     leads.init_app(app)
@@ -87,6 +85,7 @@ def create_app(services: Services) -> Flask:
         oauth.bp,
         tokens.bp,
         leads.bp,
+        passthrough.bp,
         events.bp,
         webhooks.bp,
         privacy.bp,
@@ -104,26 +103,6 @@ def check_query() -> None:
         request.query_string.decode()
     except UnicodeDecodeError:
         raise BadRequest("The query of the URL is not UTF-8. Percent-encode it.") from None
-
-
-def read_body() -> None:
-    """Read the whole body, where views then find it, or refuse one that is too large, incomplete or malformed.
-
-    Werkzeug by itself takes a body that ends early for a complete one, and the beginning of a longer one for all.
-    """
-    most = webhooks.MAX_BODY_BYTES if request.endpoint == "webhooks.receive" else MAX_BODY_BYTES
-    request.max_content_length = most
-    announced = request.content_length
-    if (announced or 0) > most:
-        raise RequestEntityTooLarge
-    try:
-        read = len(request.get_data())
-        if announced is None and read == most and request.environ["wsgi.input"].read(1):
-            raise RequestEntityTooLarge
-    except ParseException:
-        raise BadRequest("The body's chunks are malformed.") from None
-    if read < (announced or 0):
-        raise BadRequest("The body is shorter than its Content-Length.")
 
 
 @guard.public

@@ -25,7 +25,6 @@ KNOWN_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DE
 
 
 ALWAYS = {
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     # Says what frame-ancestors says, to browsers that do not know it.
     "X-Frame-Options": "DENY",
@@ -34,6 +33,7 @@ ALWAYS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 UNLESS_THE_VIEW_SAYS_ELSE = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     # Not no-referrer: Flask-WTF wants to see under https that a form came from our own pages.
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",

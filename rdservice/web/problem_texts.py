@@ -29,6 +29,12 @@ def _texts() -> dict[str, PageText]:
             gettext("Not allowed"),
             gettext("This API key may not do that. Log in, or use a key with the right scope."),
         ),
+        "route_forbidden": PageText(
+            gettext("Not for callers"),
+            gettext(
+                "This route of RD Station cannot be reached through this service, which renews tokens itself."
+            ),
+        ),
         "csrf_failed": PageText(
             gettext("The page is out of date"),
             gettext("Open the page again and repeat what you did. Cookies must be allowed for this address."),
@@ -74,7 +80,7 @@ def _texts() -> dict[str, PageText]:
             ),
         ),
         "payload_too_large": PageText(
-            gettext("Too much data"), gettext("The request may have 64 KiB at most.")
+            gettext("Too much data"), gettext("The request has more data than this address takes.")
         ),
         "unsupported_media_type": PageText(
             gettext("Unsupported format"), gettext("The request has a format that cannot be read here.")

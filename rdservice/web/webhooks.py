@@ -9,7 +9,7 @@ from rdservice.errors import RdServiceError
 from rdservice.events import intake, payloads
 from rdservice.events.intake import Lanes, Taken, UnknownSecret
 from rdservice.events.payloads import Delivery
-from rdservice.web import guard
+from rdservice.web import bodies, guard
 from rdservice.web.context import client_address, json_body, services
 
 bp = Blueprint("webhooks", __name__)
@@ -25,6 +25,7 @@ def init_app(app: Flask) -> None:
 
 
 @bp.post("/rd/webhooks/<secret>")
+@bodies.takes(MAX_BODY_BYTES)
 @guard.public
 def receive(secret: str) -> ResponseReturnValue:
     """Take one delivery, and answer when it is committed."""

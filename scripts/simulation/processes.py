@@ -18,6 +18,7 @@ from rdservice.rdstation import RDStation
 from rdservice.refresh import Refresher
 from rdservice.services import Services
 from rdservice.settings import Settings
+from rdservice.streamed_calls import StreamedCalls
 from rdservice.tokens import credentials
 from rdservice.tokens.memory import TokenMemory
 from scripts.simulation.database import SimulatedDatabase, SimulatedPool
@@ -222,6 +223,7 @@ class WebProcess(Process):
             metrics=parts.metrics,
             metrics_flusher=Flusher(parts.metrics, parts.pool),
             rdstation=parts.rdstation,
+            streamed_calls=StreamedCalls(parts.settings),
             memory=memory,
             refresher=parts.refresher,
             access_tokens=access_tokens,

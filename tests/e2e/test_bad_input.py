@@ -14,7 +14,7 @@ import pytest
 
 from rdservice.access import operators, passwords
 from rdservice.services import Services
-from rdservice.web import MAX_BODY_BYTES
+from rdservice.web.bodies import MAX_BODY_BYTES
 from tests.accounts import connect_account
 from tests.e2e.processes import Web
 from tests.sandbox_process import SandboxProcess

@@ -129,6 +129,22 @@ ROUTES: dict[str, tuple[Ask, ...]] = {
     "POST /rd/leads/lookup": (
         Ask("/rd/leads/lookup?account_id={account}", shows=LEAD, json={"email": "{lead_email}"}),
     ),
+    "GET /rd/api/<path:path>": (
+        Ask("/rd/api/platform/segmentations/1/contacts?page_size=125", shows=LEAD),
+        Ask("/rd/api/platform/contacts/email:{lead_email}", shows=LEAD),
+        Ask("/rd/api/auth/token?code={wrong_code}", status=403),
+        Ask("/rd/api/platform/../{lead_email}", status=400),
+    ),
+    "POST /rd/api/<path:path>": (
+        Ask("/rd/api/platform/contacts", json={"email": "{lead_email}"}, shows=LEAD, status=400),
+    ),
+    "PUT /rd/api/<path:path>": (
+        Ask("/rd/api/platform/contacts/email:{lead_email}/funnels/default", json={}, shows=LEAD, status=400),
+    ),
+    "PATCH /rd/api/<path:path>": (
+        Ask("/rd/api/platform/contacts/email:{lead_email}", json={"name": "{lead_name}"}, shows=LEAD),
+    ),
+    "DELETE /rd/api/<path:path>": (Ask("/rd/api/integrations/webhooks/{lead_uuid}", status=404),),
     "POST /rd/privacy/erase": (
         Ask("/rd/privacy/erase", json={"email": "{lead_email}"}),
         Ask("/rd/privacy/erase", json={"email": "{lead_phone}"}, status=422),

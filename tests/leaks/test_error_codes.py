@@ -90,6 +90,7 @@ PROVOKED: dict[str, Callable[[Stage], object]] = {
     "insufficient_scope": lambda s: s.call(
         "GET", f"/rd/leads/email/{quote(s.planted['lead_email'])}", "narrow"
     ),
+    "route_forbidden": lambda s: s.call("POST", f"/rd/api/auth/token?code={s.planted['wrong_code']}", "key"),
     "csrf_failed": lambda s: s.call(
         "POST", "/logout", "operator", headers={"X-CSRFToken": s.planted["wrong_state"]}
     ),

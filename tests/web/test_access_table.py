@@ -54,6 +54,8 @@ POST       /rd/leads/lookup                     leads:read      409 not_connecte
 GET HEAD   /rd/segmentations                    leads:read      409 not_connected
 GET HEAD   /rd/events                           leads:read      409 not_connected
 POST       /rd/webhooks/<secret>                anyone          404 not_found
+GET HEAD OPTIONS /rd/api/<path:path>            api:call        409 not_connected
+POST PUT PATCH DELETE /rd/api/<path:path>       api:call        409 not_connected
 POST       /rd/privacy/erase                    privacy:erase   422 invalid_field
 GET HEAD   /login                               visitor         200
 POST       /login                               form            303
@@ -121,6 +123,7 @@ SAMPLES = {
     "<key_id>": "absent",
     "<lead_name:uuid>": "7a1f8e0c-2b0c-4b0e-9b57-7d1f4f0c2a11",
     "<path:email>": "nobody@example.com",
+    "<path:path>": "platform/contacts/fields",
     "<path:filename>": "site.css",
     "<secret>": "A" * 43,
 }
@@ -175,7 +178,8 @@ def routes() -> list[Route]:
         sorted(found, key=lambda route: route.rule), lambda route: route.rule
     ):
         who = first if (first := next(same).who) == "operator" or first in SCOPES else "anyone"
-        found.append(Route("OPTIONS", rule, who, 200, None))
+        if not any((route.rule, route.method) == (rule, "OPTIONS") for route in found):
+            found.append(Route("OPTIONS", rule, who, 200, None))
     return found
 
 

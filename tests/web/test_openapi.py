@@ -14,7 +14,8 @@ from werkzeug.test import TestResponse
 from rdservice.access import keys
 from rdservice.services import Services
 from rdservice.settings import Settings
-from rdservice.web import MAX_BODY_BYTES, create_app, guard, openapi, webhooks
+from rdservice.web import create_app, guard, openapi, webhooks
+from rdservice.web.bodies import MAX_BODY_BYTES
 from tests.deliveries import event, old_lead, open_address
 from tests.error_codes import error_codes
 from tests.sandbox_process import SandboxProcess
@@ -371,6 +372,7 @@ def test_answers_to_those_who_may_not_are_as_documented(
     weak = {"Authorization": f"Bearer {make_key('tokens:status')}"}
     wrong = {"Authorization": "Bearer rdk_aaaaaaaa_" + "A" * 43}
     url = {"account_id": "default", "filename": "site.css", "uuid": UUID, "email": "ana@example.com"}
+    url["path"] = "platform/contacts/fields"
     url["key_id"] = "aaaaaaaa"
     for path, method, operation in operations(document):
         if not operation["security"]:

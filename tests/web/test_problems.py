@@ -15,7 +15,8 @@ from rdservice.errors import RdServiceError
 from rdservice.logs import describe_exception
 from rdservice.services import Services
 from rdservice.settings import Settings
-from rdservice.web import MAX_BODY_BYTES, create_app, guard
+from rdservice.web import create_app, guard
+from rdservice.web.bodies import MAX_BODY_BYTES
 from rdservice.web.context import services as services_of_app
 from rdservice.web.problem_texts import page_text
 from tests.web.browser import Browser

@@ -1,0 +1,166 @@
+"""A program's request at RD Station: with a live access token, within the budget, repeated where that is safe."""
+
+import random
+import time
+from http import HTTPStatus
+
+from rdservice import errors
+from rdservice.errors import RdServiceError, TooManyRequests
+from rdservice.rate_budget import Limit
+from rdservice.rdstation import NoAnswer
+from rdservice.services import Services
+from rdservice.streamed_calls import MAX_ANSWER_BYTES, Outgoing, StreamedAnswer, UploadBroken
+
+DEADLINE_S = 60.0
+"""For all attempts together, and the whole of the answer."""
+LAST_ATTEMPT_S = 20.0
+"""After this nothing is repeated: platforms give up on an answer that has not begun after 30 seconds."""
+MOST_REPETITIONS = 2
+PAUSE_S = 0.5
+"""The longest pause before the first repetition; it doubles."""
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+"""RFC 9110 9.2.2: doing it twice is doing it once."""
+PASSING = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
+RETRY_S = 2.0
+
+
+def relay(services: Services, account_id: str, outgoing: Outgoing) -> StreamedAnswer:
+    """Return RD Station's answer, whatever its status; its body is still on its way, and the caller closes it.
+
+    A 401 is worth one refresh of the refused token and one repetition. Raises what `AccessTokens.usable` raises,
+    TooManyRequests while the budget is spent, RdStationUnavailable or RdStationTimeout without an answer,
+    RdStationFailed for one that cannot be passed on, and what reading the caller's body raises.
+    """
+    call = _Call(services, account_id, outgoing)
+    token = services.access_tokens.usable(account_id)
+    answer = call.make(token.access_token)
+    try:
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            renewed = services.access_tokens.replace_rejected(token)
+            if renewed is not None:
+                answer.close()
+                answer = call.make_again(renewed.access_token)
+        _check(answer, outgoing.method)
+    except BaseException:
+        answer.close()
+        raise
+    return answer
+
+
+class _Call:
+    """One request of a program, which may take several calls."""
+
+    def __init__(self, services: Services, account_id: str, outgoing: Outgoing) -> None:
+        self._services = services
+        self._account_id = account_id
+        self._outgoing = outgoing
+        self._began = time.monotonic()
+        self._repetitions = 0
+
+    def make_again(self, access_token: str) -> StreamedAnswer:
+        """As `make`, after a 401, by which nothing took effect."""
+        if not self._can_be_sent:
+            raise errors.RdStationUnavailable(
+                "RD Station refused the access token, which has been renewed, and the request's body was read already."
+                " Nothing took effect: send the request again.",
+                retry_after_s=1,
+                extra={"reached_rd_station": "no"},
+            )
+        return self.make(access_token)
+
+    def make(self, access_token: str) -> StreamedAnswer:
+        """Call RD Station until there is an answer to pass on, or another attempt would be in vain or unsafe."""
+        outcome = self._attempt(access_token)
+        try:
+            while (pause_s := self._pause_s(outcome)) is not None and not self._ends_within(pause_s):
+                self._repetitions += 1
+                following = self._attempt(access_token)
+                _close(outcome)
+                outcome = following
+        except TooManyRequests:
+            # What came of the attempt before says more.
+            pass
+        except BaseException:
+            _close(outcome)
+            raise
+        if isinstance(outcome, NoAnswer):
+            raise _failure(outcome) from outcome
+        return outcome
+
+    @property
+    def _can_be_sent(self) -> bool:
+        return self._outgoing.upload is None or self._outgoing.upload.can_be_sent
+
+    def _attempt(self, access_token: str) -> StreamedAnswer | NoAnswer:
+        def send() -> StreamedAnswer:
+            return self._services.streamed_calls.send(
+                self._outgoing, access_token, ends=self._began + DEADLINE_S
+            )
+
+        try:
+            return self._services.rate_budget.spend(
+                self._account_id, send, limit=limit_of(self._outgoing.method, self._outgoing.target)
+            )
+        except NoAnswer as no_answer:
+            return no_answer
+        except UploadBroken as broken:
+            if isinstance(broken.__cause__, RdServiceError):
+                raise broken.__cause__ from None
+            raise errors.BadRequest("The request's body broke off.") from broken
+
+    def _pause_s(self, outcome: StreamedAnswer | NoAnswer) -> float | None:
+        """Return how long to wait before another attempt, or None when there must be none."""
+        repeatable = self._outgoing.method in IDEMPOTENT
+        if isinstance(outcome, NoAnswer):
+            is_safe = not outcome.sent or (repeatable and outcome.kind == "connection")
+            asked_s = 0.0
+        else:
+            is_safe = repeatable and outcome.status in PASSING
+            asked_s = outcome.retry_after_s or 0.0
+        if not is_safe or not self._can_be_sent or self._repetitions >= MOST_REPETITIONS:
+            return None
+        pause_s = max(asked_s, random.uniform(0, PAUSE_S * 2**self._repetitions))  # noqa: S311 - no secret
+        return pause_s if time.monotonic() + pause_s < self._began + LAST_ATTEMPT_S else None
+
+    def _ends_within(self, seconds: float) -> bool:
+        """Wait; return whether the process must end meanwhile."""
+        return self._services.refresher.must_end.wait(seconds)
+
+
+def limit_of(method: str, target: str) -> Limit:
+    """Return which of RD Station's limits a request falls under."""
+    path = target.partition("?")[0].rstrip("/")
+    if path == "/platform/segmentations":
+        return "segmentations"
+    is_scarce = path.startswith("/platform/contacts/") and (method != "GET" or "/funnels/" in path)
+    return "contact" if is_scarce else "account"
+
+
+def _close(outcome: StreamedAnswer | NoAnswer) -> None:
+    if isinstance(outcome, StreamedAnswer):
+        outcome.close()
+
+
+def _failure(no_answer: NoAnswer) -> RdServiceError:
+    if not no_answer.sent:
+        reached, detail = "no", "RD Station cannot be reached; the request was not sent. Try again."
+    else:
+        reached = "unknown"
+        detail = "RD Station did not answer. The request may have taken effect: look before you repeat it."
+    kind = errors.RdStationTimeout if no_answer.kind == "timeout" else errors.RdStationUnavailable
+    return kind(detail, retry_after_s=RETRY_S, extra={"reached_rd_station": reached})
+
+
+def _check(answer: StreamedAnswer, method: str) -> None:
+    """Raise RdStationFailed for an answer that cannot be passed on."""
+    length = answer.head.headers.get("Content-Length", "")
+    if method != "HEAD" and length.isascii() and length.isdigit() and int(length) > MAX_ANSWER_BYTES:
+        raise errors.RdStationFailed(
+            f"RD Station's answer is larger than {MAX_ANSWER_BYTES >> 20} MiB. Ask for less at once.",
+            extra={"reached_rd_station": "yes"},
+        )
+    if not 200 <= answer.status <= 599:
+        raise errors.RdStationFailed(
+            "RD Station answered with a status that does not exist. Look before you repeat the request.",
+            extra={"reached_rd_station": "yes"},
+        )
