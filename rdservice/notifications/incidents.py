@@ -17,7 +17,9 @@ WELL_FOR_S = 300
 """How long all must be well before an incident is over: what comes and goes is one incident."""
 GATHER_S = 15
 """How long a first incident waits for others of the same cause, so that one message tells of them all."""
-BATCH = 5000
+MOST_OPEN = 10_000
+"""So many incidents are open at the most, which bounds what a look costs: where more accounts need somebody, the
+others get theirs as these end."""
 KEEP_DAYS = 90
 SHOWN_OF_EACH = 10
 """So many accounts of a kind are named in a message; of the others it gives the number."""
@@ -35,19 +37,17 @@ EXPIRING = f"""
 WELL = f"(t.status = 'connected' AND NOT {EXPIRING})"
 
 TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%(key)s)"
-# The settings are well when no account suffers from them; that RD Station accepted credentials since shows it.
-MARK = f"""
-UPDATE rdservice_incidents i SET well_since = CASE WHEN judged.well THEN rd_now() END
-  FROM (SELECT i.incident_id, {WELL} AS well
-          FROM rdservice_incidents i JOIN rdstation_tokens t USING (account_id)
-         WHERE i.closed_at IS NULL
-        UNION ALL
-        SELECT i.incident_id, NOT EXISTS (SELECT FROM rdstation_tokens WHERE status = 'credentials_refused')
-          FROM rdservice_incidents i
-         WHERE i.closed_at IS NULL AND i.account_id IS NULL) AS judged
- WHERE i.incident_id = judged.incident_id AND i.closed_at IS NULL
-   AND judged.well <> (i.well_since IS NOT NULL)
+MARK_ACCOUNTS = f"""
+UPDATE rdservice_incidents i SET well_since = CASE WHEN {WELL} THEN rd_now() END
+  FROM rdstation_tokens t
+ WHERE i.closed_at IS NULL AND t.account_id = i.account_id AND {WELL} <> (i.well_since IS NOT NULL)
 """  # noqa: S608 - only texts of this module
+MARK_SETTINGS = """
+WITH judged AS (SELECT NOT EXISTS (SELECT FROM rdstation_tokens WHERE status = 'credentials_refused') AS well)
+UPDATE rdservice_incidents i SET well_since = CASE WHEN well THEN rd_now() END
+  FROM judged
+ WHERE i.closed_at IS NULL AND i.account_id IS NULL AND well <> (i.well_since IS NOT NULL)
+"""
 CLOSE_WELL = """
 UPDATE rdservice_incidents i
    SET closed_at = rd_now(),
@@ -68,22 +68,25 @@ UPDATE rdservice_incidents i SET closed_at = rd_now(), ending = 'replaced'
  WHERE i.closed_at IS NULL AND i.kind = 'expiring'
    AND t.account_id = i.account_id AND t.status = 'reauthorization_required'
 """
+# NOT IN: PostgreSQL makes a hash of the incidents, whatever it believes about their number.
 OPEN = f"""
+WITH known AS MATERIALIZED (
+    SELECT account_id FROM rdservice_incidents WHERE closed_at IS NULL AND account_id IS NOT NULL)
 INSERT INTO rdservice_incidents (kind, account_id, opened_at)
 (SELECT 'credentials_refused', NULL, rd_now()
   WHERE EXISTS (SELECT FROM rdstation_tokens WHERE status = 'credentials_refused'))
 UNION ALL
-(SELECT 'reauthorization_required', t.account_id, rd_now() FROM rdstation_tokens t
-  WHERE t.status = 'reauthorization_required'
-    AND NOT EXISTS (SELECT FROM rdservice_incidents i WHERE i.account_id = t.account_id AND i.closed_at IS NULL)
-  LIMIT %(batch)s)
-UNION ALL
-(SELECT 'expiring', t.account_id, rd_now() FROM rdstation_tokens t
-  WHERE t.status IN ('connected', 'unverified') AND t.expires_at < rd_now() + {HORIZON} AND {EXPIRING}
-    AND NOT EXISTS (SELECT FROM rdservice_incidents i WHERE i.account_id = t.account_id AND i.closed_at IS NULL)
-  LIMIT %(batch)s)
+(SELECT * FROM (
+    SELECT 'reauthorization_required', t.account_id, rd_now() FROM rdstation_tokens t
+     WHERE t.status = 'reauthorization_required' AND t.account_id NOT IN (SELECT account_id FROM known)
+    UNION ALL
+    SELECT 'expiring', t.account_id, rd_now() FROM rdstation_tokens t
+     WHERE t.status IN ('connected', 'unverified') AND t.expires_at < rd_now() + {HORIZON} AND {EXPIRING}
+       AND t.account_id NOT IN (SELECT account_id FROM known)) AS accounts
+  LIMIT %(free)s)
 ON CONFLICT (account_id) WHERE closed_at IS NULL DO NOTHING
 """  # noqa: S608 - only texts of this module
+COUNT_OPEN = "SELECT count(*) FROM rdservice_incidents WHERE closed_at IS NULL"
 ANY_UNTOLD = """
 SELECT EXISTS (SELECT FROM rdservice_incidents
                 WHERE opened_in IS NULL AND closed_at IS NULL
@@ -161,9 +164,11 @@ def compare(conn: psycopg.Connection[Any]) -> bool:
         return False
     conn.execute(CLOSE_GONE)
     conn.execute(CLOSE_REPLACED)
-    conn.execute(MARK)
+    conn.execute(MARK_ACCOUNTS)
+    conn.execute(MARK_SETTINGS)
     conn.execute(CLOSE_WELL, {"well_for_s": WELL_FOR_S})
-    conn.execute(OPEN, {"batch": BATCH})
+    counted = conn.execute(COUNT_OPEN).fetchone()
+    conn.execute(OPEN, {"free": max(MOST_OPEN - (counted[0] if counted else 0), 0)})
     return True
 
 

@@ -375,6 +375,24 @@ def test_a_delivery_under_lease_is_nobody_elses_until_the_lease_ends(
     assert last_delivery(conn).outcome == "sent", "a late result changes nothing"
 
 
+def test_no_more_incidents_are_open_at_once_than_a_look_can_bear(
+    outbox: Outbox, conn: Conn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(incidents, "MOST_OPEN", 30)
+    conn.execute(
+        "INSERT INTO rdstation_tokens (account_id, status)"
+        " SELECT 'account-' || n, 'reauthorization_required' FROM generate_series(1, 100) n"
+    )
+    outbox.look()
+    outbox.look()
+    assert len(kinds(conn)) == 30
+    conn.execute(
+        "DELETE FROM rdstation_tokens WHERE account_id IN (SELECT account_id FROM rdservice_incidents)"
+    )
+    outbox.look()
+    assert len(kinds(conn)) == 30, "the next ones have their turn"
+
+
 def test_no_look_reads_through_all_tokens(outbox: Outbox, conn: Conn) -> None:
     conn.execute(
         "INSERT INTO rdstation_tokens (account_id, expires_at, issued_at, refresh_after)"
@@ -384,8 +402,9 @@ def test_no_look_reads_through_all_tokens(outbox: Outbox, conn: Conn) -> None:
     conn.execute("ANALYZE rdstation_tokens")
     plans = []
     for statement, values in (
-        (incidents.OPEN, {"batch": 5000}),
-        (incidents.MARK, {}),
+        (incidents.OPEN, {"free": 5000}),
+        (incidents.MARK_ACCOUNTS, {}),
+        (incidents.MARK_SETTINGS, {}),
         (incidents.CLOSE_GONE, {}),
         (incidents.CLOSE_REPLACED, {}),
     ):
