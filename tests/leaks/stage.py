@@ -298,7 +298,8 @@ class Stage:
     def _keep_cookie(self, visitor: Visitor, answer: requests.Response) -> None:
         """Take over a new cookie, and plant it with all that it carries."""
         given = answer.headers.get("Set-Cookie")
-        if given is None or visitor.bearer is not None:
+        if given is None or visitor.bearer is not None or "session" not in given.partition("=")[0]:
+            # The one for the language is no secret.
             return
         visitor.cookie = given.partition(";")[0]
         value = visitor.cookie.partition("=")[2]
