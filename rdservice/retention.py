@@ -62,7 +62,7 @@ RULES = (
         kept="90 days, and as long as an incident lasts that it tells of",
         prune=deliveries.prune,
     ),
-    Rule(table="rdservice_metric_hours", kept="2 days", prune=metric_totals.remember_hour),
+    Rule(table="rdservice_metric_hours", kept="2 days", prune=metric_totals.prune_hours),
     Rule(
         table="rdservice_metric_processes",
         kept="a week after the last batch",

@@ -72,8 +72,8 @@ def start(conn: Connection[Any], operator_id: str, *, verified_hash: str) -> str
     return token if conn.execute(START, values).rowcount else None
 
 
-def find(conn: Connection[Any], token: str) -> Session | None:
-    """Return the live session of `token` and note, at most once a minute, that it was seen.
+def find(conn: Connection[Any], token: str, *, in_use: bool = True) -> Session | None:
+    """Return the live session of `token` and note, at most once a minute, that it was seen; only where it is `in_use`.
 
     None when it was ended, is idle for 12 hours or 7 days old, or `token` has not the form of one.
     """
@@ -82,7 +82,7 @@ def find(conn: Connection[Any], token: str) -> Session | None:
     values = {"token_hash": _hash(token)}
     with conn.cursor(row_factory=class_row(_Found)) as cursor:
         found = cursor.execute(FIND, values).fetchone()
-    if found is not None and found.seen_long_ago:
+    if found is not None and found.seen_long_ago and in_use:
         database.write_if_possible(conn, TOUCH, values)
     return found
 

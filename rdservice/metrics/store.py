@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +12,8 @@ import psycopg
 from rdservice.metrics.definitions import Series
 
 KEEP_PROCESSES_DAYS = 7
+HOURS = 24
+AN_HOUR = timedelta(hours=1)
 
 # Sorted: two processes that add to the same rows in different orders would deadlock.
 ADD = """
@@ -28,30 +30,39 @@ SELECT key, value FROM unnest(%(keys)s::text[], %(values)s::float8[]) AS delta (
 ON CONFLICT (key) DO UPDATE SET value = totals.value + EXCLUDED.value
 """
 TOTALS = "SELECT key, value FROM rdservice_metric_totals"
-# What the status page shows of the past day.
-SHOWN_LATELY = ['["rdstation_leads_served_total", %', '["rdstation_api_requests_total", %']
+# What the status page shows of the past day. A note has the sums from before anything was counted in its hour: where
+# there is none, nothing was counted.
+SHOWN = ['["rdstation_leads_served_total", %', '["rdstation_api_requests_total", %']
+# What is counted for the first time is in the note too, as 0: else there would be no note before the very first count.
 REMEMBER_HOUR = """
 INSERT INTO rdservice_metric_hours (hour, key, value, taken_at)
-SELECT date_trunc('hour', rd_now()), key, value, rd_now() FROM rdservice_metric_totals
+SELECT date_trunc('hour', rd_now()), key, COALESCE(totals.value, 0), rd_now()
+  FROM rdservice_metric_totals totals FULL JOIN unnest(%(keys)s::text[]) AS counted (key) USING (key)
  WHERE key LIKE ANY (%(shown)s)
    AND NOT EXISTS (SELECT FROM rdservice_metric_hours WHERE hour = date_trunc('hour', rd_now()))
+ ORDER BY key COLLATE "C"
 ON CONFLICT DO NOTHING
 """
-FORGET_HOURS = """
+PRUNE_HOURS = """
 WITH old AS MATERIALIZED (
     SELECT hour, key FROM rdservice_metric_hours
      WHERE hour < rd_now() - interval '2 days' ORDER BY hour, key LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
 DELETE FROM rdservice_metric_hours h USING old WHERE (h.hour, h.key) = (old.hour, old.key)
 """
-LATELY = """
-WITH start AS (
-    SELECT hour, max(taken_at) AS taken_at FROM rdservice_metric_hours
-     WHERE hour <= rd_now() - interval '1 day' GROUP BY hour ORDER BY hour DESC LIMIT 1)
-SELECT t.key, t.value - COALESCE(h.value, 0), (SELECT taken_at FROM start)
-  FROM rdservice_metric_totals t
-  LEFT JOIN rdservice_metric_hours h ON h.key = t.key AND h.hour = (SELECT hour FROM start)
- WHERE t.key LIKE ANY (%(shown)s)
+# The notes, and the sums of this moment as the end of the current hour. `kind` is the label that tells what came of it.
+HOURLY = """
+WITH kinds AS (
+    SELECT key, key::jsonb ->> 0 AS name,
+           COALESCE(key::jsonb -> 1 ->> 'cache', key::jsonb -> 1 ->> 'status_class') AS kind
+      FROM rdservice_metric_totals WHERE key LIKE ANY (%(shown)s)),
+marks AS (
+    SELECT hour, key, value FROM rdservice_metric_hours
+     WHERE hour > date_trunc('hour', rd_now()) - interval '24 hours'
+    UNION ALL
+    SELECT date_trunc('hour', rd_now()) + interval '1 hour', key, value FROM rdservice_metric_totals)
+SELECT hour, name, kind, sum(value) FROM marks JOIN kinds USING (key) GROUP BY hour, name, kind ORDER BY hour
 """
+THIS_HOUR = "SELECT date_trunc('hour', rd_now())"
 PRUNE_PROCESSES = """
 DELETE FROM rdservice_metric_processes WHERE process = ANY (ARRAY(
     SELECT process FROM rdservice_metric_processes
@@ -71,12 +82,14 @@ class Batch:
 
 def add(conn: psycopg.Connection[Any], batch: Batch) -> None:
     """Add a batch to the sums, unless it was added before: adding one again is safe."""
+    keys = [_key(series) for series in batch.deltas]
+    conn.execute(REMEMBER_HOUR, {"shown": SHOWN, "keys": keys})
     conn.execute(
         ADD,
         {
             "process": batch.process,
             "sequence": batch.sequence,
-            "keys": [_key(series) for series in batch.deltas],
+            "keys": keys,
             "values": list(batch.deltas.values()),
         },
     )
@@ -87,27 +100,40 @@ def totals(conn: psycopg.Connection[Any]) -> dict[Series, float]:
     return {_series(key): value for key, value in conn.execute(TOTALS)}
 
 
-def remember_hour(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:
-    """Note once an hour what the sums are that `lately` tells of; delete up to `batch` notes of two days ago.
+def prune_hours(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:
+    """Delete up to `batch` notes of two days ago; return how many."""
+    return conn.execute(PRUNE_HOURS, {"batch": batch}).rowcount
 
-    Returns how many were deleted.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hour:
+    """What was counted in the hour that began at `start`: numbers by metric and by what came of it.
+
+    What came of it is `hit`, `miss` or `stale` for leads served, the class of the status for calls to RD Station.
     """
-    conn.execute(REMEMBER_HOUR, {"shown": SHOWN_LATELY})
-    return conn.execute(FORGET_HOURS, {"batch": batch}).rowcount
+
+    start: datetime
+    counts: dict[tuple[str, str], float]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lately:
-    """What was counted since `since`, about a day ago; None: since counting began."""
-
-    since: datetime | None
-    counts: dict[Series, float]
-
-
-def lately(conn: psycopg.Connection[Any]) -> Lately:
-    """Return the leads served and the calls to RD Station of the past day, or of all time where that is shorter."""
-    rows = conn.execute(LATELY, {"shown": SHOWN_LATELY}).fetchall()
-    return Lately(since=rows[0][2] if rows else None, counts={_series(key): value for key, value, _ in rows})
+def hourly(conn: psycopg.Connection[Any]) -> list[Hour]:
+    """Return the leads served and the calls to RD Station of the last 24 hours, the current one last."""
+    (this_hour,) = conn.execute(THIS_HOUR).fetchone() or (None,)
+    marks: dict[datetime, dict[tuple[str, str], float]] = {}
+    for hour, name, kind, value in conn.execute(HOURLY, {"shown": SHOWN}):
+        marks.setdefault(hour, {})[name, kind] = value
+    if this_hour is None:
+        raise RuntimeError("SELECT without FROM returned no row")
+    found = []
+    after = marks.get(this_hour + AN_HOUR, {})
+    for ago in range(HOURS):
+        start = this_hour - ago * AN_HOUR
+        # Without a note nothing was counted until the next one.
+        before = marks.get(start, after)
+        counts = {of: value - before.get(of, 0.0) for of, value in after.items()}
+        found.append(Hour(start=start, counts=counts))
+        after = before
+    return found[::-1]
 
 
 def prune_processes(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:

@@ -21,6 +21,17 @@ RECENT = """
 SELECT claim_no, account_id, reason, claimed_by, started_at, finished_at, outcome, http_status, duration_ms, error
   FROM rdstation_refresh_attempts WHERE account_id = %(account_id)s ORDER BY claim_no DESC LIMIT %(limit)s
 """
+# An attempt without an outcome is either under way or was cut off.
+BY_HOUR = """
+SELECT date_trunc('hour', started_at, 'UTC') AS hour,
+       count(*) FILTER (WHERE outcome = 'stored') AS stored,
+       count(*) FILTER (WHERE outcome = 'refused') AS refused,
+       count(*) FILTER (WHERE outcome = 'transient'
+                           OR outcome IS NULL AND started_at < rd_now() - interval '2 minutes') AS put_off
+  FROM rdstation_refresh_attempts
+ WHERE account_id = %(account_id)s AND started_at > rd_now() - make_interval(days => %(days)s)
+ GROUP BY hour ORDER BY hour
+"""
 PRUNE = """
 DELETE FROM rdstation_refresh_attempts WHERE claim_no = ANY (ARRAY(
     SELECT claim_no FROM rdstation_refresh_attempts
@@ -43,6 +54,16 @@ class Attempt:
     http_status: int | None
     duration_ms: int | None
     error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HourOfAttempts:
+    """How many attempts of an hour (of UTC) ended how. `put_off`: they failed, or were cut off, and are made again."""
+
+    hour: datetime
+    stored: int
+    refused: int
+    put_off: int
 
 
 def finish(
@@ -73,6 +94,12 @@ def recent(conn: psycopg.Connection[Any], account_id: str, *, limit: int = 20) -
     """Return the newest attempts of an account, newest first."""
     with conn.cursor(row_factory=class_row(Attempt)) as cur:
         return cur.execute(RECENT, {"account_id": account_id, "limit": limit}).fetchall()
+
+
+def by_hour(conn: psycopg.Connection[Any], account_id: str) -> list[HourOfAttempts]:
+    """Return the hours of the last 30 days in which the account was tried, oldest first."""
+    with conn.cursor(row_factory=class_row(HourOfAttempts)) as cur:
+        return cur.execute(BY_HOUR, {"account_id": account_id, "days": KEEP_DAYS}).fetchall()
 
 
 def prune(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:

@@ -75,6 +75,11 @@ RETURNING access_token,
           EXISTS (SELECT FROM rdstation_tokens other
                    WHERE other.name = t.name AND other.account_id <> t.account_id) AS shared
 """
+IS_SHARED = """
+SELECT EXISTS (SELECT FROM rdstation_tokens other
+                WHERE other.name = t.name AND other.account_id <> t.account_id)
+  FROM rdstation_tokens t WHERE account_id = %(account_id)s
+"""
 # FOR UPDATE, not FOR NO KEY UPDATE: it also holds up rows that refer to these, such as those of new cached answers.
 LOCK_NEXT = """
 SELECT account_id FROM rdstation_tokens
@@ -183,6 +188,11 @@ def account_state(conn: psycopg.Connection[Any], account_id: str) -> AccountStat
     """Return the state of one account, or None without a row."""
     with conn.cursor(row_factory=class_row(AccountState)) as cur:
         return cur.execute(LIST_ONE, {"account_id": account_id}).fetchone()
+
+
+def is_shared(conn: psycopg.Connection[Any], account_id: str) -> bool:
+    """Return whether another account here is connected to the same RD Station account: then it is not revoked there."""
+    return conn.execute(IS_SHARED, {"account_id": account_id}).fetchone() == (True,)
 
 
 def holds_pair(

@@ -34,6 +34,7 @@ from rdservice.web import (
     sign_in,
     status,
     tokens,
+    upload,
     webhooks,
 )
 from rdservice.web.context import EXTENSION
@@ -84,6 +85,7 @@ def create_app(services: Services) -> Flask:
         notifications.bp,
         oauth.bp,
         tokens.bp,
+        upload.bp,
         leads.bp,
         passthrough.bp,
         events.bp,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import urlsplit
 
-from flask import Flask, session
+from flask import Flask, request, session
 from flask.sessions import SecureCookieSessionInterface
 from flask_login import LoginManager, current_user, login_user, logout_user
 from itsdangerous import URLSafeTimedSerializer
@@ -110,6 +110,8 @@ def _load(token: object) -> Visitor | None:
     # A cookie of the right signature with something else in it: SECRET_KEY serves another application too, or leaked.
     if not isinstance(token, str):
         return None
+    # A page that asks for news by itself is not somebody who uses the service.
+    in_use = "fragment" not in request.args
     with database.transaction(services().pool) as conn:
-        found = sessions.find(conn, token)
+        found = sessions.find(conn, token, in_use=in_use)
     return None if found is None else Visitor(found, token)

@@ -1,58 +1,93 @@
-"""The status page: each account, what state it is in, and what to do about it."""
+"""The overview, the page of an account, and the ways to connect and disconnect one."""
 
-from dataclasses import dataclass, field
-from urllib.parse import quote
+from collections.abc import Mapping
 
 from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
 
-from rdservice import database
-from rdservice.tokens import store
-from rdservice.web import guard, status_diagnosis
+from rdservice import database, errors
+from rdservice.tokens import listing, store
+from rdservice.tokens.listing import STATES, State
+from rdservice.tokens.store import DEFAULT_ACCOUNT
+from rdservice.uploads import check_account_id
+from rdservice.web import guard, live, status_diagnosis, status_list, status_renewals, status_traffic
 from rdservice.web.context import services
-from rdservice.web.moments import Moment, moment_of
-from rdservice.web.status_texts import advice, outcome_words, status_words
+from rdservice.web.status_accounts import card, login_url
 
 bp = Blueprint("status", __name__)
-
-MAX_ACCOUNTS = 500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
-    """An account as the page shows it. `tone` is ok, warn or bad."""
-
-    account_id: str
-    name: str | None = field(repr=False)
-    status: str
-    status_words: str
-    tone: str
-    advice: str
-    outcome: str
-    valid_until: Moment
-    valid: bool
-    next_renewal: Moment | None
-    attempted: Moment | None
-    login_url: str
-    refresh_path: str
-    disconnect_path: str
 
 
 @bp.get("/")
 @guard.operator_only
 def show() -> ResponseReturnValue:
-    """Show all accounts, and what is wrong in words."""
+    """Show how it stands, what is wrong, and the accounts; of a single account all there is to know."""
+    wanted = status_list.asked()
     with database.transaction(services().pool) as conn:
-        accounts = store.list_accounts(conn, limit=MAX_ACCOUNTS)
-        diagnosis = status_diagnosis.diagnose(conn, services())
-    return render_template(
+        every = listing.count(conn)
+        counts = listing.count(conn, text=wanted.text) if wanted.text else every
+        found = listing.read(
+            conn,
+            counts=counts,
+            text=wanted.text,
+            state=wanted.state,
+            number=wanted.page,
+            size=status_list.PAGE_SIZE,
+        )
+        diagnosis = status_diagnosis.diagnose(conn, services(), counts=every)
+        charts = status_traffic.read(conn)
+        number = sum(every.values())
+        timeline = None
+        if number == 1 and found.accounts:
+            (single,) = found.accounts
+            timeline = status_renewals.read(conn, single.account_id, single.now)
+    return live.answer(
         "status.html",
-        operator=guard.actor().label,
-        cards=[_card(account) for account in accounts],
-        more=len(accounts) >= MAX_ACCOUNTS,
+        "status_part.html",
         diagnosis=diagnosis,
-        login_url=_login_url("default"),
+        number=number,
+        cards=[card(account, worker_runs=diagnosis.worker_runs) for account in found.accounts],
+        timeline=timeline,
+        charts=charts,
+        wanted=wanted,
+        filters=status_list.filters(wanted, counts),
+        around=status_list.around(wanted, found),
+        login_url=login_url(DEFAULT_ACCOUNT),
     )
+
+
+@bp.get("/accounts/<account_id>")
+@guard.operator_only
+def account(account_id: str) -> ResponseReturnValue:
+    """Show an account: its state, what happens next, its renewals, and what can be done."""
+    with database.transaction(services().pool) as conn:
+        found = store.account_state(conn, check_account_id(account_id))
+        if found is None:
+            raise _unknown(account_id)
+        diagnosis = status_diagnosis.diagnose(
+            conn, services(), counts=_only(listing.state_of(found)), account_id=account_id
+        )
+        timeline = status_renewals.read(conn, account_id, found.now)
+        number = sum(listing.count(conn).values())
+    return live.answer(
+        "account.html",
+        "account_part.html",
+        card=card(found, worker_runs=diagnosis.worker_runs),
+        diagnosis=diagnosis,
+        timeline=timeline,
+        number=number,
+    )
+
+
+@bp.get("/accounts/<account_id>/disconnect")
+@guard.operator_only
+def ask_to_disconnect(account_id: str) -> ResponseReturnValue:
+    """Say what is lost with the account, and ask whether that is meant."""
+    with database.transaction(services().pool) as conn:
+        found = store.account_state(conn, check_account_id(account_id))
+        if found is None:
+            raise _unknown(account_id)
+        shared = store.is_shared(conn, account_id)
+    return render_template("disconnect.html", operator=guard.actor().label, card=card(found), shared=shared)
 
 
 @bp.get("/connect")
@@ -68,38 +103,13 @@ def connect() -> ResponseReturnValue:
         "connect.html",
         operator=guard.actor().label,
         account_id=account_id,
-        login_url=_login_url(account_id),
+        login_url=login_url(account_id),
     )
 
 
-def _card(account: store.AccountState) -> Card:
-    path = f"/rd/tokens/{quote(account.account_id, safe='')}"
-    valid = account.expires_at > account.now
-    renewable = account.status != "reauthorization_required"
-    return Card(
-        account_id=account.account_id,
-        name=account.name,
-        status=account.status,
-        status_words=status_words(account.status),
-        tone=_tone(account),
-        advice=advice(account.status, account.last_error),
-        outcome=outcome_words(account.last_error, attempted=account.attempted_at is not None),
-        valid_until=moment_of(account.expires_at, account.now),
-        valid=valid,
-        next_renewal=moment_of(account.due_at, account.now) if renewable else None,
-        attempted=moment_of(account.attempted_at, account.now) if account.attempted_at else None,
-        login_url=_login_url(account.account_id),
-        refresh_path=f"{path}/refresh",
-        disconnect_path=f"{path}/disconnect",
-    )
+def _unknown(account_id: str) -> errors.NotFound:
+    return errors.NotFound(f"No account {account_id!r} is connected.")
 
 
-def _tone(account: store.AccountState) -> str:
-    if account.status in {"expired", "credentials_refused", "reauthorization_required"}:
-        return "bad"
-    return "ok" if account.status == "connected" and account.last_error is None else "warn"
-
-
-def _login_url(account_id: str) -> str:
-    # A path of this service, written out: the page must work on whatever host the operator opened it.
-    return f"/rd/login?account_id={quote(account_id, safe='')}"
+def _only(state: State) -> Mapping[State, int]:
+    return {one: int(one == state) for one in STATES}

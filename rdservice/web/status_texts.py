@@ -1,24 +1,44 @@
 """The status page's words for states and errors of accounts, in the reader's language."""
 
+from rdservice.tokens.listing import State
 from rdservice.web.languages import gettext
+from rdservice.web.moments import Moment
 
 
-def status_words(status: str) -> str:
-    """Return the words for an account's status."""
+def state_words(state: State) -> str:
+    """Return the words for an account's state."""
     words = {
         "connected": gettext("Connected"),
+        "failing": gettext("Connected, renewal failing"),
         "expired": gettext("Expired"),
         "unverified": gettext("Not verified yet"),
         "credentials_refused": gettext("Credentials refused"),
         "reauthorization_required": gettext("Authorization needed"),
     }
-    return words[status]
+    return words[state]
+
+
+def next_step(state: State, *, due: Moment | None, overdue: bool, worker_runs: bool) -> str:
+    """Return what happens next to an account, and when. `due`: its next renewal, None where there is none."""
+    if due is None:
+        return gettext("Nothing by itself: the account waits until somebody connects it again.")
+    if not worker_runs:
+        return gettext("Nothing by itself: the worker, which renews the tokens, is not running.")
+    if state == "credentials_refused":
+        return gettext("RD Station is asked again every five minutes whether it accepts the credentials.")
+    if state == "unverified":
+        return gettext("The uploaded tokens are tried with RD Station within a minute.")
+    if overdue:
+        return gettext("The token is being renewed now.")
+    if state == "connected":
+        return gettext("The token is renewed by itself %(when)s.", when=due.distance)
+    return gettext("The renewal is tried again by itself %(when)s.", when=due.distance)
 
 
 def outcome_words(last_error: str | None, *, attempted: bool) -> str:
     """Return the words for what became of the last renewal."""
     if last_error is not None:
-        return _error_words(last_error)
+        return error_words(last_error)
     return gettext("Succeeded") if attempted else gettext("Not attempted yet")
 
 
@@ -61,7 +81,8 @@ def _reauthorization_advice(last_error: str | None) -> str:
     )
 
 
-def _error_words(last_error: str) -> str:
+def error_words(last_error: str) -> str:
+    """Return the words for what went wrong with a renewal."""
     words = {
         "revoked": gettext("Refused: the refresh token is no longer valid"),
         "answer_lost": gettext("The answer was lost"),

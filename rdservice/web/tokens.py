@@ -5,7 +5,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, redirect, url_for
+from flask import Blueprint, Response, jsonify, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 from rdservice import database, errors, uploads
@@ -17,6 +17,7 @@ from rdservice.uploads import Disconnected, check_account_id
 from rdservice.web import guard
 from rdservice.web.context import json_body, prefers_html, query_text, services
 from rdservice.web.notice_texts import flash_disconnected, flash_notices, flash_refresh
+from rdservice.web.sign_in import local_path
 
 bp = Blueprint("tokens", __name__)
 
@@ -75,7 +76,7 @@ def refresh(account_id: str) -> ResponseReturnValue:
     result = services().access_tokens.refresh_now(check_account_id(account_id), by=guard.author())
     if prefers_html():
         flash_refresh(result)
-        return redirect(url_for("status.show"), code=303)
+        return redirect(local_path(request.form.get("next")) or url_for("status.show"), code=303)
     return jsonify(_refreshed(account_id, result))
 
 

@@ -1,9 +1,8 @@
-"""The section "Diagnosis" of the status page."""
+"""The findings on the overview."""
 
 import re
 from collections.abc import Callable
 from typing import Any
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -11,8 +10,6 @@ from argon2 import PasswordHasher
 from flask import Flask
 
 from rdservice.access import operators, passwords
-from rdservice.metrics import store as metric_totals
-from rdservice.metrics.store import Batch
 from rdservice.services import Services
 from rdservice.settings import Settings
 from rdservice.tokens import workers
@@ -39,15 +36,15 @@ def findings(page: str) -> list[str]:
     return re.findall(r'data-finding="(\w+)"', page)
 
 
-def test_when_all_is_well_the_page_says_so_below_the_accounts(
+def test_when_all_is_well_the_page_says_so_above_the_accounts(
     browser: Browser, services: Services, conn: Conn
 ) -> None:
     connect_account(services, due=False)
     workers.beat(conn, "worker-1")
     page = browser.get("/").text
     assert findings(page) == []
-    assert "Nothing wrong was found." in page
-    assert page.index('data-account="default"') < page.index('id="diagnosis"')
+    assert 'id="diagnosis"' not in page
+    assert page.index("All is well") < page.index('data-account="default"')
 
 
 @pytest.mark.parametrize(
@@ -66,7 +63,7 @@ def test_findings_stand_above_the_accounts_in_the_reader_s_language(
     assert findings(page) == ["worker_not_running", "reauthorization_required"]
     assert words in page
     assert page.index('id="diagnosis"') < page.index('data-account="default"')
-    assert page.count('role="alert"') == 2
+    assert page.count('<article class="finding bad"') == 2
 
 
 def test_an_unconnected_installation_is_told_by_its_button_alone(browser: Browser, conn: Conn) -> None:
@@ -111,20 +108,3 @@ def test_rd_station_is_not_asked_while_the_page_is_made(
     assert page.log_in("ana@example.com", PASSWORD).status_code == 303
     assert "token_expired" in findings(page.get("/").text)
     assert sandbox.calls() == before
-
-
-def test_the_numbers_are_the_sums_of_all_processes(browser: Browser, conn: Conn) -> None:
-    for process in (uuid4(), uuid4()):
-        deltas = {
-            ("rdstation_leads_served_total", (("cache", "hit"),)): 1000.0,
-            ("rdstation_leads_served_total", (("cache", "miss"),)): 3.0,
-            ("rdstation_api_requests_total", (("operation", "contacts_list"), ("status_class", "2xx"))): 20.0,
-            ("rdstation_api_requests_total", (("operation", "token_refresh"), ("status_class", "2xx"))): 1.0,
-            ("rdstation_api_requests_total", (("operation", "token_refresh"), ("status_class", "4xx"))): 2.0,
-            ("rdstation_api_requests_total", (("operation", "token_refresh"), ("status_class", "none"))): 4.0,
-        }
-        metric_totals.add(conn, Batch(process=process, sequence=1, deltas=deltas))
-    page = browser.get("/").text
-    assert "2,000 from the cache, 6 fresh, 0 older than usual" in page
-    assert "42 succeeded, 4 refused (3xx, 4xx), 0 failed (5xx), 8 without an answer" in page
-    assert "2.000 do cache" in browser.get("/", {"Accept-Language": "pt-BR"}).text

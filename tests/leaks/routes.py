@@ -43,6 +43,12 @@ DELIVERY = {
         "name": "{lead_name}",
     },
 }
+UPLOAD_FORM = {
+    "access_token": "{uploaded_access_token}",
+    "refresh_token": "{uploaded_refresh_token}",
+    "expires_in": "86400",
+    "account_id": "default",
+}
 CALLBACK = "/rd/callback?code={wrong_code}&state={wrong_state}"
 PAGE = ("operator_email", "account_name")
 
@@ -63,7 +69,12 @@ ROUTES: dict[str, tuple[Ask, ...]] = {
             status=401,
         ),
     ),
-    "GET /": (Ask("/", shows=PAGE, html=True), Ask("/", shows=PAGE)),
+    "GET /": (
+        Ask("/", shows=PAGE, html=True),
+        Ask("/", shows=PAGE),
+        Ask("/?fragment=1", shows=PAGE),
+        Ask("/?q={lead_email}", shows=(*PAGE, "lead_email"), html=True),
+    ),
     "GET /audit": (Ask("/audit", shows=PAGE, html=True),),
     "GET /keys": (Ask("/keys", shows=PAGE, html=True),),
     "POST /keys": (
@@ -104,6 +115,17 @@ ROUTES: dict[str, tuple[Ask, ...]] = {
         Ask("/notifications/test", by=("nobody", "operator"), status=303, html=True),
     ),
     "GET /connect": (Ask("/connect?account_id={account}", shows=PAGE, html=True),),
+    "GET /accounts/<account_id>": (
+        Ask("/accounts/{account}", shows=PAGE, html=True),
+        Ask("/accounts/{account}?fragment=1", shows=PAGE),
+        Ask("/accounts/{lead_email}", status=404, html=True),
+    ),
+    "GET /accounts/<account_id>/disconnect": (Ask("/accounts/{account}/disconnect", shows=PAGE, html=True),),
+    "GET /upload": (Ask("/upload?account_id={account}", shows=PAGE, html=True),),
+    "POST /upload": (
+        Ask("/upload", form=UPLOAD_FORM | {"expires_in": "soon"}, shows=PAGE, status=422, html=True),
+        Ask("/upload", form=UPLOAD_FORM, status=422, shows=PAGE, html=True),
+    ),
     "GET /rd/login": (Ask("/rd/login?account_id={account}", status=302, html=True),),
     "GET /rd/callback": (
         Ask(CALLBACK, status=400),

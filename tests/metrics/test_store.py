@@ -1,9 +1,11 @@
 """The sums in the database: every count arrives, and arrives once."""
 
+import itertools
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -163,29 +165,59 @@ def test_what_is_known_of_processes_long_gone_is_forgotten_and_their_counts_stay
     assert store.totals(conn)[HIT] == 3
 
 
-def test_lately_is_the_past_day_once_there_is_one(conn: psycopg.Connection[Any], clock: Clock) -> None:
-    process = uuid4()
+def test_the_last_24_hours_are_told_hour_by_hour(conn: psycopg.Connection[Any], clock: Clock) -> None:
+    process, sequence = uuid4(), itertools.count(1)
+    call: Series = ("rdstation_api_requests_total", (("operation", "contact_get"), ("status_class", "2xx")))
+    other: Series = ("rdstation_api_requests_total", (("operation", "other"), ("status_class", "2xx")))
+    unseen: Series = ("flask_http_request_total", (("method", "GET"), ("status", "200")))
+    leads, calls = ("rdstation_leads_served_total", "hit"), ("rdstation_api_requests_total", "2xx")
 
-    def count(sequence: int, hits: float) -> None:
-        other: Series = ("flask_http_request_total", (("method", "GET"), ("status", "200")))
-        store.add(conn, Batch(process=process, sequence=sequence, deltas={HIT: hits, other: 1.0}))
+    def count(deltas: dict[Series, float], *, hours_later: int) -> None:
+        clock.advance(hours_later * 3600)
+        store.add(conn, Batch(process=process, sequence=next(sequence), deltas=deltas))
 
-    assert store.lately(conn) == store.Lately(since=None, counts={})
-    count(1, 5.0)
-    store.remember_hour(conn)
-    count(2, 7.0)
-    store.remember_hour(conn)
-    assert store.lately(conn) == store.Lately(since=None, counts={HIT: 12.0})
-    clock.advance(DAY_S + 3600)
-    count(3, 100.0)
-    found = store.lately(conn)
-    assert found.counts == {HIT: 107.0}
-    assert found.since is not None
-    store.remember_hour(conn)
-    clock.advance(2 * DAY_S)
-    store.remember_hour(conn)
-    hours = conn.execute("SELECT count(DISTINCT hour) FROM rdservice_metric_hours").fetchone()
-    assert hours == (1,)
+    count({HIT: 100.0}, hours_later=0)
+    count({HIT: 5.0, unseen: 9.0}, hours_later=25)
+    count({call: 2.0}, hours_later=3)
+    count({other: 1.0}, hours_later=0)
+    count({HIT: 7.0, call: 1.0}, hours_later=17)
+    found = store.hourly(conn)
+    row = conn.execute("SELECT date_trunc('hour', rd_now())").fetchone()
+    assert row is not None
+    assert [hour.start for hour in found] == [row[0] - timedelta(hours=ago) for ago in range(23, -1, -1)]
+    by_hour = [(hour.counts.get(leads, 0), hour.counts.get(calls, 0)) for hour in found]
+    assert {place: counts for place, counts in enumerate(by_hour) if counts != (0, 0)} == {
+        3: (5, 0),
+        6: (0, 3),
+        23: (7, 1),
+    }
+
+
+def test_the_very_first_counts_belong_to_their_hour(conn: psycopg.Connection[Any]) -> None:
+    assert [hour.counts for hour in store.hourly(conn)] == [{}] * 24
+    store.add(conn, Batch(process=uuid4(), sequence=1, deltas={HIT: 2.0}))
+    *before, now = store.hourly(conn)
+    assert now.counts == {("rdstation_leads_served_total", "hit"): 2.0}
+    assert {value for hour in before for value in hour.counts.values()} <= {0.0}
+
+
+def test_processes_that_meet_a_new_hour_at_once_note_its_first_sums(
+    pool: ConnectionPool[psycopg.Connection[Any]], conn: psycopg.Connection[Any], clock: Clock
+) -> None:
+    series: list[Series] = [("rdstation_leads_served_total", (("cache", f"{n}"),)) for n in range(50)]
+    store.add(conn, Batch(process=uuid4(), sequence=1, deltas=dict.fromkeys(series, 1.0)))
+    clock.advance(3600)
+
+    def add(seed: int) -> None:
+        mixed = random.Random(seed).sample(series, len(series))  # noqa: S311 - an order to go through them
+        with database.transaction(pool) as own:
+            store.add(own, Batch(process=uuid4(), sequence=1, deltas=dict.fromkeys(mixed, 1.0)))
+
+    with ThreadPoolExecutor(10) as executor:
+        list(executor.map(add, range(10)))
+    *_, before, now = store.hourly(conn)
+    assert set(before.counts.values()) == {1.0}
+    assert set(now.counts.values()) == {10.0}
 
 
 def test_a_process_that_counts_nothing_writes_nothing(

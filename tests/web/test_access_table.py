@@ -29,6 +29,10 @@ SCOPES = ["tokens:write", "tokens:status", "tokens:read", "leads:read", "api:cal
 ROUTES = """
 GET HEAD   /                                    operator        200
 GET HEAD   /connect                             operator        200
+GET HEAD   /accounts/<account_id>               operator        404 not_found
+GET HEAD   /accounts/<account_id>/disconnect    operator        404 not_found
+GET HEAD   /upload                              operator        200
+POST       /upload                              operator        422 invalid_field
 GET HEAD   /audit                               operator        200
 GET HEAD   /keys                                operator        200
 POST       /keys                                operator        201

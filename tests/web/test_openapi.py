@@ -390,8 +390,16 @@ def test_answers_to_those_who_may_not_are_as_documented(
 
 
 def test_answers_of_pages_are_as_documented(program: Browser, signed_in: Browser, document: Json) -> None:
-    for path in ("/", "/connect", "/audit", "/keys", "/password", "/login", "/rd/login"):
+    for path in ("/", "/connect", "/audit", "/keys", "/password", "/login", "/rd/login", "/upload"):
         check(document, signed_in.get(path), path)
+    part = signed_in.get("/?fragment=1")
+    check(document, part, "/")
+    unchanged = signed_in.get("/?fragment=1", {"If-None-Match": part.headers["ETag"]})
+    assert (unchanged.status_code, check(document, unchanged, "/")) == (304, {})
+    check(document, signed_in.get("/?state=strange"), "/")
+    check(document, signed_in.get("/accounts/none"), "/accounts/{account_id}")
+    check(document, signed_in.get("/accounts/none/disconnect"), "/accounts/{account_id}/disconnect")
+    check(document, signed_in.submit("/upload", "/upload", account_id="default"), "/upload")
     for path in ("/healthz", "/readyz", "/openapi.json", "/login", "/rd/login"):
         check(document, program.get(path), path)
     check(document, signed_in.get("/rd/login?account_id=%20"), "/rd/login")

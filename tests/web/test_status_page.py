@@ -1,16 +1,18 @@
-"""The status page."""
+"""The overview, and the page of an account."""
 
+import html
 import re
 from datetime import timedelta
-from typing import Any, get_args
+from typing import Any, LiteralString, get_args
 
 import psycopg
 import pytest
 from flask import Flask
 
 from rdservice.services import Services
-from rdservice.tokens import store, workers
-from rdservice.web.status_texts import advice, outcome_words, status_words
+from rdservice.tokens import attempts, listing, store, workers
+from rdservice.web.renewal_texts import attempt_words, reason_words
+from rdservice.web.status_texts import advice, outcome_words, state_words
 from tests.web.browser import Browser
 from tests.web.conftest import EMAIL, PASSWORD
 
@@ -30,6 +32,7 @@ ERRORS = [
     "upload_refused",
     "no_refresh_token",
 ]
+REASONS = ["due", "early", "operator", "rejected"]
 
 
 def connect(
@@ -55,7 +58,7 @@ def change(conn: Conn, **values: object) -> None:
 
 def card(page: str, account_id: str = "default") -> str:
     found = re.search(
-        rf'<section class="card" data-account="{re.escape(account_id)}".*?</section>', page, re.S
+        rf'<section class="card"[^>]* data-account="{re.escape(account_id)}".*?</section>', page, re.S
     )
     assert found, f"no card for {account_id}"
     return found[0]
@@ -102,12 +105,14 @@ def test_times_are_told_in_portuguese_too(signed_in: Browser, conn: Conn, servic
 def test_the_page_offers_what_can_be_done(signed_in: Browser, conn: Conn, services: Services) -> None:
     connect(conn, services, "filial 2 & co")
     shown = card(signed_in.get("/").text, "filial 2 &amp; co")
-    path = "/rd/tokens/filial%202%20%26%20co"
-    assert 'href="/rd/login?account_id=filial%202%20%26%20co"' in shown
-    for action in ("refresh", "disconnect"):
-        form = re.search(rf'<form method="post" action="{path}/{action}">\s*<input ([^>]+)>', shown)
-        assert form is not None
-        assert 'name="csrf_token"' in form[1]
+    path = "filial%202%20%26%20co"
+    assert f'href="/rd/login?account_id={path}"' in shown
+    assert f'href="/accounts/{path}/disconnect"' in shown
+    assert 'href="/upload?account_id=filial+2+%26+co"' in shown
+    form = re.search(rf'<form method="post" action="/rd/tokens/{path}/refresh">(.*?)</form>', shown, re.S)
+    assert form is not None
+    assert 'name="csrf_token"' in form[1]
+    assert f'name="next" value="/accounts/{path}"' in form[1]
 
 
 def test_markup_in_names_is_shown_as_text(signed_in: Browser, conn: Conn, services: Services) -> None:
@@ -117,22 +122,13 @@ def test_markup_in_names_is_shown_as_text(signed_in: Browser, conn: Conn, servic
     assert "&lt;img src=x" in page
 
 
-def test_the_form_s_buttons_work(signed_in: Browser, conn: Conn, services: Services) -> None:
-    connect(conn, services)
-    answer = signed_in.submit("/rd/tokens/default/disconnect", page="/")
-    assert (answer.status_code, answer.location) == (303, "/")
-    page = signed_in.get("/").text
-    assert "default is disconnected" in page
-    assert "data-account" not in page
-
-
 @pytest.mark.parametrize(
     ("changes", "status", "sentence"),
     [
         (
             {"status": "reauthorization_required", "last_error": "revoked"},
             "Authorization needed",
-            "no longer accepts",
+            "no longer accepts the refresh token",
         ),
         (
             {"status": "reauthorization_required", "last_error": "answer_lost"},
@@ -144,10 +140,10 @@ def test_the_form_s_buttons_work(signed_in: Browser, conn: Conn, services: Servi
             "Credentials refused",
             "do not connect again",
         ),
-        ({"status": "unverified"}, "Not verified yet", "still to be tried"),
-        ({"last_error": "connection"}, "Connected", "RDSTATION_API_URL"),
-        ({"last_error": "timeout", "failures": 3}, "Connected", "tried again by itself"),
-        ({"expires_at": "2020-01-01T00:00:00Z"}, "Expired", "Make sure that the worker is running"),
+        ({"status": "unverified"}, "Not verified yet", "the worker tries them within a minute"),
+        ({"last_error": "connection"}, "Connected, renewal failing", "RDSTATION_API_URL"),
+        ({"last_error": "timeout", "failures": 3}, "Connected, renewal failing", "tries again by itself"),
+        ({"expires_at": "2020-01-01T00:00:00Z"}, "Expired", "was not renewed in time"),
     ],
 )
 def test_each_state_says_what_to_do(
@@ -155,9 +151,11 @@ def test_each_state_says_what_to_do(
 ) -> None:
     connect(conn, services)
     change(conn, **changes)
-    shown = card(signed_in.get("/").text)
-    assert f"{status}</span>" in shown
-    assert sentence in shown
+    workers.beat(conn, "worker-1")
+    for path in ("/", "/accounts/default"):
+        page = html.unescape(signed_in.get(path).text)
+        assert re.search(rf'<span class="badge \w+"><svg class="sign".*?</svg>{status}</span>', card(page))
+        assert sentence in page
 
 
 def test_an_account_that_must_be_authorized_cannot_be_refreshed(
@@ -173,9 +171,13 @@ def test_an_account_that_must_be_authorized_cannot_be_refreshed(
 def test_every_state_and_error_has_words_of_its_own(app: Flask) -> None:
     with app.test_request_context(headers={"Accept-Language": "en"}):
         states = get_args(store.Status)
-        assert len({status_words(status) for status in states}) == len(states)
+        assert len({state_words(state) for state in listing.STATES}) == len(listing.STATES) == len(states) + 1
         assert len({outcome_words(error, attempted=True) for error in ERRORS}) == len(ERRORS)
         assert "Failed" not in " ".join(outcome_words(error, attempted=True) for error in ERRORS)
+        outcomes = get_args(attempts.Outcome)
+        assert len({attempt_words(outcome, None, cut_off=False) for outcome in outcomes}) == len(outcomes)
+        assert attempt_words(None, None, cut_off=True) != attempt_words(None, None, cut_off=False)
+        assert len({reason_words(reason) for reason in REASONS}) == len(REASONS)
         for status in states:
             for error in [*ERRORS, "something_new", None]:
                 assert advice(status, error)
@@ -222,6 +224,131 @@ def test_the_connect_page_leads_on_to_rd_station(signed_in: Browser) -> None:
     assert 'content="0; url=/rd/login?account_id=%22%3E%3Cb%3E"' in page
     assert "<b>" not in page
     assert 'url=/rd/login?account_id=default"' in signed_in.get("/connect?account_id=%20").text
+
+
+@pytest.mark.parametrize(
+    ("changes", "step"),
+    [
+        ("failures = 0", r"The token is renewed by itself in \d+ hours\."),
+        (
+            "last_error = 'timeout', refresh_after = rd_now(), retry_at = rd_now() + interval '4 min 30 s'",
+            r"The renewal is tried again by itself in 4 minutes\.",
+        ),
+        ("refresh_after = rd_now()", r"The token is being renewed now\."),
+        ("status = 'unverified'", r"tried with RD Station within a minute"),
+        ("status = 'credentials_refused'", r"asked again every five minutes"),
+        ("status = 'reauthorization_required'", r"Nothing by itself: the account waits"),
+    ],
+)
+def test_the_page_says_what_happens_next_and_when(
+    signed_in: Browser, conn: Conn, services: Services, changes: LiteralString, step: str
+) -> None:
+    connect(conn, services)
+    workers.beat(conn, "worker-1")
+    conn.execute(f"UPDATE rdstation_tokens SET {changes}")  # noqa: S608
+    assert re.search(step, card(signed_in.get("/").text))
+
+
+def test_nothing_happens_by_itself_without_a_worker(
+    signed_in: Browser, conn: Conn, services: Services
+) -> None:
+    connect(conn, services)
+    assert "the worker, which renews the tokens, is not running" in card(signed_in.get("/").text)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "tone", "sentence"),
+    [
+        ("", "ok", "All is well"),
+        ("UPDATE rdstation_tokens SET status = 'reauthorization_required'", "bad", "One account needs you"),
+        ("UPDATE rdstation_tokens SET last_error = 'timeout'", "warn", "It works, but look at this"),
+        ("DELETE FROM rdstation_workers", "bad", "Whoever runs the server must act"),
+        ("UPDATE rdstation_tokens SET status = 'unverified'", "ok", "All is well"),
+    ],
+)
+def test_the_first_sentence_is_the_verdict(
+    signed_in: Browser, conn: Conn, services: Services, prepare: LiteralString, tone: str, sentence: str
+) -> None:
+    connect(conn, services)
+    workers.beat(conn, "worker-1")
+    if prepare:
+        conn.execute(prepare)
+    page = signed_in.get("/").text
+    assert re.findall(r'data-verdict="(\w+)"', page) == [tone]
+    assert f"<h2 data-live-title>{sentence}</h2>" in page
+    assert page.index(sentence) < page.index('data-account="default"')
+
+
+def test_the_verdict_counts_all_who_need_somebody_also_beyond_the_findings(
+    signed_in: Browser, conn: Conn, services: Services
+) -> None:
+    workers.beat(conn, "worker-1")
+    for number in range(120):
+        connect(conn, services, f"account-{number}", None)
+    change(conn, status="reauthorization_required")
+    assert "120 accounts need you" in signed_in.get("/").text
+    assert "120 contas precisam de você" in signed_in.get("/", {"Accept-Language": "pt-BR"}).text
+
+
+def test_each_button_of_a_finding_leads_where_it_helps(
+    signed_in: Browser, conn: Conn, services: Services
+) -> None:
+    workers.beat(conn, "worker-1")
+    for name in ("to connect", "to refresh", "to upload"):
+        connect(conn, services, name, None)
+    for name, changes in {
+        "to connect": "status = 'reauthorization_required'",
+        "to refresh": "expires_at = rd_now() - interval '1 hour'",
+        "to upload": "last_error = 'upload_refused'",
+    }.items():
+        conn.execute(
+            f"UPDATE rdstation_tokens SET {changes} WHERE account_id = %s".encode(),  # noqa: S608
+            [name],
+        )
+    page = signed_in.get("/").text
+    finding = r'<article class="finding[^>]*data-finding="(\w+)"(.*?)</article>'
+    found = dict(re.findall(finding, page, re.S))
+    assert (
+        '<a class="button" href="/rd/login?account_id=to%20connect">Connect again</a>'
+        in found["reauthorization_required"]
+    )
+    assert '<form method="post" action="/rd/tokens/to%20refresh/refresh">' in found["token_expired"]
+    assert (
+        '<a class="button" href="/upload?account_id=to+upload">Upload tokens</a>' in found["upload_refused"]
+    )
+    for article in found.values():
+        assert 'href="/accounts/to%20' in article
+
+
+def test_a_consequence_stands_with_its_cause_and_has_no_button_of_its_own(
+    signed_in: Browser, conn: Conn, services: Services
+) -> None:
+    connect(conn, services)
+    conn.execute("UPDATE rdstation_tokens SET expires_at = rd_now() - interval '1 hour'")
+    page = signed_in.get("/").text
+    (article,) = re.findall(r'<article class="finding.*?</article>', page, re.S)
+    assert re.findall(r'data-finding="(\w+)"', article) == ["worker_not_running", "token_expired"]
+    assert "Refresh now" not in article
+
+
+def test_an_account_s_page_tells_of_this_account_alone(
+    signed_in: Browser, conn: Conn, services: Services
+) -> None:
+    workers.beat(conn, "worker-1")
+    connect(conn, services, "good", "Good Ltda")
+    connect(conn, services, "poor", "Poor Ltda")
+    conn.execute("UPDATE rdstation_tokens SET status = 'reauthorization_required' WHERE account_id = 'poor'")
+    good, poor = (signed_in.get(f"/accounts/{name}").text for name in ("good", "poor"))
+    assert "<title>Good Ltda" in good
+    assert "data-finding" not in good
+    assert "Poor" not in good
+    assert re.findall(r'data-finding="(\w+)"', poor) == ["reauthorization_required"]
+    assert 'href="/">← All accounts' in poor
+
+
+def test_the_page_of_an_unknown_account_is_not_found(signed_in: Browser) -> None:
+    for path in ("/accounts/nobody", "/accounts/nobody/disconnect"):
+        assert signed_in.get(path).status_code == 404
 
 
 def test_the_page_needs_an_operator(app: Flask) -> None:
