@@ -34,6 +34,8 @@ Action = Literal[
     "values_encrypted",
     "erasure_begun",
     "person_erased",
+    "events_subscribed",
+    "events_unsubscribed",
     "notification_tested",
 ]
 ACTIONS: tuple[Action, ...] = get_args(Action)

@@ -4,7 +4,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Code = Literal[
-    "scope_missing", "audience_differs", "name_unknown", "another_account", "unverified", "not_revoked"
+    "scope_missing",
+    "audience_differs",
+    "name_unknown",
+    "another_account",
+    "unverified",
+    "not_revoked",
+    "subscriptions_left",
+    "address_is_local",
 ]
 
 
@@ -59,4 +66,19 @@ def not_revoked(reason: str) -> Notice:
         code="not_revoked",
         text=f"The tokens were removed here but not revoked at RD Station ({reason}). "
         "Remove the app in RD Station's own settings if it should lose access.",
+    )
+
+
+def subscriptions_left(reason: str) -> Notice:
+    return Notice(
+        code="subscriptions_left",
+        text=f"RD Station may still have subscriptions to lead events ({reason}). What it delivers is refused here;"
+        " remove them in RD Station's own list of webhooks.",
+    )
+
+
+def address_is_local() -> Notice:
+    return Notice(
+        code="address_is_local",
+        text="RDSTATION_REDIRECT_URI names a local host, so RD Station cannot deliver lead events to this service.",
     )

@@ -21,6 +21,7 @@ from requests.auth import AuthBase
 from rdservice.deadline import CallFailed, DeadlineExceeded, Transport, WatchedTransport
 from rdservice.settings import Settings
 
+WEBHOOKS_PATH = "/integrations/webhooks"
 EXCHANGE_PATH = "/auth/token"
 EXCHANGE_DEADLINE_S = 20.0
 CALL_DEADLINE_S = 15.0
@@ -196,6 +197,26 @@ class RDStation:
         path = f"/platform/contacts/email:{quote(email, safe='')}"
         return self._call("contact_get", "GET", path, bearer=access_token)
 
+    def webhooks(self, access_token: str) -> Answer:
+        """List the account's subscriptions to lead events. Raises NoAnswer."""
+        return self._call("other", "GET", WEBHOOKS_PATH, bearer=access_token)
+
+    def create_webhook(self, access_token: str, url: str, event_type: str) -> Answer:
+        """Let RD Station post lead events of a type to `url`; the body of the answer has `uuid`. Raises NoAnswer."""
+        body = {
+            "event_type": event_type,
+            "entity_type": "CONTACT",
+            "event_identifiers": [],
+            "url": url,
+            "http_method": "POST",
+            "include_relations": ["COMPANY", "CONTACT_FUNNEL"],
+        }
+        return self._call("other", "POST", WEBHOOKS_PATH, json_body=body, bearer=access_token)
+
+    def delete_webhook(self, access_token: str, uuid: str) -> Answer:
+        """End a subscription. Raises NoAnswer."""
+        return self._call("other", "DELETE", f"{WEBHOOKS_PATH}/{quote(uuid, safe='')}", bearer=access_token)
+
     def revoke(self, access_token: str) -> Answer:
         """Revoke the app's access to the account of this token. Raises NoAnswer."""
         form = {"token": access_token, "token_type_hint": "access_token"}
@@ -219,7 +240,7 @@ class RDStation:
         method: str,
         path: str,
         *,
-        json_body: dict[str, str] | None = None,
+        json_body: Mapping[str, object] | None = None,
         form: dict[str, str] | None = None,
         bearer: str | None = None,
         deadline_s: float = CALL_DEADLINE_S,

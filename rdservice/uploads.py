@@ -1,6 +1,7 @@
 """Tokens that a program uploads, and the removal of an account."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,8 @@ from rdservice.encryption import KeyMissing, ValueDamaged
 from rdservice.notices import Notice
 from rdservice.rdstation import NoAnswer
 from rdservice.services import Services
+from rdservice.subscriptions import store as subscriptions
+from rdservice.subscriptions.manage import remove_with_token
 from rdservice.texts import is_readable
 from rdservice.token_answers import MAX_LIFETIME_S, MAX_TOKEN_LENGTH, is_lifetime, is_token
 from rdservice.tokens import jwt_claims, store
@@ -107,27 +110,40 @@ def upload(services: Services, given: Upload, *, by: Author) -> tuple[AccountSta
 
 
 def disconnect(services: Services, account_id: str, *, by: Author) -> Disconnected:
-    """Remove the account's tokens here, then revoke them at RD Station. Raises NotFound without a row.
+    """Remove the account's tokens here; end its subscriptions and revoke the tokens at RD Station.
 
-    What cannot be revoked is a warning: the tokens are gone from here all the same.
+    Raises NotFound without a row. What cannot be done at RD Station is a warning: the tokens are gone from here all the
+    same.
     """
     with database.transaction(services.pool) as conn:
+        delivered_to = [row.secret_hash for row in subscriptions.list_all(conn, account_id)]
         removed = store.remove(conn, account_id)
         if removed is not None:
             audit.record(conn, by, "account_disconnected", account_id=account_id)
     services.memory.forget(account_id)
     if removed is None:
         raise errors.NotFound(f"No account {account_id!r} is connected.")
-    if removed.shared:
-        return _not_revoked("another account here is connected to the same RD Station account")
     try:
         access_token = services.keys.decrypt("access_token", account_id, removed.access_token)
-        answer = services.rdstation.revoke(access_token)
-    except (KeyMissing, ValueDamaged, NoAnswer) as error:
+    except (KeyMissing, ValueDamaged) as error:
         return _not_revoked(str(error))
-    if 200 <= answer.status < 300:
-        return Disconnected(revoked=True, warnings=[])
-    return _not_revoked(f"RD Station answered HTTP {answer.status}")
+    # While RD Station still accepts the token.
+    warnings = remove_with_token(services, access_token, delivered_to)
+    reason = "another account here is connected to the same RD Station account"
+    if not removed.shared:
+        reason = _revoke(services, access_token)
+    if not reason:
+        return Disconnected(revoked=True, warnings=warnings)
+    return _not_revoked(reason, warnings)
+
+
+def _revoke(services: Services, access_token: str) -> str:
+    """Revoke at RD Station; return why it was not done, empty when it was."""
+    try:
+        answer = services.rdstation.revoke(access_token)
+    except NoAnswer as error:
+        return str(error)
+    return "" if 200 <= answer.status < 300 else f"RD Station answered HTTP {answer.status}"
 
 
 def _verify(services: Services, given: Upload, before: AccountState | None) -> tuple[str | None, bool]:
@@ -155,9 +171,9 @@ def _verify(services: Services, given: Upload, before: AccountState | None) -> t
     return None, False
 
 
-def _not_revoked(reason: str) -> Disconnected:
+def _not_revoked(reason: str, warnings: Sequence[Notice] = ()) -> Disconnected:
     log.warning("an account was disconnected but not revoked at RD Station: %s", reason)
-    return Disconnected(revoked=False, warnings=[notices.not_revoked(reason)])
+    return Disconnected(revoked=False, warnings=[*warnings, notices.not_revoked(reason)])
 
 
 def _token(body: dict[str, Any], name: str) -> str:

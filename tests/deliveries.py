@@ -16,11 +16,10 @@ BIA = "0b0e5f66-3f8e-4b0e-9b57-7d1f4f0c2a11"
 def open_address(services: Services, account_id: str = "default") -> str:
     """Return the secret of an address at which the account's events are taken, as a subscription leaves it."""
     with database.transaction(services.pool) as conn:
-        begun = subscriptions.begin(conn, account_id)
-        assert begun is not None
-        secret, _ = begun
+        secret = subscriptions.begin(conn, account_id)
+        assert secret is not None
         ids = {"WEBHOOK.CONVERTED": "one", "WEBHOOK.MARKED_OPPORTUNITY": "two"}
-        subscriptions.complete(conn, account_id, secret, ids)  # type: ignore[arg-type]
+        subscriptions.complete(conn, account_id, subscriptions.hash_of(secret), ids)  # type: ignore[arg-type]
     return secret
 
 

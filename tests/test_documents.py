@@ -441,6 +441,8 @@ def test_the_lines_of_the_http_api_work_when_pasted_one_after_the_other(
         ("GET", f"/rd/leads/{terminal.variables['UUID']}"),
         ("GET", f"/rd/leads/email/{terminal.variables['EMAIL']}"),
         ("POST", "/rd/leads/lookup"),
+        ("POST", "/rd/tokens/default/subscribe"),
+        ("GET", "/rd/events"),
         ("GET", "/rd/api/platform/contacts/fields"),
         ("POST", "/rd/api/platform/events"),
         ("PATCH", "/rd/api/platform/contacts/email:nova@example.com"),

@@ -11,6 +11,7 @@ from rdservice.cli.operators import operators_group
 from rdservice.cli.privacy import privacy_group
 from rdservice.cli.release import release
 from rdservice.cli.settings import settings_group
+from rdservice.cli.webhooks import webhooks_group
 
 
 def register(app: Flask) -> None:
@@ -25,5 +26,6 @@ def register(app: Flask) -> None:
         encryption_group,
         privacy_group,
         settings_group,
+        webhooks_group,
     ):
         app.cli.add_command(command)

@@ -99,6 +99,9 @@ SELECT count(*) FROM rdservice_events
  WHERE account_id = %(account_id)s AND connection_id = %(connection_id)s
    AND number > %(after)s AND number <= %(until)s
 """
+LATEST = """
+SELECT received_at FROM rdservice_events WHERE account_id = %(account_id)s ORDER BY number DESC LIMIT 1
+"""
 PRUNE_OLD = """
 DELETE FROM rdservice_events WHERE identity = ANY (ARRAY(
     SELECT identity FROM rdservice_events
@@ -340,6 +343,12 @@ def count_between(
     """Return how many of the events with these numbers are there."""
     row = conn.execute(COUNT_BETWEEN, _range(account_id, place, after, until)).fetchone()
     return 0 if row is None else int(row[0])
+
+
+def latest(conn: psycopg.Connection[Any], account_id: str) -> datetime | None:
+    """Return when the newest event that is kept was received, None without one."""
+    row = conn.execute(LATEST, {"account_id": account_id}).fetchone()
+    return None if row is None else row[0]
 
 
 def _range(account_id: str, place: Position, after: int, until: int) -> dict[str, Any]:

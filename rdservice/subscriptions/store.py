@@ -8,11 +8,10 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import psycopg
 from psycopg.rows import class_row
@@ -40,7 +39,7 @@ BEGIN = """
 INSERT INTO rdservice_subscriptions (secret_hash, account_id, connection_id)
 SELECT %(secret_hash)s, account_id, connection_id FROM rdstation_tokens WHERE account_id = %(account_id)s
 ON CONFLICT DO NOTHING
-RETURNING connection_id
+RETURNING 1
 """
 COMPLETE = """
 UPDATE rdservice_subscriptions SET complete_at = rd_now(), subscribed = %(subscribed)s
@@ -93,24 +92,29 @@ def find(conn: psycopg.Connection[Any], secret: str) -> Stream | None:
     return Stream(account_id=row[1], connection_id=row[2], cache_epoch=row[3])
 
 
-def begin(conn: psycopg.Connection[Any], account_id: str) -> tuple[str, UUID] | None:
-    """Make a new secret, in force at once; return it with the connection that it is for.
+def begin(conn: psycopg.Connection[Any], account_id: str) -> str | None:
+    """Make a new secret, in force at once, and return it.
 
     None without a row of the account, or while another process is at it.
     """
     conn.execute(GIVE_UP, {"account_id": account_id, "minutes": UNDER_WAY_MINUTES})
     secret = secrets.token_urlsafe(32)
     row = conn.execute(BEGIN, {"account_id": account_id, "secret_hash": hash_of(secret)}).fetchone()
-    return None if row is None else (secret, row[0])
+    return None if row is None else secret
 
 
 def complete(
-    conn: psycopg.Connection[Any], account_id: str, secret: str, subscribed: Mapping[EventType, str]
-) -> None:
-    """Note that RD Station delivers to the address with this secret, and end all others of the account."""
-    values = {"account_id": account_id, "secret_hash": hash_of(secret)}
-    conn.execute(COMPLETE, {**values, "subscribed": Jsonb(dict(subscribed))})
-    conn.execute(DROP_OTHERS, values)
+    conn: psycopg.Connection[Any], account_id: str, secret_hash: bytes, subscribed: Mapping[EventType, str]
+) -> bool:
+    """Note that RD Station delivers to the address with this secret, and end all others of the account.
+
+    False when the secret has been ended meanwhile.
+    """
+    values = {"account_id": account_id, "secret_hash": secret_hash}
+    completed = conn.execute(COMPLETE, {**values, "subscribed": Jsonb(dict(subscribed))}).rowcount > 0
+    if completed:
+        conn.execute(DROP_OTHERS, values)
+    return completed
 
 
 def drop(conn: psycopg.Connection[Any], secret: str) -> None:
@@ -123,11 +127,10 @@ def drop_all(conn: psycopg.Connection[Any], account_id: str) -> int:
     return conn.execute(DROP_ALL, {"account_id": account_id}).rowcount
 
 
-def owners(conn: psycopg.Connection[Any], found: Mapping[str, bytes]) -> dict[str, str]:
-    """Return the accounts to which hashes belong, by the names under which `found` has them; strangers left out."""
-    rows = conn.execute(OWNERS, {"secret_hashes": list(found.values())})
-    by_hash = {bytes(secret_hash): account_id for secret_hash, account_id in rows}
-    return {name: by_hash[value] for name, value in found.items() if value in by_hash}
+def owners(conn: psycopg.Connection[Any], secret_hashes: Sequence[bytes]) -> dict[bytes, str]:
+    """Return the accounts to which these hashes belong; those that are nobody's are left out."""
+    rows = conn.execute(OWNERS, {"secret_hashes": list(secret_hashes)})
+    return {bytes(secret_hash): account_id for secret_hash, account_id in rows}
 
 
 def list_all(conn: psycopg.Connection[Any], account_id: str | None = None) -> list[Subscription]:

@@ -33,6 +33,7 @@ from rdservice.web import (
     problems,
     sign_in,
     status,
+    subscriptions,
     tokens,
     upload,
     webhooks,
@@ -90,6 +91,7 @@ def create_app(services: Services) -> Flask:
         passthrough.bp,
         events.bp,
         webhooks.bp,
+        subscriptions.bp,
         privacy.bp,
     ):
         app.register_blueprint(blueprint)

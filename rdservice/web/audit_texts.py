@@ -22,6 +22,8 @@ def action_words(action: str) -> str:
         "values_encrypted": gettext("Stored values encrypted anew"),
         "erasure_begun": gettext("Erasure of a person begun"),
         "person_erased": gettext("Person erased"),
+        "events_subscribed": gettext("Subscribed to lead events"),
+        "events_unsubscribed": gettext("Subscription to lead events ended"),
         "notification_tested": gettext("Test notification sent"),
     }
     return words.get(action, action)

@@ -24,6 +24,26 @@ def flash_disconnected(account_id: str, *, revoked: bool) -> None:
     flash(text, "ok")
 
 
+def flash_subscribed(account_id: str, *, changed: bool) -> None:
+    if changed:
+        text = gettext("RD Station delivers the lead events of %(account)s from now on.", account=account_id)
+    else:
+        text = gettext(
+            "Nothing to do: RD Station delivers the lead events of %(account)s.", account=account_id
+        )
+    flash(text, "ok")
+
+
+def flash_unsubscribed(account_id: str, *, changed: bool) -> None:
+    if changed:
+        text = gettext("RD Station delivers no more lead events of %(account)s.", account=account_id)
+    else:
+        text = gettext(
+            "Nothing to do: RD Station delivered no lead events of %(account)s.", account=account_id
+        )
+    flash(text, "ok")
+
+
 def flash_refresh(result: Result) -> None:
     """Tell what came of a refresh that the operator asked for."""
     texts = {
@@ -61,6 +81,13 @@ def _words(notice: Notice) -> str:
         "not_revoked": gettext(
             "The tokens were removed here, but RD Station did not confirm that it forgets them. Remove the app in RD"
             " Station's own settings if it should lose access."
+        ),
+        "subscriptions_left": gettext(
+            "RD Station may still have subscriptions to lead events. What it delivers is refused here; remove them in"
+            " RD Station's own list of webhooks."
+        ),
+        "address_is_local": gettext(
+            "The callback URL names a local host, so RD Station cannot deliver lead events to this service."
         ),
     }
     return texts[notice.code]

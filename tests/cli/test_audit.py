@@ -32,6 +32,9 @@ DEEDS: dict[str, str | None] = {
     "accounts disconnect": "account_disconnected",
     "accounts list": None,
     "accounts show": None,
+    "webhooks subscribe": "events_subscribed",
+    "webhooks unsubscribe": "events_unsubscribed",
+    "webhooks list": None,
     "audit list": None,
     "encryption rotate": "values_encrypted",
     "encryption status": None,
@@ -88,6 +91,8 @@ def test_what_commands_do_is_known_by_command_and_user(
     assert entry_of("privacy", "erase", email, "--yes").details == {"accounts": 0, "removed": 0, "left": 0}
     connect_account(connected, sandbox, due=False)
     assert entry_of("accounts", "refresh").account_id == "default"
+    assert entry_of("webhooks", "subscribe").account_id == "default"
+    assert entry_of("webhooks", "unsubscribe").account_id == "default"
     conn.execute("UPDATE rdstation_tokens SET access_token = 'plain'")
     assert entry_of("release").details == {"accounts": 1}
     assert entry_of("accounts", "disconnect", "default", "--yes").account_id == "default"

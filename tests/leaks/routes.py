@@ -177,6 +177,14 @@ ROUTES: dict[str, tuple[Ask, ...]] = {
         Ask("/rd/webhooks/{webhook_secret}", by=("nobody",), status=422, json={"leads": "{lead_email}"}),
     ),
     "GET /rd/events": (Ask("/rd/events?account_id={account}", shows=LEAD),),
+    "POST /rd/tokens/<account_id>/subscribe": (
+        Ask("/rd/tokens/{account}/subscribe"),
+        Ask("/rd/tokens/{account}/subscribe", html=True, status=303),
+    ),
+    "POST /rd/tokens/<account_id>/unsubscribe": (
+        Ask("/rd/tokens/{account}/unsubscribe"),
+        Ask("/rd/tokens/{account}/unsubscribe", html=True, status=303),
+    ),
     "GET /rd/segmentations": (Ask("/rd/segmentations?account_id={account}"),),
     "DELETE /rd/tokens/<account_id>": (Ask("/rd/tokens/{account}", by=("nobody", "narrow", "key")),),
     "POST /rd/tokens/<account_id>/disconnect": (

@@ -228,9 +228,9 @@ class Stage:
     def plant_webhook_secret(self) -> None:
         """Let RD Station deliver events of the planted account."""
         with psycopg.connect(self.settings.database_url, autocommit=True) as conn:
-            begun = subscriptions.begin(conn, self.planted["account"])
-        assert begun is not None
-        self.planted.add(webhook_secret=begun[0])
+            secret = subscriptions.begin(conn, self.planted["account"])
+        assert secret is not None
+        self.planted.add(webhook_secret=secret)
 
     def plant_stored_tokens(self) -> None:
         """Whatever tokens the rows hold by now."""

@@ -50,6 +50,8 @@ GET HEAD   /rd/tokens                           tokens:status   200
 DELETE     /rd/tokens/<account_id>              tokens:write    404 not_found
 GET HEAD   /rd/tokens/<account_id>/access-token tokens:read     409 not_connected
 POST       /rd/tokens/<account_id>/refresh      tokens:write    409 not_connected
+POST       /rd/tokens/<account_id>/subscribe    tokens:write    409 not_connected
+POST       /rd/tokens/<account_id>/unsubscribe  tokens:write    409 not_connected
 POST       /rd/tokens/<account_id>/disconnect   operator        404 not_found
 GET HEAD   /rd/leads                            leads:read      409 not_connected
 GET HEAD   /rd/leads/<lead_name:uuid>                     leads:read      409 not_connected

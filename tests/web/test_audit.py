@@ -26,6 +26,8 @@ DEEDS: dict[str, set[str]] = {
     "POST /rd/tokens": {"tokens_uploaded"},
     "POST /rd/tokens/<account_id>/refresh": {"tokens_refreshed"},
     "DELETE /rd/tokens/<account_id>": {"account_disconnected"},
+    "POST /rd/tokens/<account_id>/subscribe": {"events_subscribed"},
+    "POST /rd/tokens/<account_id>/unsubscribe": {"events_unsubscribed"},
     "POST /rd/tokens/<account_id>/disconnect": {"account_disconnected"},
     "GET /rd/callback": {"account_connected"},
     "POST /login": {"logged_in", "login_failed"},
@@ -85,6 +87,8 @@ def test_what_a_program_does_is_known_by_its_key(
     assert program.open("POST", "/rd/tokens", headers, json=pair).status_code == 200
     assert last(conn) == uploaded, "the very same pair changes nothing"
     does("POST", "/rd/tokens/shop/refresh", "/rd/tokens/<account_id>/refresh")
+    does("POST", "/rd/tokens/shop/subscribe", "/rd/tokens/<account_id>/subscribe")
+    does("POST", "/rd/tokens/shop/unsubscribe", "/rd/tokens/<account_id>/unsubscribe")
     does("DELETE", "/rd/tokens/shop", "/rd/tokens/<account_id>")
     everything = str(conn.execute("SELECT a::text FROM rdservice_audit a").fetchall())
     assert not [

@@ -317,6 +317,14 @@ def test_answers_with_leads_are_as_documented(
     not_modified = program.get("/rd/leads", headers | {"If-None-Match": etag})
     assert (not_modified.status_code, check(document, not_modified, "/rd/leads")) == (304, {})
 
+    one_account = "/rd/tokens/{account_id}"
+    for name in ("subscribe", "unsubscribe"):
+        ask("POST", f"/rd/tokens/default/{name}", f"{one_account}/{name}", 200)
+        ask("POST", f"/rd/tokens/nobody/{name}", f"{one_account}/{name}", 409)
+    sandbox.patch(faults=[{"operation": "other", "kind": "status", "status": 500}])
+    ask("POST", "/rd/tokens/default/subscribe", f"{one_account}/subscribe", 502)
+    sandbox.patch(faults=[])
+
     ask("GET", f"/rd/leads/{UUID}", one, 404)
     ask("GET", "/rd/leads/4711", one, 422)
     ask("GET", "/rd/leads?segmentation=4711", "/rd/leads", 404)
