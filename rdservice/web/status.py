@@ -10,7 +10,15 @@ from rdservice.tokens import listing, store
 from rdservice.tokens.listing import STATES, State
 from rdservice.tokens.store import DEFAULT_ACCOUNT
 from rdservice.uploads import check_account_id
-from rdservice.web import guard, live, status_diagnosis, status_list, status_renewals, status_traffic
+from rdservice.web import (
+    guard,
+    live,
+    status_diagnosis,
+    status_list,
+    status_renewals,
+    status_traffic,
+    subscriptions,
+)
 from rdservice.web.context import services
 from rdservice.web.status_accounts import card, login_url
 
@@ -36,10 +44,11 @@ def show() -> ResponseReturnValue:
         diagnosis = status_diagnosis.diagnose(conn, services(), counts=every)
         charts = status_traffic.read(conn)
         number = sum(every.values())
-        timeline = None
+        timeline = subscribed = None
         if number == 1 and found.accounts:
             (single,) = found.accounts
             timeline = status_renewals.read(conn, single.account_id, single.now)
+            subscribed = subscriptions.section(conn, single.account_id, single.now)
     return live.answer(
         "status.html",
         "status_part.html",
@@ -47,6 +56,7 @@ def show() -> ResponseReturnValue:
         number=number,
         cards=[card(account, worker_runs=diagnosis.worker_runs) for account in found.accounts],
         timeline=timeline,
+        subscriptions=subscribed,
         charts=charts,
         wanted=wanted,
         filters=status_list.filters(wanted, counts),
@@ -67,6 +77,7 @@ def account(account_id: str) -> ResponseReturnValue:
             conn, services(), counts=_only(listing.state_of(found)), account_id=account_id
         )
         timeline = status_renewals.read(conn, account_id, found.now)
+        subscribed = subscriptions.section(conn, account_id, found.now)
         number = sum(listing.count(conn).values())
     return live.answer(
         "account.html",
@@ -74,6 +85,7 @@ def account(account_id: str) -> ResponseReturnValue:
         card=card(found, worker_runs=diagnosis.worker_runs),
         diagnosis=diagnosis,
         timeline=timeline,
+        subscriptions=subscribed,
         number=number,
     )
 

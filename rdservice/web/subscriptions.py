@@ -6,7 +6,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 import psycopg
-from flask import Blueprint, jsonify, redirect, url_for
+from flask import Blueprint, jsonify, redirect, request
 from flask.typing import ResponseReturnValue
 
 from rdservice.events import store as events
@@ -17,6 +17,8 @@ from rdservice.web import guard
 from rdservice.web.context import prefers_html, services
 from rdservice.web.moments import Moment, moment_of
 from rdservice.web.notice_texts import flash_notices, flash_subscribed, flash_unsubscribed
+from rdservice.web.sign_in import local_path
+from rdservice.web.status_accounts import account_path
 
 bp = Blueprint("subscriptions", __name__)
 
@@ -33,6 +35,8 @@ class Section:
     latest: Moment | None
     subscribe_path: str
     unsubscribe_path: str
+    back: str
+    """The page to which the buttons lead back."""
 
 
 @bp.post("/rd/tokens/<account_id>/subscribe")
@@ -70,13 +74,15 @@ def section(conn: psycopg.Connection[Any], account_id: str, now: datetime) -> Se
         latest=moment_of(latest, now) if latest else None,
         subscribe_path=f"{path}/subscribe",
         unsubscribe_path=f"{path}/unsubscribe",
+        back=account_path(account_id),
     )
 
 
 def _answer(account_id: str, done: Changed, *, subscribed: bool) -> ResponseReturnValue:
     if prefers_html():
         flash_notices(done.warnings)
-        return redirect(url_for("status.show"), code=303)
+        back = local_path(request.form.get("next")) or account_path(account_id)
+        return redirect(back, code=303)
     return jsonify(
         {
             "account_id": account_id,
