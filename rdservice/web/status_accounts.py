@@ -34,6 +34,7 @@ class Card:
     tone: str
     next_step: str
     """What happens next, and when."""
+    next_tone: str
     advice: str
     """What the operator should do, also when that is nothing."""
     outcome: str
@@ -61,6 +62,7 @@ def card(account: AccountState, *, worker_runs: bool = True) -> Card:
         state_words=state_words(state),
         tone=TONES[state],
         next_step=next_step(state, due=due, overdue=account.due_at <= account.now, worker_runs=worker_runs),
+        next_tone=TONES[state] if worker_runs else "bad",
         advice=advice(account.status, account.last_error),
         outcome=outcome_words(account.last_error, attempted=account.attempted_at is not None),
         valid_until=moment_of(account.expires_at, account.now),

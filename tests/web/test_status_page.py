@@ -253,7 +253,9 @@ def test_nothing_happens_by_itself_without_a_worker(
     signed_in: Browser, conn: Conn, services: Services
 ) -> None:
     connect(conn, services)
-    assert "the worker, which renews the tokens, is not running" in card(signed_in.get("/").text)
+    shown = card(signed_in.get("/").text)
+    assert "the worker, which renews the tokens, is not running" in shown
+    assert '<div class="next bad">' in shown
 
 
 @pytest.mark.parametrize(
