@@ -1,5 +1,6 @@
 """Migrations, on databases of their own."""
 
+import re
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ import pytest
 from rdservice import database
 from rdservice.encryption import ENCRYPTED, PREFIX_LENGTH
 from rdservice.settings import ROOT
-from rdservice.tokens import claim_sql
+from rdservice.tokens import claim_sql, claims
 
 Conn = psycopg.Connection[Any]
 
@@ -149,9 +150,11 @@ def test_a_claim_uses_the_index_on_due_at_and_the_clock_is_inlined(conn: Conn) -
     )
     conn.execute("ANALYZE rdstation_tokens")
     under_a_key = {"encrypted": ENCRYPTED, "prefix": PREFIX_LENGTH, "key_ids": ["0123abcd"]}
-    plan = explain(conn, claim_sql.PICK_DUE, slots=10, **under_a_key)
+    plan = explain(conn, claim_sql.PICK_DUE, slots=10, behind_s=claims.BEHIND_S, **under_a_key)
+    assert "Index Scan using rdstation_tokens_expiry" in plan
     assert "Index Scan using rdstation_tokens_due" in plan
-    assert "Index Cond: (rdstation_tokens.due_at <= now())" in plan
+    assert re.search(r"Index Cond: \(rdstation_tokens(_1)?\.due_at <= now\(\)\)", plan)
+    assert re.search(r"Index Cond: \(\(rdstation_tokens(_1)?\.expires_at > now\(\)\) AND ", plan)
     assert "rd_now" not in plan
     assert "Sort" not in plan
     assert "rdstation_tokens_due" in explain(conn, claim_sql.SECONDS_UNTIL_DUE)

@@ -7,11 +7,31 @@ UNDER_ANOTHER_KEY = """
 """
 # FOR NO KEY UPDATE, as the UPDATE that follows: rows that come to refer to an account (FOR KEY SHARE) hide it from no
 # claim.
-PICK_DUE = f"""
+PICK_DUE_LONGEST = f"""
 SELECT account_id FROM rdstation_tokens
  WHERE {DUE} AND NOT {UNDER_ANOTHER_KEY}
  ORDER BY due_at LIMIT %(slots)s
    FOR NO KEY UPDATE SKIP LOCKED
+"""  # noqa: S608 - only texts of this module
+BEHIND = "expires_at > rd_now() AND expires_at <= rd_now() + make_interval(secs => %(behind_s)s)"
+# Where renewals are far behind, what still lives comes first, and the nearest to expiry before all: then every lapse is
+# avoided that the workers' speed allows to avoid. Due times alone do not tell, since renewals are spread at random.
+# What has lapsed is due for longest and comes next. As long as nothing is behind the index on expires_at has nothing to
+# show here. The planner, whose statistics may be of quieter days, must not take the one on due_at for the first pick
+# and sort all that is due: hence the sum.
+PICK_DUE = f"""
+WITH nearest AS (
+    SELECT account_id FROM rdstation_tokens
+     WHERE status <> 'reauthorization_required' AND due_at + interval '0' <= rd_now()
+       AND {BEHIND} AND NOT {UNDER_ANOTHER_KEY}
+     ORDER BY expires_at LIMIT %(slots)s
+       FOR NO KEY UPDATE SKIP LOCKED),
+others AS (
+    SELECT account_id FROM rdstation_tokens
+     WHERE {DUE} AND NOT ({BEHIND}) AND NOT {UNDER_ANOTHER_KEY}
+     ORDER BY due_at LIMIT (SELECT %(slots)s - count(*) FROM nearest)
+       FOR NO KEY UPDATE SKIP LOCKED)
+SELECT account_id FROM nearest UNION ALL SELECT account_id FROM others
 """  # noqa: S608 - only texts of this module
 LEFT_TO_OTHERS = f"""
 SELECT account_id, refresh_token,

@@ -21,6 +21,8 @@ REFRESH_AT_SHARE = 0.65
 24 h token, with more than two hours to spare."""
 REFRESH_SPREAD = 0.05
 """Random share by which renewals come earlier, so that accounts connected together drift apart."""
+BEHIND_S = 8 * 3600
+"""With less left of their life, tokens of a day are overdue: they are renewed when eight and a half hours are left."""
 REFUSALS_NEEDED = 3
 REFUSED_FOR_S = 600
 """A doubtful refusal is final after this many of them over at least this many seconds."""
@@ -102,12 +104,21 @@ def claim_due(
     slots: int,
     claimed_by: str,
 ) -> list[Claim]:
-    """Claim up to `slots` accounts whose renewal is due, those due longest first. `started`: see Claim.
+    """Claim up to `slots` accounts whose renewal is due; `started`: see Claim.
 
-    What needs a key that `keys` lacks is left to a process that has it.
+    Those with less than BEHIND_S to live come first, the nearest to expiry before all; then those due longest, which
+    are what has lapsed already. What needs a key that `keys` lacks is left to a process that has it.
     """
-    values = {"slots": slots, "reason": "due", "claimed_by": claimed_by, **_known(keys)}
-    return _claim(conn, started, fingerprint, claim_sql.PICK_DUE, values)
+    values = {
+        "slots": slots,
+        "behind_s": BEHIND_S,
+        "reason": "due",
+        "claimed_by": claimed_by,
+        **_known(keys),
+    }
+    return _claim(
+        conn, started, fingerprint, claim_sql.PICK_DUE, values, pick_probe=claim_sql.PICK_DUE_LONGEST
+    )
 
 
 def left_to_others(conn: psycopg.Connection[Any], keys: KeyRing) -> LeftToOthers | None:
@@ -143,7 +154,13 @@ def claim_seen(
 
 
 def _claim(
-    conn: psycopg.Connection[Any], started: float, fingerprint: str, pick: str, values: dict[str, Any]
+    conn: psycopg.Connection[Any],
+    started: float,
+    fingerprint: str,
+    pick: str,
+    values: dict[str, Any],
+    *,
+    pick_probe: str | None = None,
 ) -> list[Claim]:
     if credentials.closed_for(conn, fingerprint) is None:
         return _run_claim(conn, started, pick, values)
@@ -151,7 +168,7 @@ def _claim(
     claimed: list[Claim] = []
     with conn.transaction():
         if credentials.take_probe(conn, fingerprint):
-            claimed = _run_claim(conn, started, pick, {**values, "slots": 1})
+            claimed = _run_claim(conn, started, pick_probe or pick, {**values, "slots": 1})
         if not claimed:
             raise psycopg.Rollback
     return claimed

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+QUICK_SHARE = 0.9
+"""Share of a goal that a quick run, whose figures are rough, must reach."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
@@ -16,6 +19,11 @@ class Goal:
 
     def is_met_by(self, figure: float) -> bool:
         return figure >= self.value if self.kind == "at least" else figure <= self.value
+
+    def share_reached_by(self, figure: float) -> float:
+        """How near the figure is: 1 where it is the goal itself, less where it is worse."""
+        better, worse = (figure, self.value) if self.kind == "at least" else (self.value, figure)
+        return better / worse if worse else 1.0
 
 
 def at_least(value: float) -> Goal:
@@ -68,6 +76,21 @@ class Report:
     quick: bool
     machine: dict[str, str | int]
     parts: list[PartReport] = field(default_factory=list)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a part could not be measured or a goal is missed; in a quick run, missed by more than a tenth."""
+        return any(
+            part.error is not None or any(self._falls_short(measure) for measure in part.measures)
+            for part in self.parts
+        )
+
+    def _falls_short(self, measure: Measure) -> bool:
+        if measure.goal is None:
+            return False
+        if self.quick:
+            return measure.goal.share_reached_by(measure.figure) < QUICK_SHARE
+        return not measure.is_met
 
     def as_json(self) -> str:
         return json.dumps(

@@ -67,6 +67,51 @@ def test_a_claim_takes_no_more_than_the_free_slots_and_those_due_longest_first(
     assert [claim.account_id for claim in claim_due(services)] == ["account-2", "account-1", "account-0"]
 
 
+def test_when_renewals_are_behind_the_nearest_to_expiry_is_claimed_first(
+    services: Services, conn: Conn
+) -> None:
+    left_h = {"half-a-day": 12, "seven": 7, "one": 1, "lapsed": -1, "two": 2}
+    for account_id, hours in left_h.items():
+        connect_account(services, account_id=account_id)
+        conn.execute(
+            "UPDATE rdstation_tokens SET expires_at = rd_now() + make_interval(hours => %s),"
+            " refresh_after = rd_now() - make_interval(mins => %s) WHERE account_id = %s",
+            [hours, 30 + hours, account_id],
+        )
+    claimed = [claim.account_id for _ in left_h for claim in claim_due(services, slots=1)]
+    assert claimed == ["one", "two", "seven", "lapsed", "half-a-day"]
+
+
+def test_one_claim_takes_what_is_behind_and_fills_its_slots_with_what_is_not(
+    services: Services, conn: Conn
+) -> None:
+    for number, hours in enumerate([12, 12, 1, 2, 12]):
+        connect_account(services, account_id=f"account-{number}")
+        conn.execute(
+            "UPDATE rdstation_tokens SET expires_at = rd_now() + make_interval(hours => %s),"
+            " refresh_after = rd_now() - make_interval(mins => %s) WHERE account_id = %s",
+            [hours, number, f"account-{number}"],
+        )
+    assert {claim.account_id for claim in claim_due(services, slots=4)} == {
+        "account-2",
+        "account-3",
+        "account-4",
+        "account-1",
+    }
+    assert [claim.account_id for claim in claim_due(services)] == ["account-0"]
+
+
+def test_what_is_behind_but_backs_off_holds_nobody_up(services: Services, conn: Conn) -> None:
+    for account_id, retry in (("backs-off", "1 hour"), ("due", "-1 hour")):
+        connect_account(services, account_id=account_id)
+        conn.execute(
+            "UPDATE rdstation_tokens SET expires_at = rd_now() + interval '1 minute',"
+            " retry_at = rd_now() + %s::interval WHERE account_id = %s",
+            [retry, account_id],
+        )
+    assert [claim.account_id for claim in claim_due(services)] == ["due"]
+
+
 def test_claims_at_the_same_moment_never_share_an_account(services: Services) -> None:
     names = {f"account-{number}" for number in range(40)}
     for name in names:
@@ -422,8 +467,10 @@ def test_a_claim_over_many_rows_reads_only_what_is_due(services: Services, conn:
     )
     conn.execute("ANALYZE rdstation_tokens")
     explain = f"EXPLAIN (ANALYZE, BUFFERS) {claim_sql.PICK_DUE}".encode()
-    plan = "\n".join(line for (line,) in conn.execute(explain, {"slots": 32, **claims._known(services.keys)}))
+    values = {"slots": 32, "behind_s": claims.BEHIND_S, **claims._known(services.keys)}
+    plan = "\n".join(line for (line,) in conn.execute(explain, values))
     assert "rdstation_tokens_due" in plan
+    assert "rdstation_tokens_expiry" in plan
     assert "rd_now" not in plan, "the clock was not inlined"
     assert "Seq Scan" not in plan
 
