@@ -1,5 +1,7 @@
 """Access tokens for callers: a live one at once where there is one, else after the one refresh that everyone shares."""
 
+import contextlib
+import itertools
 import math
 import threading
 from collections.abc import Callable
@@ -25,6 +27,10 @@ from rdservice.tokens.store import StoredToken
 WAIT_S = 10.0
 """How long a caller waits for a refresh."""
 POLL_S = 0.1
+SHORT_POLL_S = 0.03
+SHORT_POLLS = 40
+"""While another process renews, one thread looks at the row for all who wait in this one: more often at first, since an
+exchange takes a fraction of a second as a rule."""
 EARLY_S = 60.0
 EARLY_SHARE = 0.1
 """Requests claim a refresh early only below the smaller of these: the worker should have renewed long before."""
@@ -66,7 +72,8 @@ class AccessTokens:
         token = self.stored(account_id)
         while token.life_left_s < self._needed_s(token, min_ttl_s):
             self._wait_for(self._join_refresh(token), give_up_at - self._refresher.monotonic())
-            seen, token = token, self._read(account_id)
+            # The refresh has just read the row for everyone who waited for it.
+            seen, token = token, self.stored(account_id)
             if _same_answer(seen, token):
                 self._raise_why_not(token)
         if token.life_left_s < _early_s(token) and _may_be_renewed(token):
@@ -217,6 +224,7 @@ class AccessTokens:
         try:
             give_up_at = self._refresher.monotonic() + WAIT_S
             waited = idle = False
+            pauses_s = itertools.chain([SHORT_POLL_S] * SHORT_POLLS, itertools.repeat(POLL_S))
             while self._refresher.monotonic() < give_up_at:
                 claim = self._claim_seen(seen, reason)
                 if claim is not None:
@@ -232,12 +240,18 @@ class AccessTokens:
                 if now.leased and not waited:
                     self._refresher.metrics.token_refresh("waited")
                     waited = True
-                if self._refresher.must_end.wait(POLL_S):
+                if self._refresher.must_end.wait(next(pauses_s)):
                     return
         finally:
-            self._memory.forget(seen.account_id)
+            self._remember_anew(seen.account_id)
             with self._lock:
                 self._under_way.pop(seen.account_id, None)
+
+    def _remember_anew(self, account_id: str) -> None:
+        """Read the row once for all who wait. Where that fails each of them asks, and finds out why."""
+        self._memory.forget(account_id)
+        with contextlib.suppress(*database.UNAVAILABLE, KeyMissing, ValueDamaged):
+            self._memory.read(account_id)
 
     def _claim_seen(self, seen: StoredToken, reason: SeenReason) -> Claim | None:
         with database.transaction(self._refresher.pool) as conn:

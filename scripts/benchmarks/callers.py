@@ -1,78 +1,142 @@
-"""Many callers in several processes find one expired token: how many exchanges reach RD Station."""
+"""Many callers in several processes want the same at once: how many calls reach RD Station, and how long they wait."""
 
 import http.client
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from rdservice.tokens.memory import REMEMBER_S
 from scripts.benchmarks import accounts
+from scripts.benchmarks.reads import ACCESS_TOKEN
 from scripts.benchmarks.report import Measure, at_least, at_most
-from scripts.benchmarks.stage import Load, Stage
+from scripts.benchmarks.stage import BenchError, Load, Stage
 from scripts.embedded_postgres import EmbeddedPostgres
 
 CALLERS = 200
 PROCESSES = 4
 LATENCY_S = 0.2
 ANSWER_WITHIN_S = 20.0
+LONGER_MS = 150
+"""How much longer than the exchange itself the slowest caller may wait."""
 
 EXPIRE = "UPDATE rdstation_tokens SET expires_at = rd_now(), issued_at = rd_now() - interval '1 day'"
+EXCHANGE_MS = "SELECT duration_ms FROM rdstation_refresh_attempts ORDER BY claim_no DESC LIMIT 1"
+
+
+class Caller(NamedTuple):
+    """What one caller got: the answer's status, None without one, and its body."""
+
+    status: int | None
+    body: bytes
+    waited_ms: float
+
+
+class Crowd:
+    """Callers with open connections to several processes, who all ask at the same moment."""
+
+    def __init__(self, stage: Stage, executor: ThreadPoolExecutor) -> None:
+        # One process behind each address: then it is sure that all of them have callers.
+        self._urls = [stage.web(workers=1).url for _ in range(PROCESSES)]
+        self._headers = stage.authorization
+        self._executor = executor
+        self._together = Barrier(CALLERS)
+
+    def ask(self, path: str) -> list[Caller]:
+        """Let everyone ask for `path`."""
+
+        def ask(number: int) -> Caller:
+            url = self._urls[number % PROCESSES]
+            return _ask(url, path, self._headers, self._together.wait)
+
+        return list(self._executor.map(ask, range(CALLERS)))
 
 
 def measure(postgres: EmbeddedPostgres, folder: Path, load: Load) -> list[Measure]:
-    """Expire the token, let everyone ask for it at the same moment, and count; some rounds of that."""
+    """In rounds: expire the token and let everyone ask for it; then let everyone ask for leads that nobody has."""
+    rounds = load.choose(7, 2)
     with Stage(postgres, "callers", folder) as stage, ThreadPoolExecutor(CALLERS) as executor:
         accounts.connect(stage, "default")
-        stage.sandbox.patch(latency_ms=LATENCY_S * 1000)
-        # One process behind each address: then it is sure that all of them have callers.
-        urls = [stage.web(workers=1).url for _ in range(PROCESSES)]
-        together = Barrier(CALLERS)
+        stage.sandbox.patch(latency_ms=LATENCY_S * 1000, rate_limit=None)
+        crowd = Crowd(stage, executor)
+        return [*_expired_token(stage, crowd, rounds), *_missing_page(stage, crowd, rounds)]
 
-        def ask(number: int) -> tuple[str | None, float]:
-            return _ask(urls[number % PROCESSES], stage.authorization, together.wait)
 
-        exchanges: list[float] = []
-        served: list[float] = []
-        slowest: list[float] = []
-        for _ in range(load.choose(7, 2)):
-            before = stage.sandbox.calls("token_refresh")
-            stage.conn.execute(EXPIRE)
-            # So that no process remembers the token from before.
-            time.sleep(2 * REMEMBER_S)
-            answers = list(executor.map(ask, range(CALLERS)))
-            exchanges.append(stage.sandbox.calls("token_refresh") - before)
-            tokens = [token for token, _ in answers if token is not None]
-            served.append(max((tokens.count(token) for token in set(tokens)), default=0))
-            slowest.append(max(seconds for _, seconds in answers) * 1000)
+def _expired_token(stage: Stage, crowd: Crowd, rounds: int) -> list[Measure]:
+    calls: list[float] = []
+    served: list[float] = []
+    longer_ms: list[float] = []
+    for _ in range(rounds):
+        before = stage.sandbox.calls("token_refresh")
+        stage.conn.execute(EXPIRE)
+        # So that no process remembers the token from before.
+        time.sleep(2 * REMEMBER_S)
+        answers = crowd.ask(ACCESS_TOKEN)
+        calls.append(stage.sandbox.calls("token_refresh") - before)
+        served.append(_served_alike(answers, lambda body: body.split(b'"')[3]))
+        longer_ms.append(max(answer.waited_ms for answer in answers) - _exchange_ms(stage))
     asked = f"{CALLERS} callers at {PROCESSES} processes, one expired token"
     return [
-        Measure.of_rounds(
-            "exchanges", f"calls that reached the sandbox, {asked}", exchanges, goal=at_most(1)
-        ),
+        Measure.of_rounds("exchanges", f"calls that reached the sandbox, {asked}", calls, goal=at_most(1)),
         Measure.of_rounds("served", "callers who got the same new token", served, goal=at_least(CALLERS)),
         Measure.of_rounds(
-            "slowest_ms", f"slowest caller, latency {LATENCY_S * 1000:.0f} ms", slowest, unit="ms"
+            "longer_ms",
+            f"slowest caller, beyond the exchange's own {LATENCY_S * 1000:.0f} ms or so",
+            longer_ms,
+            unit="ms",
+            goal=at_most(LONGER_MS),
         ),
     ]
 
 
-def _ask(url: str, headers: dict[str, str], together: Callable[[], object]) -> tuple[str | None, float]:
-    """Return the access token that one caller gets, None for an error, and how long that took in seconds."""
+def _missing_page(stage: Stage, crowd: Crowd, rounds: int) -> list[Measure]:
+    crowd.ask("/rd/leads?page=1")  # so that the list of segmentations is there
+    calls: list[float] = []
+    served: list[float] = []
+    slowest_ms: list[float] = []
+    for number in range(rounds):
+        before = stage.sandbox.calls("contacts_list")
+        answers = crowd.ask(f"/rd/leads?page={2 + number}")
+        calls.append(stage.sandbox.calls("contacts_list") - before)
+        served.append(_served_alike(answers, bytes))
+        slowest_ms.append(max(answer.waited_ms for answer in answers))
+    asked = f"{CALLERS} callers at {PROCESSES} processes, one page that is not cached"
+    return [
+        Measure.of_rounds("fetches", f"calls that reached the sandbox, {asked}", calls, goal=at_most(1)),
+        Measure.of_rounds("fetched", "callers who got the same leads", served, goal=at_least(CALLERS)),
+        Measure.of_rounds(
+            "slowest_ms", f"slowest caller, latency {LATENCY_S * 1000:.0f} ms", slowest_ms, unit="ms"
+        ),
+    ]
+
+
+def _served_alike(answers: Sequence[Caller], what: Callable[[bytes], bytes]) -> int:
+    """How many callers got the same thing."""
+    got = [what(answer.body) for answer in answers if answer.status == http.HTTPStatus.OK]
+    return max((got.count(one) for one in set(got)), default=0)
+
+
+def _exchange_ms(stage: Stage) -> float:
+    row = stage.conn.execute(EXCHANGE_MS).fetchone()
+    if row is None or row[0] is None:
+        raise BenchError("the exchange left no duration")
+    return float(row[0])
+
+
+def _ask(url: str, path: str, headers: dict[str, str], together: Callable[[], object]) -> Caller:
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=ANSWER_WITHIN_S)
     connection.connect()
     together()
     started = time.perf_counter()
     try:
-        connection.request("GET", "/rd/tokens/default/access-token", headers=headers)
+        connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
         body = answer.read()
     except OSError:
-        return None, time.perf_counter() - started
+        return Caller(None, b"", (time.perf_counter() - started) * 1000)
     finally:
         connection.close()
-    token = json.loads(body)["access_token"] if answer.status == http.HTTPStatus.OK else None
-    return token, time.perf_counter() - started
+    return Caller(answer.status, body, (time.perf_counter() - started) * 1000)

@@ -89,7 +89,7 @@ def _requests(stage: Stage, folder: Path, load: Load) -> list[Measure]:
         read_body(server.url + LEADS, stage.authorization)
     maker = LoadMaker(folder)
     rounds = []
-    for number in range(1 + load.choose(7, 2)):
+    for number in range(1 + load.choose(5, 1)):
         # Whoever comes first in a round may find the machine in another state.
         order = list(servers) if number % 2 else list(reversed(servers))
         done = {
@@ -126,7 +126,7 @@ def _flushes(postgres: EmbeddedPostgres, stage: Stage, load: Load) -> list[Measu
             worker = stage.worker()
             before, started = [_used(conn, name) for name in names], time.monotonic()
             with _processes(url) as processes:
-                _count(processes, load.choose(20, 4))
+                _count(processes, load.choose(12, 3))
             stage.stop(worker)
             took = time.monotonic() - started
             _wait_for_statistics(conn, names[0])

@@ -81,7 +81,7 @@ def run_round(maker: LoadMaker, server: Server, url: str, headers: dict[str, str
     """Load `url` of `server` for some seconds. Raises BenchError unless all requests succeed."""
     processes = tree(server.pid)
     cpu_before = cpu_seconds(processes)
-    counted = maker.make(url, headers, seconds=load.choose(3, 1))
+    counted = maker.make(url, headers, seconds=load.choose(2, 1))
     cpu_ms = (cpu_seconds(processes) - cpu_before) / counted.requests * 1000
     return Round(counted.requests / counted.seconds, cpu_ms)
 

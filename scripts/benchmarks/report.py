@@ -21,9 +21,10 @@ class Goal:
         return figure >= self.value if self.kind == "at least" else figure <= self.value
 
     def share_reached_by(self, figure: float) -> float:
-        """How near the figure is: 1 where it is the goal itself, less where it is worse."""
-        better, worse = (figure, self.value) if self.kind == "at least" else (self.value, figure)
-        return better / worse if worse else 1.0
+        """How near the figure is: 1 where the goal is met, less where it is not."""
+        if self.is_met_by(figure):
+            return 1.0
+        return figure / self.value if self.kind == "at least" else self.value / figure
 
 
 def at_least(value: float) -> Goal:
@@ -160,4 +161,5 @@ def _measure_as_json(measure: Measure) -> dict[str, Any]:
         "spread": None if measure.spread is None else [round(end, 4) for end in measure.spread],
         "goal": None if goal is None else {"kind": goal.kind, "value": goal.value},
         "met": measure.is_met,
+        "reached": None if goal is None else round(goal.share_reached_by(measure.figure), 4),
     }
