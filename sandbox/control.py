@@ -18,6 +18,7 @@ WEBHOOK_MEMBERS = (
     "email",
     "event_identifier",
     "event_type",
+    "form",
     "seconds_ago",
     "times",
     "url",
@@ -81,7 +82,9 @@ def _reset(state: State, _request: Request) -> Answer:
 
 def _webhook(state: State, request: Request) -> Answer:
     """Send an event: to the account's subscriptions, or to `url`. The contact is the one of `uuid` or `email`, else the
-    account's first lead; `seconds_ago` makes the event older than its delivery, `times` repeats every delivery."""
+    account's first lead; `seconds_ago` makes the event older than its delivery, `times` repeats every delivery. `form`
+    is how it is told: `event` as documented, `array` with that in it, `lead` and `leads` as older webhooks did, the
+    lead alone or in its array."""
     body = _members(request, WEBHOOK_MEMBERS)
     account = _account(body)
     event_type = body.get("event_type", "WEBHOOK.CONVERTED")
@@ -92,14 +95,18 @@ def _webhook(state: State, request: Request) -> Answer:
         raise Refused("event_identifier: must be a string or null")
     times = _integer(body, "times", 1, 1, MOST_TIMES)
     event_at = state.now() - _integer(body, "seconds_ago", 0, 0, MOST_SECONDS_AGO)
+    form = body.get("form", "event")
+    if form not in webhooks.FORMS:
+        raise Refused(f"form: must be one of {', '.join(webhooks.FORMS)}")
     contact = _contact(state, account, body)
     if "url" not in body:
         deliveries = webhooks.deliveries(
-            state, account, contact, event_type, identifier=identifier, event_at=event_at
+            state, account, contact, event_type, identifier=identifier, event_at=event_at, form=form
         )
     elif webhooks.is_web_url(body["url"]):
         event = webhooks.event(contact, event_type, identifier=identifier, now=state.now(), event_at=event_at)
-        deliveries = (Delivery(url=body["url"], body=event),)
+        told = webhooks.told(event, contact, form)
+        deliveries = (Delivery(url=body["url"], body=told),)
     else:
         raise Refused("url: must be an absolute http or https URL")
     planned = [{"url": delivery.url, "status": None} for delivery in deliveries * times]

@@ -92,7 +92,7 @@ class Delivery:
     """A webhook to be sent: `POST` of `body` (JSON) to `url`."""
 
     url: str
-    body: Mapping[str, Any]
+    body: Any
 
 
 @dataclass(frozen=True, kw_only=True)

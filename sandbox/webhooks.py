@@ -14,6 +14,7 @@ from sandbox.messages import Answer, Call, Delivery, Request, json_answer
 from sandbox.state import State
 
 EVENT_TYPES = ("WEBHOOK.CONVERTED", "WEBHOOK.MARKED_OPPORTUNITY")
+FORMS = ("event", "array", "lead", "leads")
 RELATIONS = ("COMPANY", "CONTACT_FUNNEL")
 MEMBERS = ("event_type", "entity_type", "event_identifiers", "url", "http_method", "include_relations")
 
@@ -126,6 +127,43 @@ def event(
     }
 
 
+def told(event: dict[str, Any], contact: Contact, form: str) -> dict[str, Any] | list[Any]:
+    """An event in one of FORMS."""
+    if form == "event":
+        return event
+    if form == "array":
+        return [event]
+    lead = _old_lead(event, contact)
+    return {"leads": [lead]} if form == "leads" else lead
+
+
+def _old_lead(event: dict[str, Any], contact: Contact) -> dict[str, Any]:
+    """The lead as webhooks of the API 1.x tell it (https://developers.rdstation.com/docs/como-migrar-webhooks)."""
+    fields = contact.fields
+    conversion = {
+        "content": {"identificador": event["event_identifier"], "email_lead": fields["email"]},
+        "created_at": event["event_timestamp"],
+        "cumulative_sum": "1",
+        "source": event["event_identifier"],
+    }
+    return {
+        "id": str(contact.index or 0),
+        "uuid": contact.uuid,
+        "email": fields["email"],
+        "name": fields.get("name"),
+        "company": contact.company.get("name"),
+        "job_title": fields.get("job_title"),
+        "created_at": timestamp(contact.created_at),
+        "opportunity": "true" if event["event_type"] == "WEBHOOK.MARKED_OPPORTUNITY" else "false",
+        "number_conversions": "1",
+        "first_conversion": conversion,
+        "last_conversion": conversion,
+        "custom_fields": {},
+        "lead_stage": contact.funnel.get("lifecycle_stage"),
+        "tags": fields.get("tags", []),
+    }
+
+
 def deliveries(
     state: State,
     account: str,
@@ -134,13 +172,16 @@ def deliveries(
     *,
     identifier: str | None = None,
     event_at: float | None = None,
+    form: str = "event",
 ) -> tuple[Delivery, ...]:
     """What the account's subscriptions are sent: those of this event type, and, where a subscription names event
     identifiers, of this identifier."""
     return tuple(
         Delivery(
             url=subscription["url"],
-            body=_event_for(state, subscription, contact, event_type, identifier, event_at),
+            body=told(
+                _event_for(state, subscription, contact, event_type, identifier, event_at), contact, form
+            ),
         )
         for subscription in state.store.webhooks(account).values()
         if subscription["event_type"] == event_type

@@ -158,6 +158,19 @@ def test_an_event_is_delivered_to_the_url_that_the_body_gives(
     assert second[2] == body
 
 
+def test_an_event_is_told_in_the_older_forms_too(core: Core) -> None:
+    def told(form: str) -> Any:
+        given = {"url": "http://127.0.0.1:9/hook", "form": form, "event_identifier": "e-book"}
+        (delivery,) = core.call("POST", "/_sandbox/webhook", given).deliveries
+        return delivery.body
+
+    assert told("array")[0]["event_type"] == "WEBHOOK.CONVERTED"
+    lead = told("lead")
+    assert told("leads")["leads"][0].keys() == lead.keys()
+    assert (lead["opportunity"], lead["last_conversion"]["content"]["identificador"]) == ("false", "e-book")
+    assert {"uuid", "email", "name", "first_conversion", "lead_stage", "tags"} <= lead.keys()
+
+
 def test_events_reach_the_subscriptions_of_the_running_program(
     sandbox: SandboxProcess, receiver: Receiver
 ) -> None:
@@ -189,6 +202,7 @@ def test_a_delivery_that_fails_is_reported(sandbox: SandboxProcess, receiver: Re
         ({"account": "x"}, "account"),
         ({"email": "nobody@example.com"}, "email"),
         ({"times": 0}, "times"),
+        ({"form": "xml"}, "form"),
         ({"seconds_ago": -1}, "seconds_ago"),
         ({"colour": 1}, "colour"),
     ],
