@@ -179,11 +179,11 @@ ROUTES: dict[str, tuple[Ask, ...]] = {
     "GET /rd/events": (Ask("/rd/events?account_id={account}", shows=LEAD),),
     "POST /rd/tokens/<account_id>/subscribe": (
         Ask("/rd/tokens/{account}/subscribe"),
-        Ask("/rd/tokens/{account}/subscribe", html=True, status=303),
+        Ask("/rd/tokens/{account}/subscribe", shows=("account",), html=True, status=303),
     ),
     "POST /rd/tokens/<account_id>/unsubscribe": (
         Ask("/rd/tokens/{account}/unsubscribe"),
-        Ask("/rd/tokens/{account}/unsubscribe", html=True, status=303),
+        Ask("/rd/tokens/{account}/unsubscribe", shows=("account",), html=True, status=303),
     ),
     "GET /rd/segmentations": (Ask("/rd/segmentations?account_id={account}"),),
     "DELETE /rd/tokens/<account_id>": (Ask("/rd/tokens/{account}", by=("nobody", "narrow", "key")),),

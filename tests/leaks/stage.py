@@ -229,7 +229,9 @@ class Stage:
         """Let RD Station deliver events of the planted account."""
         with psycopg.connect(self.settings.database_url, autocommit=True) as conn:
             secret = subscriptions.begin(conn, self.planted["account"])
-        assert secret is not None
+            assert secret is not None
+            hashed = subscriptions.hash_of(secret)
+            assert subscriptions.complete(conn, self.planted["account"], hashed, {})
         self.planted.add(webhook_secret=secret)
 
     def plant_stored_tokens(self) -> None:

@@ -122,7 +122,10 @@ def run_all_commands(stage: Stage) -> None:
     """Groups side by side, the commands of a group one after the other."""
     groups: dict[str, list[tuple[str, Run]]] = {}
     for name, runs in COMMANDS.items():
-        groups.setdefault(name.partition(" ")[0], []).extend((name, run) for run in runs)
+        group = name.partition(" ")[0]
+        # Both need the account, until the last of them disconnects it.
+        group = "accounts" if group == "webhooks" else group
+        groups.setdefault(group, []).extend((name, run) for run in runs)
 
     def run_group(group: list[tuple[str, Run]]) -> list[str]:
         return [

@@ -140,5 +140,19 @@ LEADS = Row(
             ),
             alerts=("RDStationLeadsStale",),
         ),
+        Panel(
+            title="Lead events",
+            description="Events a second that RD Station delivered, by what became of them. Refused ones were unusable, "
+            "in a flood, or sent to an address that is not in force.",
+            unit=RATE,
+            width=24,
+            queries=(
+                Query(
+                    expression="sum by (job, result) "
+                    '(rate(rdstation_webhook_events_total{job=~"$job"}[$__rate_interval]))',
+                    legend="{{job}} {{result}}",
+                ),
+            ),
+        ),
     ),
 )
