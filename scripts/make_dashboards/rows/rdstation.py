@@ -142,8 +142,8 @@ LEADS = Row(
         ),
         Panel(
             title="Lead events",
-            description="Events a second that RD Station delivered, by what became of them. Refused ones were unusable, "
-            "in a flood, or sent to an address that is not in force.",
+            description="Events a second that RD Station delivered, by what became of them. Refused ones were "
+            "unusable, in a flood, or sent to an address that is not in force.",
             unit=RATE,
             width=24,
             queries=(
