@@ -32,6 +32,7 @@ Action = Literal[
     "logged_in",
     "login_failed",
     "values_encrypted",
+    "leads_exported",
     "erasure_begun",
     "person_erased",
     "events_subscribed",

@@ -69,8 +69,8 @@ class Walk:
         self._reached = after
         # Read, but not given out: others created at the same moment may be on the next page.
         self._held: dict[str, Lead] = {}
-        self.left = 0
-        """About how many leads are still to come."""
+        self.expected = 0
+        """About how many leads there are to give out, once the first page was read."""
 
     def __iter__(self) -> Iterator[list[Lead]]:
         """Yield what each page adds. Raises Unsettled and what `read` raises."""
@@ -78,7 +78,6 @@ class Walk:
         lowest, rereads, total_above = number, 0, None
         while True:
             if self._continues(number, page, total_above):
-                self.left = (number - 1) * PAGE_SIZE
                 yield self._take(page, last=number == 1)
                 if number == 1:
                     return
@@ -100,6 +99,7 @@ class Walk:
         first = self._read(1)
         last = _last_page(first.total)
         number = last if self._after is None else self._search(self._after, last)
+        self.expected = min(number * PAGE_SIZE, first.total)
         return number, first if number == 1 else self._read(number)
 
     def _search(self, after: Position, last: int) -> int:

@@ -91,7 +91,7 @@ def list_leads(
 
     Raises NotFound for an unknown segmentation, and what `Cache.get` raises, which also tells of `at_once`.
     """
-    found = _segmentation_id(services, account_id, segmentation, at_once=at_once)
+    found = segmentation_id(services, account_id, segmentation, at_once=at_once)
 
     def send(access_token: str) -> Answer:
         return services.rdstation.segmentation_contacts(access_token, found, listing.query)
@@ -175,7 +175,7 @@ def fetch_of_lead(
     return _fetch(services, account_id, send, _is_contact, field=field, background=background)
 
 
-def _segmentation_id(services: Services, account_id: str, wanted: str | None, *, at_once: bool) -> str:
+def segmentation_id(services: Services, account_id: str, wanted: str | None, *, at_once: bool = False) -> str:
     """Return the id of a segmentation named by id or name; of the one with all leads for None."""
     if wanted is not None:
         if not 0 < len(wanted) <= LONGEST_NAME or not is_readable(wanted):

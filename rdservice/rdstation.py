@@ -197,6 +197,10 @@ class RDStation:
         path = f"/platform/contacts/email:{quote(email, safe='')}"
         return self._call("contact_get", "GET", path, bearer=access_token)
 
+    def contact_fields(self, access_token: str) -> Answer:
+        """List the fields that contacts of the account have, its own ones included. Raises NoAnswer."""
+        return self._call("other", "GET", "/platform/contacts/fields", bearer=access_token)
+
     def webhooks(self, access_token: str) -> Answer:
         """List the account's subscriptions to lead events. Raises NoAnswer."""
         return self._call("other", "GET", WEBHOOKS_PATH, bearer=access_token)

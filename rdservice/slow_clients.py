@@ -9,9 +9,11 @@ at all. The others answer what has arrived whole, as everything does that comes 
 import contextlib
 import errno
 import math
+import select
 import socket
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from selectors import EVENT_READ
 from typing import Any, cast
@@ -37,7 +39,9 @@ class Worker(ThreadWorker):
         """Hand the connection to a thread, or, before its first byte, to the poller."""
         if not isinstance(conn.sock, ClientSocket):
             # It has all that gunicorn asks of a socket.
-            conn.sock = cast(socket.socket, ClientSocket(conn.sock, self._waiting_places))
+            conn.sock = cast(
+                socket.socket, ClientSocket(conn.sock, self._waiting_places, ends=lambda: not self.alive)
+            )
         if conn.initialized or conn.data_ready:
             super().enqueue_req(conn)
             return
@@ -50,9 +54,17 @@ class Worker(ThreadWorker):
 class ClientSocket:
     """A client's socket whose patience ends. Whoever is too slow has gone: from then on nothing more is read."""
 
-    def __init__(self, sock: socket.socket, waiting_places: threading.BoundedSemaphore) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        waiting_places: threading.BoundedSemaphore,
+        *,
+        ends: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`ends` tells whether the process has been told to end."""
         self._sock = sock
         self._waiting_places = waiting_places
+        self._ends = ends
         self._deadline = math.inf
         self._gone = False
 
@@ -68,6 +80,17 @@ class ClientSocket:
     def allow(self, seconds: float) -> None:
         """Give the request that is being read `seconds` from now to arrive, for a route that takes large bodies."""
         self._deadline = time.monotonic() + seconds
+
+    def may_go_on(self) -> bool:
+        """Return whether a long answer makes sense: the client is there, and the process need not end.
+
+        A client that sends nothing more counts as gone. Safe to call from other threads than the one that answers.
+        """
+        if self._gone or self._ends():
+            return False
+        poll = select.poll()
+        poll.register(self._sock, select.POLLRDHUP)
+        return not poll.poll(0)
 
     def recv(self, size: int) -> bytes:
         if self._gone:

@@ -51,7 +51,9 @@ class ListOfLeads:
         return Page(leads, len(self._leads))
 
 
-def exported(found: ListOfLeads, *, only_new_ones_enter: bool, breaks_after: int | None = None) -> list[Position]:
+def exported(
+    found: ListOfLeads, *, only_new_ones_enter: bool, breaks_after: int | None = None
+) -> list[Position]:
     """Export the list; with `breaks_after` the way breaks off after so many leads each time, and goes on there."""
     given_out: list[Position] = []
     while True:
@@ -77,7 +79,9 @@ def check(found: ListOfLeads, given_out: list[Position]) -> None:
 
 
 LISTS = {
-    "size": st.one_of(st.integers(0, 5 * PAGE_SIZE), st.sampled_from([PAGE_SIZE, 2 * PAGE_SIZE, 4 * PAGE_SIZE])),
+    "size": st.one_of(
+        st.integers(0, 5 * PAGE_SIZE), st.sampled_from([PAGE_SIZE, 2 * PAGE_SIZE, 4 * PAGE_SIZE])
+    ),
     "spread": st.sampled_from([1, 3, 50, 10_000]),
     "breaks_after": st.one_of(st.none(), st.integers(60, 300)),
     "seed": st.integers(0, 2**32),
@@ -137,7 +141,9 @@ def test_a_list_that_stands_still_is_read_once(size: int) -> None:
 
 def test_an_export_goes_on_in_the_middle_with_few_readings() -> None:
     found = ListOfLeads(list(range(256 * PAGE_SIZE)), random.Random(1))  # noqa: S311 - no secret
-    walk = iter(Walk(found.read, after=Position(BEGIN + timedelta(seconds=20_000), ""), only_new_ones_enter=True))
+    walk = iter(
+        Walk(found.read, after=Position(BEGIN + timedelta(seconds=20_000), ""), only_new_ones_enter=True)
+    )
     first = next(batch for batch in walk if batch)[0]
     assert first.position.created_at == BEGIN + timedelta(seconds=19_999)
     assert found.reads <= 12

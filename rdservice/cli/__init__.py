@@ -6,6 +6,7 @@ from rdservice.cli.accounts import accounts_group
 from rdservice.cli.audit import audit_group
 from rdservice.cli.encryption import encryption_group
 from rdservice.cli.keys import keys_group
+from rdservice.cli.leads import leads_group
 from rdservice.cli.notifications import notifications_group
 from rdservice.cli.operators import operators_group
 from rdservice.cli.privacy import privacy_group
@@ -21,6 +22,7 @@ def register(app: Flask) -> None:
         operators_group,
         keys_group,
         accounts_group,
+        leads_group,
         audit_group,
         notifications_group,
         encryption_group,

@@ -13,19 +13,30 @@ SAY_EVERY_S = 5.0
 
 
 @contextmanager
-def shown(label: str, total: int) -> Iterator[OnRows]:
-    """Yield what to call with numbers of rows that were done, of `total`."""
+def shown(label: str, total: int, *, unit: str = "rows") -> Iterator[OnRows]:
+    """Yield what to call with numbers of `unit` that were done, of `total`."""
+    seen, begun_at = 0, time.monotonic()
+    said_at = begun_at
     if sys.stderr.isatty():
-        with click.progressbar(length=total, label=label, file=sys.stderr) as bar:
-            yield bar.update
-        return
-    seen, said_at = 0, time.monotonic()
 
-    def say(rows: int) -> None:
+        def rate(_: object) -> str:
+            return f"{seen / max(time.monotonic() - begun_at, 1):.0f} {unit}/s"
+
+        with click.progressbar(length=total, label=label, file=sys.stderr, item_show_func=rate) as bar:
+
+            def advance(done: int) -> None:
+                nonlocal seen
+                seen += done
+                bar.update(done)
+
+            yield advance
+        return
+
+    def say(done: int) -> None:
         nonlocal seen, said_at
-        seen += rows
+        seen += done
         if time.monotonic() - said_at >= SAY_EVERY_S:
             said_at = time.monotonic()
-            click.echo(f"{label}: {seen} of {total} rows", err=True)
+            click.echo(f"{label}: {seen} of {total} {unit}", err=True)
 
     yield say

@@ -14,6 +14,7 @@ from rdservice.web import (
     bodies,
     browser_session,
     events,
+    export,
     fast_reads,
     guard,
     health,
@@ -71,6 +72,7 @@ def create_app(services: Services) -> Flask:
     problems.init_app(app)
     leads.init_app(app)
     webhooks.init_app(app)
+    export.init_app(app)
 
     app.add_url_rule("/static/<path:filename>", endpoint="static", view_func=static)
     for blueprint in (
@@ -92,6 +94,7 @@ def create_app(services: Services) -> Flask:
         events.bp,
         webhooks.bp,
         subscriptions.bp,
+        export.bp,
         privacy.bp,
     ):
         app.register_blueprint(blueprint)

@@ -20,6 +20,7 @@ def action_words(action: str) -> str:
         "logged_in": gettext("Logged in"),
         "login_failed": gettext("Log-in failed"),
         "values_encrypted": gettext("Stored values encrypted anew"),
+        "leads_exported": gettext("Leads exported"),
         "erasure_begun": gettext("Erasure of a person begun"),
         "person_erased": gettext("Person erased"),
         "events_subscribed": gettext("Subscribed to lead events"),
@@ -44,6 +45,8 @@ def detail_words(name: str, value: object) -> str:
     """Return a detail of an entry in words; for one that this version does not know, its name and value."""
     if name == "verified":
         return gettext("checked with RD Station") if value else gettext("not checked with RD Station")
+    if name in ("full", "resumed"):
+        return _export_words(name, bool(value))
     words = {
         "name": gettext("name"),
         "scopes": gettext("scopes"),
@@ -51,6 +54,13 @@ def detail_words(name: str, value: object) -> str:
         "accounts": gettext("accounts"),
         "removed": gettext("rows deleted"),
         "left": gettext("left"),
+        "format": gettext("format"),
     }
     text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
     return f"{words.get(name, name)}: {text}"
+
+
+def _export_words(name: str, value: bool) -> str:
+    if name == "full":
+        return gettext("full records") if value else gettext("as listed")
+    return gettext("from where it broke off") if value else gettext("from the beginning")

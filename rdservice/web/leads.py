@@ -18,7 +18,7 @@ bp = Blueprint("leads", __name__)
 class LeadName(BaseConverter):
     """A part of a path that may name a lead: one that names another route is left to that route's methods."""
 
-    regex = "(?!lookup$)[^/]+"
+    regex = "(?!(?:lookup|export)$)[^/]+"
     part_isolating = True
 
 

@@ -35,6 +35,7 @@ DEEDS: dict[str, str | None] = {
     "webhooks subscribe": "events_subscribed",
     "webhooks unsubscribe": "events_unsubscribed",
     "webhooks list": None,
+    "leads export": "leads_exported",
     "audit list": None,
     "encryption rotate": "values_encrypted",
     "encryption status": None,
@@ -93,6 +94,7 @@ def test_what_commands_do_is_known_by_command_and_user(
     assert entry_of("accounts", "refresh").account_id == "default"
     assert entry_of("webhooks", "subscribe").account_id == "default"
     assert entry_of("webhooks", "unsubscribe").account_id == "default"
+    assert entry_of("leads", "export", "-").details["full"] is False
     conn.execute("UPDATE rdstation_tokens SET access_token = 'plain'")
     assert entry_of("release").details == {"accounts": 1}
     assert entry_of("accounts", "disconnect", "default", "--yes").account_id == "default"

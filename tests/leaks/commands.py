@@ -43,6 +43,10 @@ COMMANDS: dict[str, tuple[Run, ...]] = {
     "webhooks subscribe": (Run(("--account", "{account}"), ("account",)),),
     "webhooks list": (Run((), ("account",)), Run(("--json",), ("account",))),
     "webhooks unsubscribe": (Run(("--account", "{account}"), ("account",)),),
+    "leads export": (
+        Run(("-", "--account", "{account}"), ("lead_email", "lead_name", "lead_uuid")),
+        Run(("-", "--account", "{account}", "--segmentation", "{lead_email}"), (), None, 1),
+    ),
     "accounts disconnect": (Run(("{account}", "--yes"), ("account",)), Run(("{lead_email}",), (), None, 2)),
     "audit list": (Run((), AUDITED), Run(("--json",), AUDITED)),
     "encryption status": (Run((), ("account",)), Run(("--json",), ("account",))),

@@ -141,6 +141,11 @@ ROUTES: dict[str, tuple[Ask, ...]] = {
         Ask("/rd/tokens/{account}/refresh", html=True, status=303),
     ),
     "GET /rd/leads": (Ask("/rd/leads?account_id={account}&order=created_at:desc", shows=LEAD),),
+    "GET /rd/leads/export": (
+        Ask("/rd/leads/export?account_id={account}&segmentation=1", shows=LEAD),
+        Ask("/rd/leads/export?account_id={account}&segmentation=7&format=csv&full=true", shows=LEAD),
+        Ask("/rd/leads/export?account_id={account}&after={lead_phone}", status=422),
+    ),
     "GET /rd/leads/<lead_name:uuid>": (
         Ask("/rd/leads/{lead_uuid}?account_id={account}", shows=LEAD),
         Ask("/rd/leads/{lead_phone}?account_id={account}", status=422),

@@ -54,6 +54,7 @@ POST       /rd/tokens/<account_id>/subscribe    tokens:write    409 not_connecte
 POST       /rd/tokens/<account_id>/unsubscribe  tokens:write    409 not_connected
 POST       /rd/tokens/<account_id>/disconnect   operator        404 not_found
 GET HEAD   /rd/leads                            leads:read      409 not_connected
+GET HEAD   /rd/leads/export                     leads:read      409 not_connected
 GET HEAD   /rd/leads/<lead_name:uuid>                     leads:read      409 not_connected
 GET HEAD   /rd/leads/email/<path:email>         leads:read      409 not_connected
 POST       /rd/leads/lookup                     leads:read      409 not_connected

@@ -330,7 +330,12 @@ def test_answers_with_leads_are_as_documented(
     ask("GET", "/rd/leads?segmentation=4711", "/rd/leads", 404)
     ask("POST", lookup, lookup, 400, json=[])
     ask("POST", lookup, lookup, 415, data=b"a=b")
+    export = "/rd/leads/export"
+    ask("GET", f"{export}?account_id=absent", export, 409)
+    ask("GET", f"{export}?segmentation=4711", export, 404)
+    ask("GET", f"{export}?format=xlsx", export, 422)
     sandbox.patch(faults=[{"operation": "*", "kind": "html"}])
+    ask("GET", f"{export}?segmentation=10", export, 502)
     ask("GET", "/rd/leads?page=2", "/rd/leads", 502)
     sandbox.patch(faults=[{"operation": "*", "kind": "drop_before"}])
     ask("GET", "/rd/leads?page=3", "/rd/leads", 503)
