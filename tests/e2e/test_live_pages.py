@@ -56,7 +56,7 @@ def test_a_change_is_seen_and_announced_without_a_reload(watched: Page, conn: Co
     expect(watched.locator("[data-finding]")).to_have_count(0)
 
 
-def test_news_leave_focus_open_details_and_typed_text_where_they_are(watched: Page, conn: Conn) -> None:
+def test_news_leave_focus_and_typed_text_where_they_are(watched: Page, conn: Conn) -> None:
     field = watched.get_by_label("Name of the account in this service")
     field.fill("branch")
     refresh = watched.get_by_role("link", name="Connect again")
@@ -68,6 +68,38 @@ def test_news_leave_focus_open_details_and_typed_text_where_they_are(watched: Pa
     )
     expect(field).to_have_value("branch")
     assert watched.evaluate("document.activeElement.textContent") == "Connect again"
+
+
+def test_a_search_that_is_being_typed_outlives_news(watched: Page, conn: Conn) -> None:
+    conn.execute(
+        "INSERT INTO rdstation_tokens (account_id, access_token, refresh_token, expires_at)"
+        " SELECT 'branch-2', access_token, refresh_token, expires_at FROM rdstation_tokens"
+    )
+    watched.evaluate(ASK_NOW)
+    field = watched.get_by_label("Search by name or id")
+    field.fill("bra")
+    conn.execute(REFUSE)
+    watched.evaluate(ASK_NOW)
+    expect(watched.locator("[data-account=branch-2]")).to_have_attribute(
+        "data-state", "reauthorization_required"
+    )
+    expect(field).to_have_value("bra")
+    expect(field).to_be_focused()
+
+
+def test_details_that_were_opened_stay_open(watched: Page, conn: Conn) -> None:
+    conn.execute(
+        "INSERT INTO rdstation_refresh_attempts (claim_no, account_id, authorization_id, reason, claimed_by, outcome)"
+        " SELECT n, 'default', gen_random_uuid(), 'due', 'w', 'stored' FROM generate_series(1, 6) n"
+    )
+    watched.evaluate(ASK_NOW)
+    watched.get_by_text("Earlier renewals").click()
+    conn.execute(REFUSE)
+    watched.evaluate(ASK_NOW)
+    expect(watched.locator("[data-account=default]")).to_have_attribute(
+        "data-status", "reauthorization_required"
+    )
+    expect(watched.locator("details[open] .timeline li")).to_have_count(2)
 
 
 def test_nothing_is_sent_while_nothing_has_changed(watched: Page) -> None:
