@@ -46,20 +46,34 @@ Accept = Callable[[Any], bool]
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """Which page of a list, and in which order (`field:asc` or `field:desc`; None: RD Station's own)."""
+    """Which page of a list, and in which order (`field:asc` or `field:desc`; None: RD Station's own).
+
+    `search`: a part of the names of segmentations; None: all of them.
+    """
 
     page: int
     page_size: int
     order: str | None
+    search: str | None = None
 
     @property
     def query(self) -> dict[str, str | int]:
-        paging: dict[str, str | int] = {"page": self.page, "page_size": self.page_size}
-        return paging if self.order is None else paging | {"order": self.order}
+        query: dict[str, str | int] = {"page": self.page, "page_size": self.page_size}
+        if self.order is not None:
+            query["order"] = self.order
+        if self.search is not None:
+            query["search"] = self.search
+        return query
 
     @property
     def parameters(self) -> tuple[str | int | None, ...]:
-        return (self.page, self.page_size, self.order)
+        listed = (self.page, self.page_size, self.order)
+        return listed if self.search is None else (*listed, self.search)
+
+    @property
+    def refusable(self) -> str | None:
+        """The parameter that RD Station may refuse."""
+        return "order" if self.order is not None else "search" if self.search is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +87,34 @@ _decoded: WeakKeyDictionary[Content, tuple[_Segmentation, ...]] = WeakKeyDiction
 """What a cached list says, so that leads listed by name do not decode it for each request."""
 
 
-def parse_listing(page: str | None, page_size: str | None, order: str | None) -> Listing:
+def parse_listing(
+    page: str | None, page_size: str | None, order: str | None, search: str | None = None
+) -> Listing:
     """Check the query parameters of a list. Raises InvalidField, which names the wrong one."""
     if order is not None and not ORDER.fullmatch(order):
         _invalid("order", "must be a field and a direction, such as created_at:desc")
+    if search is not None and (not 0 < len(search) <= LONGEST_NAME or not is_readable(search)):
+        _invalid("search", f"must have 1 to {LONGEST_NAME} printable characters")
     return Listing(
         page=_number("page", page, default=1, most=10**9),
         page_size=_number("page_size", page_size, default=DEFAULT_PAGE_SIZE, most=LARGEST_PAGE_SIZE),
         order=order,
+        search=search,
     )
 
 
 def list_leads(
-    services: Services, account_id: str, segmentation: str | None, listing: Listing, *, at_once: bool = False
+    services: Services,
+    account_id: str,
+    segmentation: str | None,
+    listing: Listing,
+    *,
+    fresh_s: float | None = None,
+    at_once: bool = False,
 ) -> Served:
     """Return RD Station's list of the leads of a segmentation, which is an id or a name; None: all leads.
 
+    `fresh_s`, here and below, is how old the answer may be for a caller who wants it fresher than it is kept.
     Raises NotFound for an unknown segmentation, and what `Cache.get` raises, which also tells of `at_once`.
     """
     found = segmentation_id(services, account_id, segmentation, at_once=at_once)
@@ -96,11 +122,9 @@ def list_leads(
     def send(access_token: str) -> Answer:
         return services.rdstation.segmentation_contacts(access_token, found, listing.query)
 
-    fetch = _fetch(
-        services, account_id, send, _has_list("contacts"), field="order" if listing.order else None
-    )
+    fetch = _fetch(services, account_id, send, _has_list("contacts"), field=listing.refusable)
     return services.cache.get(
-        account_id, "contacts_list", (found, *listing.parameters), fetch, at_once=at_once
+        account_id, "contacts_list", (found, *listing.parameters), fetch, fresh_s=fresh_s, at_once=at_once
     )
 
 
@@ -112,7 +136,7 @@ def list_segmentations(
     fresh_s: float | None = None,
     at_once: bool = False,
 ) -> Served:
-    """Return RD Station's list of segmentations, no older than `fresh_s` where that is given."""
+    """Return RD Station's list of segmentations."""
 
     def send(access_token: str) -> Answer:
         return services.rdstation.segmentations(access_token, listing.query)
@@ -122,7 +146,7 @@ def list_segmentations(
         account_id,
         send,
         _has_list("segmentations"),
-        field="order" if listing.order else None,
+        field=listing.refusable,
         limit="segmentations",
     )
     return services.cache.get(
@@ -130,7 +154,7 @@ def list_segmentations(
     )
 
 
-def lead_by_uuid(services: Services, account_id: str, text: str) -> Served:
+def lead_by_uuid(services: Services, account_id: str, text: str, *, fresh_s: float | None = None) -> Served:
     """Return RD Station's answer for one lead. Raises InvalidField for what is no UUID, NotFound for a lead unknown."""
     if not UUID_FORM.fullmatch(text):
         _invalid(
@@ -142,10 +166,13 @@ def lead_by_uuid(services: Services, account_id: str, text: str) -> Served:
         OF_A_LEAD,
         lead_parameters("uuid", text),
         fetch_of_lead(services, account_id, "uuid", text.lower()),
+        fresh_s=fresh_s,
     )
 
 
-def lead_by_email(services: Services, account_id: str, email: object) -> Served:
+def lead_by_email(
+    services: Services, account_id: str, email: object, *, fresh_s: float | None = None
+) -> Served:
     """Return RD Station's answer for the lead with this address. Raises InvalidField or NotFound."""
     address = check_email(email)
     return services.cache.get(
@@ -153,6 +180,7 @@ def lead_by_email(services: Services, account_id: str, email: object) -> Served:
         OF_A_LEAD,
         lead_parameters("email", address),
         fetch_of_lead(services, account_id, "email", address),
+        fresh_s=fresh_s,
     )
 
 

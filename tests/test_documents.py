@@ -442,6 +442,7 @@ def test_the_lines_of_the_http_api_work_when_pasted_one_after_the_other(
         ("GET", f"/rd/leads/email/{terminal.variables['EMAIL']}"),
         ("POST", "/rd/leads/lookup"),
         *[("GET", "/rd/leads/export")] * 2,
+        ("GET", "/rd/leads"),
         ("POST", "/rd/tokens/default/subscribe"),
         ("GET", "/rd/events"),
         ("GET", "/rd/api/platform/contacts/fields"),
@@ -455,9 +456,9 @@ def test_the_lines_of_the_http_api_work_when_pasted_one_after_the_other(
         ("GET", "/openapi.json"),
         ("GET", "/metrics"),
     ]
-    of_all, chosen, named = (answer for answer in answers if answer.request.path == "/rd/leads")
+    of_all, chosen, named, of_now = (answer for answer in answers if answer.request.path == "/rd/leads")
     assert [len(answer.get_json()["contacts"]) for answer in (of_all, chosen)] == [25, 50]
-    assert named.get_json() == of_all.get_json()
+    assert of_all.get_json() == named.get_json() == of_now.get_json()
     one, by_email, looked_up = (
         answer.get_json()
         for answer in answers

@@ -67,6 +67,18 @@ class _Query:
     fetch: Fetch = field(repr=False)
     fresh_s: float
     known: Entry | None
+    insists: bool = False
+    """The caller asks for nothing older than `fresh_s`: it waits for RD Station rather than have older content."""
+
+    @property
+    def flight(self) -> bytes:
+        """What callers share who wait for the same and are content with the same."""
+        return self.key + repr(self.fresh_s).encode() if self.insists else self.key
+
+    @property
+    def failure_s(self) -> float:
+        """The age up to which a failure may be the answer, where it stands for that long."""
+        return self.fresh_s if self.insists else table.CEILING_S
 
     @property
     def version(self) -> Version:
@@ -98,7 +110,8 @@ class _Query:
         """Return whether old content may be served before RD Station was asked: nothing speaks for a dead account."""
         failure, outdated_for_s = row.last_failure, self.outdated_for_s(row)
         known_to_differ = outdated_for_s is not None and outdated_for_s > CHANGE_SHOWS_S
-        return not self.refused and not known_to_differ and (failure is None or failure.stale)
+        is_wanted = not self.insists and not self.refused and not known_to_differ
+        return is_wanted and (failure is None or failure.stale)
 
 
 class _Seen(NamedTuple):
@@ -162,6 +175,9 @@ class Cache:
     ) -> Served:
         """Return the content of `operation` with these parameters; `fetch` gets it from RD Station.
 
+        With `fresh_s` older content is served only where RD Station fails. Of all callers in all processes who ask for
+        the same so, one in `fresh_s` seconds makes a call.
+
         With `at_once` it raises NotAtOnce rather than wait, ask the database or fetch.
 
         Raises NotConnected, ReauthorizationRequired, TokenUnreadable, RdStationUnavailable when nothing came within
@@ -184,6 +200,7 @@ class Cache:
                 fetch=fetch,
                 fresh_s=enough_s,
                 known=entry,
+                insists=fresh_s is not None,
             )
             outcome = self._join(query, give_up_at)
             if isinstance(outcome, Served):
@@ -259,13 +276,13 @@ class Cache:
 
     def _join(self, query: _Query, give_up_at: float) -> Outcome:
         """Wait for what the first caller of this key in this process finds; be that one when there is none."""
-        flight, first = self._flights.join(query.key)
+        flight, first = self._flights.join(query.flight)
         if first:
             self._lead(query, flight, give_up_at)
         try:
             return flight.result(timeout=max(0.0, give_up_at - time.monotonic()))
         except FutureTimeout:
-            return _too_slow()
+            return _in_the_end(query)
 
     def _lead(self, query: _Query, flight: Future[Outcome], give_up_at: float) -> None:
         """Settle the flight from the table, or leave that to a fetch in the background."""
@@ -273,11 +290,11 @@ class Cache:
         try:
             while not self._settled(query, flight, state):
                 if time.monotonic() > give_up_at or self._must_end.wait(POLL_S):
-                    self._flights.settle(query.key, flight, _too_slow())
+                    self._flights.settle(query.flight, flight, _in_the_end(query))
                     return
                 state = "miss"
         except BaseException as error:
-            self._flights.settle(query.key, flight, error)
+            self._flights.settle(query.flight, flight, error)
             raise
 
     def _settled(self, query: _Query, flight: Future[Outcome], state: State) -> bool:
@@ -287,11 +304,11 @@ class Cache:
         """
         seen = self._look(query)
         if seen is None:
-            self._flights.settle(query.key, flight, None)
+            self._flights.settle(query.flight, flight, None)
             return True
         failure = seen.row.last_failure
         if seen.fresh:
-            self._flights.settle(query.key, flight, _served(seen.fresh, state))
+            self._flights.settle(query.flight, flight, _served(seen.fresh, state))
         elif seen.claim is not None:
             if seen.old is None or not query.may_serve_old(seen.row):
                 self._executor.submit(self._fetch, query, seen.claim, seen.old, flight)
@@ -299,11 +316,11 @@ class Cache:
             with self._lock:
                 self._renewing += 1
             self._executor.submit(self._renew, query, seen.claim, seen.old)
-            self._flights.settle(query.key, flight, _served(seen.old, "stale"))
+            self._flights.settle(query.flight, flight, _served(seen.old, "stale"))
         elif seen.row.failing and failure is not None and _stands(failure, query):
-            self._flights.settle(query.key, flight, _instead_of(failure, seen.old))
+            self._flights.settle(query.flight, flight, _instead_of(failure, seen.old))
         elif seen.old is not None and query.may_serve_old(seen.row):
-            self._flights.settle(query.key, flight, _served(seen.old, "stale"))
+            self._flights.settle(query.flight, flight, _served(seen.old, "stale"))
         else:
             return False
         return True
@@ -313,11 +330,13 @@ class Cache:
         claim = None
         with database.transaction(self._pool) as conn:
             known = query.known.fetched_at if query.known is not None else None
-            row = table.look(conn, query.key, query.token, known=known)
+            row = table.look(conn, query.key, query.token, known=known, failure_s=query.failure_s)
             if row is None:
                 return None
             if self._is_due(row, query):
-                claim = table.claim(conn, query.key, query.token, fresh_s=query.enough_s(row))
+                claim = table.claim(
+                    conn, query.key, query.token, fresh_s=query.enough_s(row), failure_s=query.failure_s
+                )
         entry = self._entry(query, row)
         if entry is None and row.fetched_at is not None and claim is None:
             # What cannot be read is fetched anew by whoever finds that.
@@ -370,7 +389,7 @@ class Cache:
         except BaseException as error:  # noqa: BLE001 - it is raised where the outcome is awaited, or logged
             outcome = error
         if flight is not None:
-            self._flights.settle(query.key, flight, outcome)
+            self._flights.settle(query.flight, flight, outcome)
         elif isinstance(outcome, BaseException):
             log.error("renewing cached content failed unexpectedly", exc_info=outcome)
 
@@ -435,8 +454,10 @@ def _stands(failure: Failure, query: _Query) -> bool:
     return query.refused or failure.code != errors.ReauthorizationRequired.code
 
 
-def _too_slow() -> Failure:
+def _in_the_end(query: _Query) -> Served | Failure:
+    """Return what a caller gets who has waited for too long."""
+    old = query.known if query.insists and not query.refused else None
     error = errors.RdStationUnavailable(
         "RD Station is slow; what was asked for is still being fetched. Try again.", retry_after_s=2
     )
-    return Failure.of(error, stale=False)
+    return _instead_of(Failure.of(error, stale=True), old)

@@ -29,7 +29,8 @@ EMPTY_KEPT_S = 3_600
 LOOK = """
 SELECT CASE WHEN kept.fetched_at IS DISTINCT FROM %(known)s THEN c.value END AS value, kept.fetched_at,
        EXTRACT(epoch FROM rd_now() - kept.fetched_at)::float8 AS age_s, c.changed_at,
-       c.failure, COALESCE(c.failed_until > rd_now(), false) AS failing,
+       c.failure, COALESCE(c.failed_until > rd_now(), false)
+           AND COALESCE(c.failed_at, rd_now()) > rd_now() - make_interval(secs => %(failure_s)s) AS failing,
        COALESCE(c.leased_until > rd_now(), false) AS leased
   FROM rdstation_tokens t
   LEFT JOIN rdstation_cache c ON c.key = %(key)s
@@ -48,6 +49,7 @@ SELECT %(key)s, account_id, connection_id, cache_epoch, gen_random_uuid(),
 ON CONFLICT (key) DO UPDATE SET holder = EXCLUDED.holder, leased_until = EXCLUDED.leased_until
  WHERE COALESCE(c.leased_until, '-infinity') <= rd_now()
    AND (COALESCE(c.failed_until, '-infinity') <= rd_now()
+        OR c.failed_at <= rd_now() - make_interval(secs => %(failure_s)s)
         OR (%(authorized)s AND c.failure ->> 'code' = 'reauthorization_required'))
    AND COALESCE(c.fetched_at, '-infinity') <= rd_now() - make_interval(secs => %(fresh_s)s)
 RETURNING holder, rd_now() AS claimed_at
@@ -65,7 +67,7 @@ RETURNING 1
 """
 FAIL = """
 UPDATE rdstation_cache c
-   SET failure = %(failure)s,
+   SET failure = %(failure)s, failed_at = rd_now(),
        failed_until = CASE WHEN NOT %(gone)s OR COALESCE(c.changed_at, '-infinity') < %(claimed_at)s
            THEN rd_now() + make_interval(secs => %(shared_s)s) END,
        holder = NULL, leased_until = NULL,
@@ -167,18 +169,36 @@ class Claim:
 
 
 def look(
-    conn: psycopg.Connection[Any], key: bytes, token: StoredToken, *, known: datetime | None
+    conn: psycopg.Connection[Any],
+    key: bytes,
+    token: StoredToken,
+    *,
+    known: datetime | None,
+    failure_s: float = CEILING_S,
 ) -> Row | None:
     """Return what stands under `key`, without a value that was fetched at `known`.
+
+    A failure that is older than `failure_s` does not stand any more.
 
     None: the account's row is gone, or of another connection or epoch than `token`.
     """
     with conn.cursor(row_factory=class_row(Row)) as cur:
-        return cur.execute(LOOK, {**_version(key, token), "known": known, "ceiling_s": CEILING_S}).fetchone()
+        values = {"known": known, "failure_s": failure_s, "ceiling_s": CEILING_S}
+        return cur.execute(LOOK, _version(key, token) | values).fetchone()
 
 
-def claim(conn: psycopg.Connection[Any], key: bytes, token: StoredToken, *, fresh_s: float) -> Claim | None:
-    """Claim the fetch of `key`; None when its content is younger than `fresh_s`, or another fetches or just failed."""
+def claim(
+    conn: psycopg.Connection[Any],
+    key: bytes,
+    token: StoredToken,
+    *,
+    fresh_s: float,
+    failure_s: float = CEILING_S,
+) -> Claim | None:
+    """Claim the fetch of `key`; None when its content is younger than `fresh_s`, another fetches, or one just failed.
+
+    `failure_s`: as for `look`.
+    """
     started = time.monotonic()
     row = conn.execute(
         CLAIM,
@@ -187,6 +207,7 @@ def claim(conn: psycopg.Connection[Any], key: bytes, token: StoredToken, *, fres
             "lease_s": LEASE_S,
             "kept_s": EMPTY_KEPT_S,
             "fresh_s": fresh_s,
+            "failure_s": failure_s,
             "authorized": token.status != "reauthorization_required",
         },
     ).fetchone()

@@ -2,7 +2,8 @@
 
 from flask import Blueprint, Flask, Response, request
 from flask.typing import ResponseReturnValue
-from werkzeug.http import parse_etags
+from werkzeug.datastructures import RequestCacheControl
+from werkzeug.http import parse_cache_control_header, parse_etags
 from werkzeug.routing import BaseConverter
 
 from rdservice import errors, leads
@@ -13,6 +14,9 @@ from rdservice.web import guard
 from rdservice.web.context import json_body, query_text, services
 
 bp = Blueprint("leads", __name__)
+
+FRESH_EVERY_S = 5.0
+"""How often RD Station is asked for the same at the most, however many callers want nothing from a cache."""
 
 
 class LeadName(BaseConverter):
@@ -31,22 +35,24 @@ def init_app(app: Flask) -> None:
 @guard.requires("leads:read")
 def list_leads() -> ResponseReturnValue:
     """List the leads of a segmentation, or all. Where they are in memory `fast_reads` answers instead."""
-    account_id, listing = _account_id(), _listing()
-    return _answer_leads(leads.list_leads(services(), account_id, query_text("segmentation"), listing))
+    segmentation = query_text("segmentation")
+    listing = leads.parse_listing(query_text("page"), query_text("page_size"), query_text("order"))
+    served = leads.list_leads(services(), _account_id(), segmentation, listing, fresh_s=_fresh_s())
+    return _answer_leads(served)
 
 
 @bp.get("/rd/leads/<lead_name:uuid>")
 @guard.requires("leads:read")
 def show(uuid: str) -> ResponseReturnValue:
     """Show one lead."""
-    return _answer_leads(leads.lead_by_uuid(services(), _account_id(), uuid))
+    return _answer_leads(leads.lead_by_uuid(services(), _account_id(), uuid, fresh_s=_fresh_s()))
 
 
 @bp.get("/rd/leads/email/<path:email>")
 @guard.requires("leads:read")
 def show_by_email(email: str) -> ResponseReturnValue:
     """Show the lead with this e-mail address."""
-    return _answer_leads(leads.lead_by_email(services(), _account_id(), email))
+    return _answer_leads(leads.lead_by_email(services(), _account_id(), email, fresh_s=_fresh_s()))
 
 
 @bp.post("/rd/leads/lookup")
@@ -56,15 +62,18 @@ def look_up() -> ResponseReturnValue:
     body = json_body()
     if not isinstance(body, dict):
         raise errors.BadRequest('Send a JSON object, such as {"email": "ana@example.com"}.')
-    return _answer_leads(leads.lead_by_email(services(), _account_id(), body.get("email")))
+    served = leads.lead_by_email(services(), _account_id(), body.get("email"), fresh_s=_fresh_s())
+    return _answer_leads(served)
 
 
 @bp.get("/rd/segmentations")
 @guard.requires("leads:read")
 def list_segmentations() -> ResponseReturnValue:
     """List the segmentations."""
-    account_id, listing = _account_id(), _listing()
-    return _answer(leads.list_segmentations(services(), account_id, listing))
+    listing = leads.parse_listing(
+        query_text("page"), query_text("page_size"), query_text("order"), query_text("search")
+    )
+    return _answer(leads.list_segmentations(services(), _account_id(), listing, fresh_s=_fresh_s()))
 
 
 def _account_id() -> str:
@@ -72,8 +81,15 @@ def _account_id() -> str:
     return DEFAULT_ACCOUNT if given is None else check_account_id(given)
 
 
-def _listing() -> leads.Listing:
-    return leads.parse_listing(query_text("page"), query_text("page_size"), query_text("order"))
+def _fresh_s() -> float | None:
+    """Return how old an answer this caller takes at the most (RFC 9111 5.2.1); None: as old as anyone."""
+    given = request.headers.get("Cache-Control", "").lower()
+    asked = parse_cache_control_header(given, cls=RequestCacheControl)
+    oldest_s = 0 if asked.no_cache else asked.max_age
+    fresh_s = services().settings.cache_ttl_s
+    if oldest_s is None or oldest_s >= fresh_s:
+        return None
+    return max(float(oldest_s), min(FRESH_EVERY_S, fresh_s))
 
 
 def _answer_leads(served: Served) -> Response:

@@ -12,7 +12,7 @@ import requests
 import schemathesis
 
 FORMS = {"logIn", "logOut"}
-TEXTS = {"account_id", "email", "segmentation"}
+TEXTS = {"account_id", "email", "segmentation", "search"}
 _numbers = itertools.count(1)
 
 
