@@ -26,6 +26,7 @@ def entries() -> list[Entry]:
     """Return the links in the reader's language."""
     return [
         _entry("status.show", gettext("Overview")),
+        _entry("diagnosis.show", gettext("Diagnosis")),
         _entry("keys.show", gettext("API keys")),
         _entry("notifications.show", gettext("Notifications")),
         _entry("audit.show", gettext("Audit")),

@@ -83,6 +83,8 @@ ROUTES: dict[str, tuple[Ask, ...]] = {
     ),
     "GET /keys/<key_id>/revoke": (Ask("/keys/{lead_phone}/revoke", html=True, status=404),),
     "POST /keys/<key_id>/revoke": (Ask("/keys/{lead_phone}/revoke", html=True, status=404),),
+    "GET /diagnosis": (Ask("/diagnosis", shows=PAGE, html=True),),
+    "POST /diagnosis": (Ask("/diagnosis", html=True),),
     "GET /password": (Ask("/password", shows=PAGE, html=True),),
     "POST /password": (
         Ask(

@@ -38,6 +38,8 @@ GET HEAD   /keys                                operator        200
 POST       /keys                                operator        201
 GET HEAD   /keys/<key_id>/revoke                operator        404 not_found
 POST       /keys/<key_id>/revoke                operator        404 not_found
+GET HEAD   /diagnosis                           operator        200
+POST       /diagnosis                           operator        200
 GET HEAD   /password                            operator        200
 POST       /password                            operator        303
 GET HEAD   /language                            anyone          422 invalid_field

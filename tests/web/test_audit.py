@@ -39,6 +39,8 @@ DEEDS: dict[str, set[str]] = {
     "POST /keys": {"key_created"},
     "POST /keys/<key_id>/revoke": {"key_revoked"},
     "POST /password": {"password_changed", "login_failed"},
+    # It looks, and changes nothing.
+    "POST /diagnosis": set(),
     # Who logs out loses a right and changes nothing.
     "POST /logout": set(),
     # A question whose e-mail address is in the body.

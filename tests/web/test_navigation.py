@@ -7,7 +7,7 @@ from flask import Flask
 
 from tests.web.browser import Browser
 
-PAGES = {"Overview": "/", "API keys": "/keys", "Audit": "/audit"}
+PAGES = {"Overview": "/", "Diagnosis": "/diagnosis", "API keys": "/keys", "Audit": "/audit"}
 
 
 def links(page: str) -> dict[str, str]:
