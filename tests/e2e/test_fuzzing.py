@@ -32,7 +32,7 @@ CONFIG = Path(__file__).parent / "fuzzing" / "schemathesis.toml"
 EMAIL = "ana@example.com"
 PASSWORD = "correct horse battery"
 COOKIE = "__Host-rdservice_session"
-NEVER_WELL = {"/rd/callback"}
+NEVER_WELL = {"/rd/api/{path}", "/rd/callback"}
 """Paths that need what no document tells: a state that was given out, and the code that RD Station gave for it."""
 RENEWALS, LEADS = ("token_refresh", "revoke"), ("segmentations_list", "contacts_list", "contact_get")
 FAULTS = [
