@@ -5,6 +5,7 @@ Pure functions: no database, no network, no clock.
 
 import re
 from collections.abc import Iterable, Iterator
+from http import HTTPStatus
 
 from rdservice.diagnosis import rdstation_findings
 from rdservice.diagnosis.facts import Account, DatabaseFacts, Facts, SettingsProblem
@@ -99,13 +100,21 @@ def _installation(database: DatabaseFacts, facts: Facts) -> Iterator[Finding]:
         yield Finding(
             code="credentials_refused",
             severity="error",
-            variant=facts.client_mixed_up,
+            variant=None if _client_id_is_known(facts) else facts.client_mixed_up,
             values={"wait": duration(database.credentials_closed_for_s)},
         )
     elif refused:
         # Not by the settings of this process: they were changed since, or another process has other ones.
         values = {"count": rdstation_findings.count(refused, database)}
         yield Finding(code="credentials_refused", severity="warning", variant="earlier", values=values)
+
+
+def _client_id_is_known(facts: Facts) -> bool:
+    """Whether RD Station showed its consent page for this client ID, so that the secret must be the wrong one.
+
+    A redirect says nothing: it may lead to a log-in before the client ID is looked at.
+    """
+    return facts.dialog is not None and facts.dialog.http_status == HTTPStatus.OK
 
 
 def _account(account: Account, facts: Facts) -> Iterator[Finding]:

@@ -259,6 +259,11 @@ def test_what_the_form_of_the_credentials_says_is_told_once_they_are_refused(for
     assert find(Facts(database=database(WELL), client_mixed_up=form)) == []
     (only,) = find(Facts(database=database(WELL, credentials_closed_for_s=60.0), client_mixed_up=form))
     assert only.words == f"credentials_refused/{form}"
+    shown = Probe(result="ok", http_status=200)
+    (only,) = find(
+        Facts(database=database(WELL, credentials_closed_for_s=60.0), client_mixed_up=form, dialog=shown)
+    )
+    assert only.words == "credentials_refused"
 
 
 def test_the_trouble_of_this_run_is_told_and_not_that_of_an_earlier_one_with_it() -> None:

@@ -300,3 +300,85 @@ def test_a_reader_who_leaves_does_not_change_the_result(checkout: Path, tmp_path
         os.close(writing)
     assert (done.returncode, done.stderr) == (1, "")
     assert (tmp_path / "rdstation_debug_info.json").exists()
+
+
+def test_standard_output_takes_the_file_and_standard_error_the_findings(
+    run_script: RunScript, working: dict[str, str], conn: Conn, tmp_path: Path
+) -> None:
+    conn.execute("DELETE FROM rdstation_workers")
+    done = run_script(working, "--output", "-", "--offline")
+    assert done.status == 1
+    assert json.loads(done.out)["verdict"]["root_cause"] == "worker_not_running"
+    assert done.err.startswith("ROOT CAUSE, ERROR  The worker is not running")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_place_of_the_file_can_be_chosen(
+    run_script: RunScript, working: dict[str, str], tmp_path: Path
+) -> None:
+    chosen = tmp_path / "for-the-support.json"
+    done = run_script(working, "--output", "for-the-support.json", "--offline")
+    assert done.status == 0
+    assert done.out.endswith(f"Written: {chosen}\n")
+    assert mode(chosen) == 0o600
+    assert list(tmp_path.iterdir()) == [chosen]
+    nowhere = run_script(working, "--output", str(tmp_path / "missing" / "file.json"), "--offline")
+    assert nowhere.status == 2
+    assert "--output" in nowhere.err
+
+
+@pytest.mark.parametrize(
+    ("terminal", "coloured"),
+    [({"TERM": "xterm"}, True), ({"TERM": "xterm", "NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
+)
+def test_a_terminal_gets_colours_unless_it_wants_none(
+    checkout: Path, working: dict[str, str], tmp_path: Path, terminal: dict[str, str], coloured: bool
+) -> None:
+    ours, theirs = os.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, str(checkout / SCRIPT), "--offline"],
+            cwd=tmp_path,
+            env=environment(working | terminal),
+            stdout=theirs,
+            timeout=60,
+            check=False,
+        )
+        said = os.read(ours, 4096).decode()
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    assert done.returncode == 0
+    assert "All is well." in said
+    assert ("\033[" in said) == coloured
+
+
+def test_the_cause_comes_first_and_what_it_explains_is_listed_below_it(
+    run_script: RunScript, working: dict[str, str], conn: Conn
+) -> None:
+    conn.execute("DELETE FROM rdstation_workers")
+    conn.execute("UPDATE rdstation_tokens SET expires_at = rd_now() - interval '5 minutes'")
+    done = run_script(working, "--offline")
+    lines = done.out.splitlines()
+    assert lines[0].startswith("ROOT CAUSE, ERROR  The worker is not running")
+    assert lines[0].endswith("[worker_not_running]")
+    assert lines[3] == "  Who: whoever runs this service"
+    assert lines[4] == "  It explains:"
+    assert lines[5].startswith("    - The access token of account default expired")
+    assert "docs/leads-stopped.md" in done.out
+    assert "\033[" not in done.out
+
+
+def test_many_findings_are_cut_short_on_the_terminal_and_whole_in_the_file(
+    run_script: RunScript, working: dict[str, str], conn: Conn
+) -> None:
+    conn.execute(
+        "INSERT INTO rdstation_tokens (account_id, access_token, refresh_token, expires_at, status) "
+        "SELECT 'a' || n, access_token, refresh_token, expires_at, 'reauthorization_required' "
+        "FROM rdstation_tokens, generate_series(1, 60) AS n"
+    )
+    done = run_script(working, "--offline")
+    # A value copied from another row is a damaged one.
+    assert len(done.codes) == 120
+    assert done.out.count("[value_damaged]") == 20
+    assert "and 100 more" in done.out
