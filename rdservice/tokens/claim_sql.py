@@ -18,7 +18,8 @@ BEHIND = "expires_at > rd_now() AND expires_at <= rd_now() + make_interval(secs 
 # avoided that the workers' speed allows to avoid. Due times alone do not tell, since renewals are spread at random.
 # What has lapsed is due for longest and comes next. As long as nothing is behind the index on expires_at has nothing to
 # show here. The planner, whose statistics may be of quieter days, must not take the one on due_at for the first pick
-# and sort all that is due: hence the sum.
+# and sort all that is due: hence the sum. No more rows are read, and locked, than the last limit asks for; a limit that
+# the planner cannot know, of what is left over, would let it sort all that is due.
 PICK_DUE = f"""
 WITH nearest AS (
     SELECT account_id FROM rdstation_tokens
@@ -29,9 +30,10 @@ WITH nearest AS (
 others AS (
     SELECT account_id FROM rdstation_tokens
      WHERE {DUE} AND NOT ({BEHIND}) AND NOT {UNDER_ANOTHER_KEY}
-     ORDER BY due_at LIMIT (SELECT %(slots)s - count(*) FROM nearest)
+     ORDER BY due_at LIMIT %(slots)s
        FOR NO KEY UPDATE SKIP LOCKED)
-SELECT account_id FROM nearest UNION ALL SELECT account_id FROM others
+SELECT account_id FROM (SELECT account_id FROM nearest UNION ALL SELECT account_id FROM others) AS picked
+ LIMIT %(slots)s
 """  # noqa: S608 - only texts of this module
 LEFT_TO_OTHERS = f"""
 SELECT account_id, refresh_token,
