@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from scripts.benchmarks import backlog, callers, claims, memory, metrics, reads, refreshes
+from scripts.benchmarks import backlog, callers, claims, export, memory, metrics, reads, refreshes
 from scripts.benchmarks.http_load import LoadMaker
 from scripts.benchmarks.report import Measure, PartReport, Report
 from scripts.benchmarks.stage import Load
@@ -47,6 +47,7 @@ PARTS = {
     ),
     "callers": Part(callers.measure, 60, "exchanges for 200 callers on one expired token"),
     "metrics": Part(metrics.measure, 180, "what counting adds to a cached request, and to the database"),
+    "export": Part(export.measure, 90, "an export of all leads against what the plan allows"),
     "memory": Part(memory.measure, 60, "memory of all processes"),
 }
 

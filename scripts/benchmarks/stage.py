@@ -218,11 +218,12 @@ class Sandbox:
         answer = self._session.post(f"{self.url}/_sandbox/revoke", json={"account": account}, timeout=10)
         answer.raise_for_status()
 
-    def calls(self, operation: str) -> int:
-        """Return how many calls of this operation reached the sandbox."""
+    def calls(self, operation: str, status: str | None = None) -> int:
+        """Return how many calls of this operation reached the sandbox, or how many it answered with `status`."""
         answer = self._session.get(f"{self.url}/_sandbox", timeout=10)
         answer.raise_for_status()
-        return sum(answer.json()["calls"].get(operation, {}).values())
+        by_status: dict[str, int] = answer.json()["calls"].get(operation, {})
+        return sum(by_status.values()) if status is None else by_status.get(status, 0)
 
 
 def new_database(postgres: EmbeddedPostgres, name: str) -> str:

@@ -145,7 +145,7 @@ ROUTES: dict[str, tuple[Ask, ...]] = {
     "GET /rd/leads": (Ask("/rd/leads?account_id={account}&order=created_at:desc", shows=LEAD),),
     "GET /rd/leads/export": (
         Ask("/rd/leads/export?account_id={account}&segmentation=1", shows=LEAD),
-        Ask("/rd/leads/export?account_id={account}&segmentation=7&format=csv&full=true", shows=LEAD),
+        Ask("/rd/leads/export?account_id={account}&segmentation=7&format=csv", shows=LEAD),
         Ask("/rd/leads/export?account_id={account}&after={lead_phone}", status=422),
     ),
     "GET /rd/leads/<lead_name:uuid>": (
