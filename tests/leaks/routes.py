@@ -120,7 +120,7 @@ ROUTES: dict[str, tuple[Ask, ...]] = {
     "GET /accounts/<account_id>": (
         Ask("/accounts/{account}", shows=PAGE, html=True),
         Ask("/accounts/{account}?fragment=1", shows=PAGE),
-        Ask("/accounts/{lead_email}", status=404, html=True),
+        Ask("/accounts/{lead_email}", status=404, shows=("lead_email",), html=True),
     ),
     "GET /accounts/<account_id>/disconnect": (Ask("/accounts/{account}/disconnect", shows=PAGE, html=True),),
     "GET /upload": (Ask("/upload?account_id={account}", shows=PAGE, html=True),),
