@@ -21,6 +21,7 @@ class Ask:
     json: dict[str, Any] | None = None
     form: dict[str, str] | None = None
     html: bool = False
+    headers: dict[str, str] | None = None
 
 
 UPLOAD = {
@@ -50,6 +51,7 @@ UPLOAD_FORM = {
     "account_id": "default",
 }
 CALLBACK = "/rd/callback?code={wrong_code}&state={wrong_state}"
+ACCOUNT = {"RD-Account": "{account}"}
 PAGE = ("operator_email", "account_name")
 
 ROUTES: dict[str, tuple[Ask, ...]] = {
@@ -159,21 +161,39 @@ ROUTES: dict[str, tuple[Ask, ...]] = {
         Ask("/rd/leads/lookup?account_id={account}", shows=LEAD, json={"email": "{lead_email}"}),
     ),
     "GET /rd/api/<path:path>": (
-        Ask("/rd/api/platform/segmentations/1/contacts?page_size=125", shows=LEAD),
-        Ask("/rd/api/platform/contacts/email:{lead_email}", shows=LEAD),
-        Ask("/rd/api/auth/token?code={wrong_code}", status=403),
-        Ask("/rd/api/platform/../{lead_email}", status=400),
+        Ask("/rd/api/platform/segmentations/1/contacts?page_size=125", shows=LEAD, headers=ACCOUNT),
+        Ask("/rd/api/platform/contacts/email:{lead_email}", shows=LEAD, headers=ACCOUNT),
+        Ask("/rd/api/auth/token?code={wrong_code}", status=403, headers=ACCOUNT),
+        Ask("/rd/api/platform%00{lead_email}", status=400, headers=ACCOUNT),
     ),
     "POST /rd/api/<path:path>": (
-        Ask("/rd/api/platform/contacts", json={"email": "{lead_email}"}, shows=LEAD, status=400),
+        Ask(
+            "/rd/api/platform/contacts",
+            json={"email": "{lead_email}"},
+            shows=LEAD,
+            status=400,
+            headers=ACCOUNT,
+        ),
     ),
     "PUT /rd/api/<path:path>": (
-        Ask("/rd/api/platform/contacts/email:{lead_email}/funnels/default", json={}, shows=LEAD, status=400),
+        Ask(
+            "/rd/api/platform/contacts/email:{lead_email}/funnels/default",
+            json={"lifecycle_stage": "Client"},
+            shows=LEAD,
+            headers=ACCOUNT,
+        ),
     ),
     "PATCH /rd/api/<path:path>": (
-        Ask("/rd/api/platform/contacts/email:{lead_email}", json={"name": "{lead_name}"}, shows=LEAD),
+        Ask(
+            "/rd/api/platform/contacts/email:{lead_email}",
+            json={"name": "{lead_name}"},
+            shows=LEAD,
+            headers=ACCOUNT,
+        ),
     ),
-    "DELETE /rd/api/<path:path>": (Ask("/rd/api/integrations/webhooks/{lead_uuid}", status=404),),
+    "DELETE /rd/api/<path:path>": (
+        Ask("/rd/api/integrations/webhooks/{lead_uuid}", status=404, headers=ACCOUNT),
+    ),
     "POST /rd/privacy/erase": (
         Ask("/rd/privacy/erase", json={"email": "{lead_email}"}),
         Ask("/rd/privacy/erase", json={"email": "{lead_phone}"}, status=422),

@@ -97,6 +97,8 @@ def ask_everybody(stage: Stage, method: str, ask: Ask) -> None:
     more = {"json": filled(stage, ask.json)} if ask.json else {}
     if ask.form:
         more["data"] = filled(stage, ask.form)
+    if ask.headers:
+        more["headers"] = filled(stage, ask.headers)
     for by in ask.by:
         answer = stage.call(method, path, by, shown=ask.shows, html=ask.html, **more)
         stage.plant_stored_tokens()
