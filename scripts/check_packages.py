@@ -26,7 +26,10 @@ class Part(NamedTuple):
 PARTS = (
     Part("requirements.in", r"\.venv|scripts|sandbox|tests"),
     # The first runs the tests of faults, the second makes files that are in the repository.
-    Part("requirements-local.in", r"\.venv|tests|scripts/run_faults\.py|scripts/make_dashboards"),
+    Part(
+        "requirements-local.in",
+        r"\.venv|tests|scripts/run_faults\.py|scripts/make_dashboards|scripts/screenshots",
+    ),
     Part("requirements-dev.in", r"\.venv"),
 )
 
