@@ -8,19 +8,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Response, expect
 
 from rdservice.tokens import workers
-from tests.e2e.test_browser import (
-    Site,
-    authorize,
-    chromium,
-    context,
-    log_in,
-    page,
-    running_site,
-    site,
-    stored,
-)
-
-__all__ = ["chromium", "context", "page", "running_site", "site", "stored"]
+from tests.e2e.browser.site import Site, authorize, log_in
 
 pytestmark = pytest.mark.slow
 
@@ -28,16 +16,6 @@ Conn = psycopg.Connection[Any]
 REFUSE = "UPDATE rdstation_tokens SET status = 'reauthorization_required', last_error = 'revoked'"
 ASK_NOW = "document.dispatchEvent(new Event('visibilitychange'))"
 """What the page does when somebody comes back to its tab."""
-
-
-@pytest.fixture
-def watched(page: Page, stored: tuple[Any, ...], conn: Conn) -> Page:
-    """The overview of a service with an account that is well; `window.opened` is gone after a reload."""
-    workers.beat(conn, "worker-1")
-    page.reload()
-    page.evaluate("window.opened = true")
-    expect(page.locator("[data-verdict]")).to_have_attribute("data-verdict", "ok")
-    return page
 
 
 def is_news(answer: Response) -> bool:
