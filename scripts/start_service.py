@@ -252,7 +252,9 @@ class LocalService:
         self._say(tell("Connecting an account of the sandbox, for the pages to show something …"))
         try:
             pair = sandbox_tokens(credentials, self._settings, first_look.RD_ACCOUNT)
-            first_look.connect(credentials, pair)
+            first_look.connect(credentials, pair, self._supervisor.turn)
+            # The web processes write their lines of requests a moment later.
+            self._supervisor.turn()
         except (ConsentError, first_look.FirstLookError) as error:
             failed = "The account for a first look could not be connected ({reason}); everything else works."
             self._say(tell(failed, reason=error))
