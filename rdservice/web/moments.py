@@ -75,7 +75,8 @@ def distance_words(moment: datetime, now: datetime) -> str:
     """Return how far `moment` is from `now` in words: "in 5 hours", "2 minutes ago", "now"."""
     if abs((moment - now).total_seconds()) < 1:
         return gettext("now")
-    return str(format_timedelta(moment - now, add_direction=True))
+    # By the default of 0.85, 21 hours were a day.
+    return str(format_timedelta(moment - now, add_direction=True, threshold=1))
 
 
 def number_words(number: float) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from flask import Blueprint, flash, redirect, render_template, url_for
+from flask import Blueprint, flash, redirect, url_for
 from flask.typing import ResponseReturnValue
 
 from rdservice import audit, database
@@ -12,7 +12,7 @@ from rdservice.notifications import deliveries, incidents
 from rdservice.notifications.deliveries import Delivery
 from rdservice.notifications.incidents import OpenIncident
 from rdservice.notifications.targets import label, targets
-from rdservice.web import guard
+from rdservice.web import guard, live
 from rdservice.web.context import services
 from rdservice.web.languages import gettext
 from rdservice.web.moments import Moment, moment_of
@@ -62,14 +62,12 @@ def show() -> ResponseReturnValue:
     with database.transaction(services().pool) as conn:
         sent = deliveries.newest(conn, limit=MOST_MESSAGES)
         open_incidents = incidents.open_now(conn, limit=MOST_INCIDENTS)
-    return render_template(
+    return live.answer(
         "notifications.html",
-        operator=guard.actor().label,
+        "notifications_part.html",
         targets=[label(url) for url in services().settings.notify_urls],
         messages=_messages(sent),
         incidents=[_incident(incident) for incident in open_incidents],
-        # The page loads itself again until a test that somebody waits for has ended.
-        waiting=any(delivery.kind == "test" and delivery.outcome is None for delivery in sent),
     )
 
 

@@ -61,6 +61,7 @@ def show() -> ResponseReturnValue:
         wanted=wanted,
         filters=status_list.filters(wanted, counts),
         around=status_list.around(wanted, found),
+        own_account=DEFAULT_ACCOUNT,
         login_url=login_url(DEFAULT_ACCOUNT),
     )
 

@@ -9,7 +9,7 @@ def state_words(state: State) -> str:
     """Return the words for an account's state."""
     words = {
         "connected": gettext("Connected"),
-        "failing": gettext("Connected, renewal failing"),
+        "failing": gettext("Renewal failing"),
         "expired": gettext("Expired"),
         "unverified": gettext("Not verified yet"),
         "credentials_refused": gettext("Credentials refused"),

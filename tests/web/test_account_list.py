@@ -88,7 +88,7 @@ def test_each_state_has_a_filter_with_its_number(signed_in: Browser) -> None:
         "Authorization needed 1",
         "Expired 1",
         "Credentials refused 1",
-        "Connected, renewal failing 1",
+        "Renewal failing 1",
         "Not verified yet 1",
         "Connected 2",
     ]

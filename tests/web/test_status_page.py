@@ -84,11 +84,11 @@ def test_a_connected_account_is_shown_with_its_times_and_no_token(
     shown = card(answer.text)
     assert "ACME Ltda" in shown
     assert 'data-status="connected"' in shown
-    assert "Nothing to do" in shown
+    assert "There is nothing to do." in answer.text
     assert re.search(
         r'<time datetime="\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00" title="[^"]+">[^<]+</time>', shown
     )
-    assert "in 1 day" in shown
+    assert "in 24 hours" in shown
     assert "secret-" not in answer.text
     assert answer.headers["Cache-Control"] == "no-store"
 
@@ -141,8 +141,8 @@ def test_markup_in_names_is_shown_as_text(signed_in: Browser, conn: Conn, servic
             "do not connect again",
         ),
         ({"status": "unverified"}, "Not verified yet", "the worker tries them within a minute"),
-        ({"last_error": "connection"}, "Connected, renewal failing", "RDSTATION_API_URL"),
-        ({"last_error": "timeout", "failures": 3}, "Connected, renewal failing", "tries again by itself"),
+        ({"last_error": "connection"}, "Renewal failing", "RDSTATION_API_URL"),
+        ({"last_error": "timeout", "failures": 3}, "Renewal failing", "tries again by itself"),
         ({"expires_at": "2020-01-01T00:00:00Z"}, "Expired", "was not renewed in time"),
     ],
 )
@@ -214,9 +214,11 @@ def test_an_account_is_not_called_well_while_no_worker_renews_it(
     signed_in: Browser, conn: Conn, services: Services
 ) -> None:
     connect(conn, services)
-    assert "Nothing to do" not in signed_in.get("/").text
+    for path in ("/", "/accounts/default"):
+        assert "othing to do" not in signed_in.get(path).text
     workers.beat(conn, "worker-1")
-    assert "Nothing to do" in signed_in.get("/").text
+    for path in ("/", "/accounts/default"):
+        assert "othing to do" in signed_in.get(path).text
 
 
 def test_the_connect_page_leads_on_to_rd_station(signed_in: Browser) -> None:
@@ -357,3 +359,14 @@ def test_the_page_needs_an_operator(app: Flask) -> None:
     assert Browser(app).get("/").location == "/login?next=/"
     stranger = Browser(app)
     assert stranger.log_in(EMAIL, PASSWORD).status_code == 401
+
+
+def test_beside_an_account_under_another_name_the_operators_own_is_still_invited(
+    signed_in: Browser, conn: Conn, services: Services
+) -> None:
+    connect(conn, services, "demo")
+    page = signed_in.get("/").text
+    assert "Connect your own account" in page
+    assert 'href="/rd/login?account_id=default">Connect to RD Station</a>' in page
+    connect(conn, services)
+    assert "Connect your own account" not in signed_in.get("/").text

@@ -32,10 +32,19 @@ class Site:
 
 
 def log_in(page: Page, email: str = EMAIL) -> None:
+    """Log in on the login page in English, by the words of its labels."""
     page.get_by_label("E-mail").fill(email)
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
     page.wait_for_url(lambda url: urlsplit(url).path != "/login")
+
+
+def submit_login(page: Page, *, password: str = PASSWORD) -> None:
+    """Send the login form in whatever language it is."""
+    page.locator("#email").fill(EMAIL)
+    page.locator("#password").fill(password)
+    with page.expect_navigation():
+        page.locator("main form button").click()
 
 
 def authorize(page: Page, site: Site) -> str:
