@@ -8,6 +8,7 @@ import psycopg
 from rdservice.diagnosis.facts import Account, DatabaseFacts, StoredValue, TokenClaims
 from rdservice.diagnosis.fingerprints import fingerprint as fingerprint_of
 from rdservice.encryption import ENCRYPTED, KeyMissing, KeyRing, ValueDamaged
+from rdservice.notifications import deliveries
 from rdservice.tokens import credentials, inspection, jwt_claims, workers
 
 MAX_ACCOUNTS = 100
@@ -33,6 +34,7 @@ def read(
         worker_silent_s=workers.seconds_since_last_beat(conn),
         credentials_closed_for_s=None if fingerprint is None else credentials.closed_for(conn, fingerprint),
         key_ids=None if keys is None else keys.key_ids,
+        failed_notifications=tuple(deliveries.failed(conn)),
     )
 
 

@@ -87,6 +87,8 @@ class DatabaseFacts:
     """Seconds until RD Station is asked again while it refuses the client credentials, else None."""
     key_ids: list[str] | None
     """Of TOKEN_ENCRYPTION_KEYS; None without usable keys."""
+    failed_notifications: tuple[str, ...] = ()
+    """The last error of each notification of the last day that was not accepted by a receiver."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -108,6 +108,11 @@ def _installation(database: DatabaseFacts, facts: Facts) -> Iterator[Finding]:
         values = {"count": rdstation_findings.count(refused, database)}
         yield Finding(code="credentials_refused", severity="warning", variant="earlier", values=values)
 
+    failed = database.failed_notifications
+    if failed:
+        values = {"count": str(len(failed)), "kinds": ", ".join(sorted(set(failed)))}
+        yield Finding(code="notifications_failing", severity="warning", values=values)
+
 
 def _client_id_is_known(facts: Facts) -> bool:
     """Whether RD Station showed its consent page for this client ID, so that the secret must be the wrong one.

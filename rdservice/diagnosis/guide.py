@@ -81,4 +81,5 @@ GUIDE: dict[str, Guide] = {
     "rate_limited/earlier": _WAIT,
     "refresh_backing_off": _WAIT,
     "unverified": _WAIT,
+    "notifications_failing": _SERVER,
 }

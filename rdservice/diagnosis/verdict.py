@@ -43,6 +43,7 @@ ORDER = (
     "rate_limited",
     "refresh_backing_off",
     "unverified",
+    "notifications_failing",
 )
 
 _NO_RENEWAL = frozenset({"token_expired", "refresh_backing_off", "unverified"})

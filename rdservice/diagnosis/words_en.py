@@ -370,4 +370,9 @@ WORDS: dict[str, Words] = {
         "RD Station could not be asked when they were uploaded.",
         "Nothing: the worker tries them within a minute.",
     ),
+    "notifications_failing": Words(
+        "{count} notification(s) of the last day did not arrive ({kinds}).",
+        "Nobody may have been told that an account needs somebody.",
+        "Look at the page Notifications, mend NOTIFY_URLS or the receiver, and send a test there.",
+    ),
 }

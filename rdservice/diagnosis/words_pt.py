@@ -373,4 +373,9 @@ WORDS: dict[str, Words] = {
         "O RD Station não pôde ser consultado quando foram enviados.",
         "Nada: o worker os testa em até um minuto.",
     ),
+    "notifications_failing": Words(
+        "{count} aviso(s) do último dia não chegaram ({kinds}).",
+        "Talvez ninguém saiba que uma conta precisa de alguém.",
+        "Veja a página Avisos, corrija NOTIFY_URLS ou o destino e envie um teste de lá.",
+    ),
 }

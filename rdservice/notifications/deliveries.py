@@ -97,6 +97,12 @@ SELECT n.notification_id, n.kind, n.created_at, d.label, d.outcome, d.attempts, 
   FROM rdservice_notifications n JOIN rdservice_deliveries d USING (notification_id)
  WHERE n.notification_id = %(notification)s ORDER BY d.label, d.target
 """
+FAILED = """
+SELECT d.error FROM rdservice_deliveries d JOIN rdservice_notifications n USING (notification_id)
+ WHERE n.kind = 'incidents' AND n.created_at > rd_now() - interval '2 days' AND d.error IS NOT NULL
+   AND (d.outcome IS NULL OR d.outcome = 'given_up' AND d.attempted_at > rd_now() - interval '1 day')
+ ORDER BY d.notification_id, d.target
+"""
 # What tells who was told of an incident's beginning stays as long as the incident.
 PRUNE = """
 DELETE FROM rdservice_notifications WHERE notification_id = ANY (ARRAY(
@@ -193,6 +199,11 @@ def of_notification(conn: psycopg.Connection[Any], notification_id: int) -> list
     """Return the deliveries of one message."""
     with conn.cursor(row_factory=class_row(Delivery)) as cursor:
         return cursor.execute(OF_ONE, {"notification": notification_id}).fetchall()
+
+
+def failed(conn: psycopg.Connection[Any]) -> list[str]:
+    """Return the last error of each message of the last day that its receiver has not accepted; tests are no such."""
+    return [error for (error,) in conn.execute(FAILED)]
 
 
 def prune(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:

@@ -458,6 +458,7 @@ def all_facts() -> Iterator[Facts]:  # noqa: C901
     yield Facts(database_error="SyntaxError", database_reached=True)
     yield Facts(pending_migrations=("0001_tokens",))
     yield Facts(database=database(worker_silent_s=None))
+    yield Facts(database=database(WELL, failed_notifications=("http_500",)))
     yield Facts(database=database(WELL, worker_silent_s=100.0, credentials_closed_for_s=10.0))
     yield Facts(database=database(WELL), asked_account="nobody")
 
@@ -496,3 +497,10 @@ def test_the_way_to_reconnect_works_for_any_name() -> None:
         Facts(database=database(account(account_id="filial 2 & co", status="reauthorization_required")))
     )
     assert "/rd/login?account_id=filial%202%20%26%20co" in only.text("en").todo
+
+
+def test_notifications_that_do_not_arrive_are_told_with_the_kinds_of_their_errors() -> None:
+    facts = Facts(database=database(WELL, failed_notifications=("timeout", "http_500", "timeout")))
+    (finding,) = find(facts)
+    assert (finding.code, finding.severity, finding.who) == ("notifications_failing", "warning", "server")
+    assert "(http_500, timeout)" in " ".join(finding.text("en"))

@@ -340,6 +340,7 @@ def test_a_message_that_is_not_accepted_is_tried_again_ever_later_for_a_day(
     clock.advance(GATHER_S + 1)
     outbox.look()
     assert (last_delivery(conn).outcome, last_delivery(conn).error) == (None, "http_500")
+    assert deliveries.failed(conn) == ["http_500"]
     outbox.look()
     assert last_delivery(conn).attempts == 1
     clock.advance(31)
