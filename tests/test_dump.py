@@ -17,6 +17,7 @@ from werkzeug.test import TestResponse
 from rdservice import leads
 from rdservice.access.keys import SCOPES
 from rdservice.errors import NotFound
+from rdservice.notifications.notifier import Notifier
 from rdservice.services import Services
 from rdservice.settings import Settings
 from rdservice.web import create_app
@@ -33,6 +34,8 @@ from worker.bell import Bell
 Conn = psycopg.Connection[Any]
 OPERATOR, PASSWORD = "olga.operator@example.com", "planted password of Olga"
 HERE = urlsplit(REDIRECT_URI).netloc
+RECEIVER_PASSWORD, RECEIVER_PATH = "planted-password-of-a-receiver", "planted-path-of-a-receiver"
+NOTIFY_URL = f"json://notifier:{RECEIVER_PASSWORD}@127.0.0.1:9/{RECEIVER_PATH}"
 
 
 def test_a_value_is_found_in_whatever_form_it_is_hidden(
@@ -88,6 +91,7 @@ class Installation:
         self._fail_at_the_door()
         assert self._services.metrics_flusher.snapshot(10) is not None
         self._run_worker()
+        self._tell()
         self._leave_pending()
 
     def upload_same_pair(self, *accounts: str) -> None:
@@ -108,10 +112,7 @@ class Installation:
         self.secrets |= {"the operator's password": PASSWORD, "the API key": self._key.split("_", 2)[2]}
 
     def _connect_in_browser(self) -> None:
-        page = self._browse("GET", "/login").text
-        csrf = re.search(r'name="csrf_token" value="([^"]+)"', page)
-        assert csrf is not None
-        form = {"csrf_token": csrf[1], "email": OPERATOR, "password": PASSWORD}
+        form = {"csrf_token": self._csrf("/login"), "email": OPERATOR, "password": PASSWORD}
         assert self._browse("POST", "/login", data=form).status_code == 303
         cookie = self._browser.client.get_cookie("rdservice_session_8000", domain="localhost")
         assert cookie is not None
@@ -199,6 +200,20 @@ class Installation:
             bell.stop()
             worker.join(30)
 
+    def _tell(self) -> None:
+        """One message to a receiver that does not answer, and one that nobody has sent yet."""
+        notifier = Notifier(self._services.pool, self._services.settings)
+        notifier.compare()
+        self._conn.execute("UPDATE rdservice_incidents SET opened_at = opened_at - interval '1 minute'")
+        notifier.compare()
+        assert notifier.send_next()
+        assert self._conn.execute("SELECT error FROM rdservice_deliveries").fetchone() == ("connection",)
+        assert (
+            self._browse("POST", "/notifications/test", data={"csrf_token": self._csrf()}).status_code == 303
+        )
+        self.secrets |= {"a receiver's URL": NOTIFY_URL, "a receiver's password": RECEIVER_PASSWORD}
+        self.secrets["a receiver's path"] = RECEIVER_PATH
+
     def _leave_pending(self) -> None:
         """A claim of a process that died."""
         self._conn.execute(
@@ -217,6 +232,11 @@ class Installation:
             f"{name} of {lead['uuid']}": value for name, value in lead.items() if name in telling and value
         }
 
+    def _csrf(self, path: str = "/") -> str:
+        found = re.search(r'name="csrf_token" value="([^"]+)"', self._browse("GET", path).text)
+        assert found is not None
+        return found[1]
+
     def _state(self) -> str:
         return parse_qs(urlsplit(self._browse("GET", "/rd/login").location).query)["state"][0]
 
@@ -229,8 +249,14 @@ class Installation:
 
 
 @pytest.fixture
-def installation(connected: Services, sandbox: SandboxProcess, conn: Conn) -> Installation:
-    filled = Installation(connected, sandbox, conn)
+def installation(
+    make_services: Callable[[Settings], Services],
+    sandbox_settings: Settings,
+    sandbox: SandboxProcess,
+    conn: Conn,
+) -> Installation:
+    settings = replace(sandbox_settings, notify_urls=(NOTIFY_URL,))
+    filled = Installation(make_services(settings), sandbox, conn)
     filled.fill()
     return filled
 

@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[Run, ...]] = {
     ),
     "operators remove": (Run(("{second_operator}", "--yes"), ("second_operator",)),),
     "keys create": (Run(("a program", "--scope", "leads:read")),),
-    "keys list": (Run(()), Run(("--json",))),
+    "keys list": (Run(()), Run(("--json",), ("operator_email",))),
     "keys revoke": (Run(("{narrow_secret}", "--yes")), Run(("{unknown_key}", "--yes"), (), None, 1)),
     "accounts list": (Run((), ("account", "account_name")), Run(("--json",), ("account", "account_name"))),
     "accounts show": (
