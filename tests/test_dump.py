@@ -202,7 +202,7 @@ class Installation:
 
     def _tell(self) -> None:
         """One message to a receiver that does not answer, and one that nobody has sent yet."""
-        notifier = Notifier(self._services.pool, self._services.settings)
+        notifier = Notifier(self._services.pool, self._services.settings, self._services.metrics)
         notifier.compare()
         self._conn.execute("UPDATE rdservice_incidents SET opened_at = opened_at - interval '1 minute'")
         notifier.compare()

@@ -39,7 +39,7 @@ def main() -> int:
     _bound_the_end(bell, services)
     log.info("worker %s started", services.refresher.claimed_by)
     stored_values.check_in_background(services.pool, services.keys)
-    notifier = Notifier(services.pool, settings)
+    notifier = Notifier(services.pool, settings, services.metrics)
     notifier.start()
     try:
         auto_refresh_tokens(services.refresher, bell)

@@ -64,7 +64,7 @@ def test(as_json: bool) -> None:
 
 def _send(number: int) -> list[Delivery]:
     """Send what no worker sends already, and return all results."""
-    notifier = Notifier(services().pool, services().settings)
+    notifier = Notifier(services().pool, services().settings, services().metrics)
     give_up_at = time.monotonic() + LEASE_S
     while True:
         while notifier.send_next(number):

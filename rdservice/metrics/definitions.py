@@ -34,6 +34,7 @@ RefreshResult = Literal["stored", "refused", "transient", "superseded", "waited"
 AuthStage = Literal["code_exchange", "refresh", "api_call"]
 CacheOutcome = Literal["hit", "miss", "stale"]
 EventResult = Literal["stored", "late", "duplicate", "refused"]
+NotificationResult = Literal["sent", "failed", "given_up"]
 
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 
@@ -95,6 +96,12 @@ class Metrics:
             ["result"],
             registry=self.registry,
         )
+        self._notifications = Counter(
+            "rdstation_notifications",
+            "Attempts to send a notification by result; failed: made again; given_up: not made again.",
+            ["result"],
+            registry=self.registry,
+        )
         self._flush_failures = Counter(
             "rdstation_metrics_flush_failures",
             "Attempts to add a process's counts to the database that failed; they are made again.",
@@ -117,6 +124,10 @@ class Metrics:
     def webhook_events(self, result: EventResult, number: int) -> None:
         """Count delivered events by what became of them."""
         self._webhook_events.labels(result).inc(number)
+
+    def notifications(self, result: NotificationResult, number: int = 1) -> None:
+        """Count attempts to send a notification to a receiver."""
+        self._notifications.labels(result).inc(number)
 
     def flush_failure(self) -> None:
         """Count that the database did not take this process's counts."""
@@ -147,3 +158,5 @@ class Metrics:
             self._leads_served.labels(cache)
         for result in get_args(EventResult):
             self._webhook_events.labels(result)
+        for result in get_args(NotificationResult):
+            self._notifications.labels(result)

@@ -48,6 +48,11 @@ def _families(metrics: Metrics, snapshot: Snapshot | None) -> Iterator[Metric]:
     yield from _of_this_process(snapshot)
     if snapshot is not None:
         yield from _of_state(snapshot.overview)
+        yield GaugeMetricFamily(
+            "rdstation_notifications_failing",
+            "Notifications of the last day that a receiver was sent and has not accepted.",
+            value=float(snapshot.failing_notifications),
+        )
         yield from _of_events(metrics, snapshot.totals)
 
 

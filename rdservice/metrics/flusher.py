@@ -20,6 +20,7 @@ from rdservice import database
 from rdservice.metrics import store
 from rdservice.metrics.definitions import Metrics, Series
 from rdservice.metrics.store import Batch
+from rdservice.notifications import deliveries
 from rdservice.tokens import overview
 from rdservice.tokens.overview import Overview
 
@@ -36,10 +37,12 @@ CLOSE_WITHIN_S = LAST_FLUSH_S + database.POOL_TIMEOUT_S + 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """The sums over all processes, and the state of tokens and workers."""
+    """The sums over all processes, and the state of tokens, workers and notifications."""
 
     totals: dict[Series, float]
     overview: Overview
+    failing_notifications: int
+    """Messages of the last day that their receivers have not accepted."""
     flushed: bool
     """Whether the counts of this process are in the sums."""
 
@@ -172,7 +175,12 @@ class Flusher:
     def _take_snapshot(self, *, flushed: bool) -> Snapshot | Exception:
         try:
             with database.transaction(self._pool) as conn:
-                return Snapshot(totals=store.totals(conn), overview=overview.read(conn), flushed=flushed)
+                return Snapshot(
+                    totals=store.totals(conn),
+                    overview=overview.read(conn),
+                    failing_notifications=len(deliveries.failed(conn)),
+                    flushed=flushed,
+                )
         except Exception as error:  # noqa: BLE001 - it is raised where the snapshot is awaited
             self._report(error)
             return error

@@ -97,10 +97,16 @@ SELECT n.notification_id, n.kind, n.created_at, d.label, d.outcome, d.attempts, 
   FROM rdservice_notifications n JOIN rdservice_deliveries d USING (notification_id)
  WHERE n.notification_id = %(notification)s ORDER BY d.label, d.target
 """
+# Where all receivers have accepted a test since then, what was wrong is mended.
 FAILED = """
 SELECT d.error FROM rdservice_deliveries d JOIN rdservice_notifications n USING (notification_id)
  WHERE n.kind = 'incidents' AND n.created_at > rd_now() - interval '2 days' AND d.error IS NOT NULL
    AND (d.outcome IS NULL OR d.outcome = 'given_up' AND d.attempted_at > rd_now() - interval '1 day')
+   AND NOT EXISTS (
+       SELECT FROM rdservice_notifications t
+        WHERE t.kind = 'test' AND t.created_at > d.attempted_at AND t.created_at > rd_now() - interval '2 days'
+          AND NOT EXISTS (SELECT FROM rdservice_deliveries r
+                           WHERE r.notification_id = t.notification_id AND r.outcome IS DISTINCT FROM 'sent'))
  ORDER BY d.notification_id, d.target
 """
 # What tells who was told of an incident's beginning stays as long as the incident.
@@ -121,6 +127,11 @@ class Claimed:
     target: str
     holder: UUID
     kind: NotificationKind
+
+    @property
+    def only_attempt(self) -> bool:
+        """Whoever asked for a test waits for its result: it is not tried again."""
+        return self.kind == "test"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +191,7 @@ def end(conn: psycopg.Connection[Any], claimed: Claimed, outcome: Outcome) -> No
 
 def fail(conn: psycopg.Connection[Any], claimed: Claimed, error: str) -> None:
     """Note that an attempt failed. It is made again after 30 s, then ever later; that of a test is not."""
-    pauses = {"first_s": FIRST_PAUSE_S, "longest_s": LONGEST_PAUSE_S, "last": claimed.kind == "test"}
+    pauses = {"first_s": FIRST_PAUSE_S, "longest_s": LONGEST_PAUSE_S, "last": claimed.only_attempt}
     conn.execute(FAIL, _values(claimed) | pauses | {"error": error})
 
 
@@ -202,7 +213,10 @@ def of_notification(conn: psycopg.Connection[Any], notification_id: int) -> list
 
 
 def failed(conn: psycopg.Connection[Any]) -> list[str]:
-    """Return the last error of each message of the last day that its receiver has not accepted; tests are no such."""
+    """Return the last error of each message of the last day that its receiver has not accepted.
+
+    Tests are no such; and one that all receivers have accepted ends them.
+    """
     return [error for (error,) in conn.execute(FAILED)]
 
 

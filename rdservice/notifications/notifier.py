@@ -10,6 +10,7 @@ import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from rdservice import database
+from rdservice.metrics.definitions import Metrics
 from rdservice.notifications import deliveries, incidents, messages, targets
 from rdservice.notifications.deliveries import Claimed
 from rdservice.notifications.messages import Message
@@ -34,10 +35,12 @@ class Notifier:
         self,
         pool: ConnectionPool[psycopg.Connection[Any]],
         settings: Settings,
+        metrics: Metrics,
         *,
         send: Send = targets.send,
     ) -> None:
         self._pool = pool
+        self._metrics = metrics
         self._origin = settings.public_origin
         self._targets = {
             target.key: target for target in targets.targets(settings.notify_urls, settings.secret_key)
@@ -58,11 +61,13 @@ class Notifier:
 
     def compare(self) -> None:
         """Open and close incidents, and write the message that tells of them."""
+        given_up = 0
         with database.transaction(self._pool) as conn:
             conn.execute(BE_QUICK)
             if incidents.compare(conn):
-                deliveries.give_up(conn)
+                given_up = deliveries.give_up(conn)
                 deliveries.tell(conn, list(self._targets.values()))
+        self._metrics.notifications("given_up", given_up)
 
     def send_next(self, notification_id: int | None = None) -> bool:
         """Send the next delivery that is due, of one message where it is given; return whether there was one."""
@@ -95,9 +100,11 @@ class Notifier:
                 "notification %d to %s was not sent (%s)", claimed.notification_id, target.label, failed.error
             )
             error = failed.error
+            self._metrics.notifications("given_up" if claimed.only_attempt else "failed")
             self._write(lambda conn: deliveries.fail(conn, claimed, error))
         else:
             log.info("notification %d to %s was sent", claimed.notification_id, target.label)
+            self._metrics.notifications("sent")
             self._write(lambda conn: deliveries.end(conn, claimed, "sent"))
 
     def _write(self, change: Callable[[psycopg.Connection[Any]], None]) -> None:

@@ -70,6 +70,18 @@ def _right_secret(scene: Scene) -> None:
     scene.start_worker()
 
 
+def _revoke_while_nobody_is_told(scene: Scene) -> None:
+    scene.inbox.accepts = False
+    scene.stop_worker()
+    scene.start_worker(NOTIFY_URLS=scene.inbox.notify_url)
+    _revoke(scene)
+
+
+def _accept_notifications(scene: Scene) -> None:
+    scene.inbox.accepts = True
+    scene.connect()
+
+
 def _slow(scene: Scene) -> None:
     scene.sandbox.patch(latency_ms=TOO_SLOW_MS)
 
@@ -159,6 +171,12 @@ SCENARIOS = (
         about="the worker runs with a wrong client secret",
         cause=_wrong_secret,
         mend=_right_secret,
+    ),
+    Scenario(
+        alerts=("RDServiceNotificationsFailing",),
+        about="who is to be told that consent was taken back accepts no message",
+        cause=_revoke_while_nobody_is_told,
+        mend=_accept_notifications,
     ),
     Scenario(
         alerts=("RDStationWorkerStalled",),

@@ -15,6 +15,7 @@ import psycopg
 import requests
 
 from rdservice.access import keys
+from scripts.alert_drill.inbox import Inbox
 from scripts.benchmarks.stage import Sandbox, Server, Stage, wait_until
 from scripts.embedded_postgres import EmbeddedPostgres
 from scripts.monitoring_programs import Target, free_port
@@ -41,6 +42,7 @@ class Scene:
 
     def __init__(self, postgres: EmbeddedPostgres, folder: Path) -> None:
         self.postgres = postgres
+        self.inbox = Inbox()
         self._stage = Stage(postgres, "drill", folder / "drill", SETTINGS)
         self._port = free_port()
         self._pages = itertools.count()
@@ -49,6 +51,7 @@ class Scene:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as ends:
+            ends.enter_context(self.inbox)
             ends.enter_context(self._stage)
             self._session = ends.enter_context(requests.Session())
             # The machine's proxy settings are not for these requests.

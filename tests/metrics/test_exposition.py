@@ -15,6 +15,8 @@ from rdservice.metrics.definitions import (
     OPERATIONS,
     AuthStage,
     CacheOutcome,
+    EventResult,
+    NotificationResult,
     Reason,
     RefreshResult,
     StatusClass,
@@ -40,6 +42,9 @@ EVENTS: dict[str, dict[str, tuple[str, ...]]] = {
     "rdstation_token_refreshes_total": {"result": get_args(RefreshResult)},
     "rdstation_auth_failures_total": {"stage": get_args(AuthStage)},
     "rdstation_leads_served_total": {"cache": get_args(CacheOutcome)},
+    "rdstation_webhook_events_total": {"result": get_args(EventResult)},
+    "rdstation_notifications_total": {"result": get_args(NotificationResult)},
+    "rdstation_notifications_failing": {},
     "rdstation_metrics_flush_failures_total": {},
     "flask_http_request_total": {"method": HTTP_METHODS, "status": tuple(HTTP_STATUSES)},
 }

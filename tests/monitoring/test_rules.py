@@ -140,6 +140,11 @@ MUTATIONS = {
         "max_over_time(rdstation_metrics_flush_failing[5m])",
         "rdstation_metrics_flush_failing",
     ),
+    "two messages that nobody accepts": ("notifications_failing) > 0", "notifications_failing) > 1"),
+    "a message that arrives after nine minutes": (
+        "notifications_failing) > 0\n        for: 10m",
+        "notifications_failing) > 0\n        for: 8m",
+    ),
     "a token that was healed": ("[15m])) >= 2\n", "[15m])) >= 1\n"),
     "refused uploads": ("token_.*|account_info|revoke", "token_.*|revoke"),
     "one call in eleven fails": ("[10m])) > 0.1\n        for", "[10m])) > 0.09\n        for"),

@@ -1,6 +1,7 @@
 """What becomes an incident, when it is over, and that it is told once."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -8,7 +9,7 @@ import pytest
 
 from rdservice import database
 from rdservice.notifications import deliveries, incidents
-from rdservice.notifications.deliveries import APART_S
+from rdservice.notifications.deliveries import APART_S, TEST_EVERY_S
 from rdservice.notifications.incidents import GATHER_S, WELL_FOR_S
 from rdservice.notifications.notifier import Notifier
 from rdservice.notifications.targets import SendFailed, Target
@@ -33,7 +34,20 @@ class Outbox:
         self.notifier = self.another()
 
     def another(self) -> Notifier:
-        return Notifier(self._services.pool, self._settings, send=self._send)
+        return Notifier(self._services.pool, self._settings, self._services.metrics, send=self._send)
+
+    @property
+    def targets(self) -> list[Target]:
+        return list(self.notifier._targets.values())
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """The attempts of all processes that this test has counted, by result."""
+        return {
+            dict(labels)["result"]: int(value)
+            for (name, labels), value in self._services.metrics.current().items()
+            if name == "rdstation_notifications_total" and value
+        }
 
     def _send(self, target: Target, title: str, body: str) -> None:
         if self.failing:
@@ -341,6 +355,7 @@ def test_a_message_that_is_not_accepted_is_tried_again_ever_later_for_a_day(
     outbox.look()
     assert (last_delivery(conn).outcome, last_delivery(conn).error) == (None, "http_500")
     assert deliveries.failed(conn) == ["http_500"]
+    assert outbox.counted == {"failed": 1}
     outbox.look()
     assert last_delivery(conn).attempts == 1
     clock.advance(31)
@@ -353,9 +368,41 @@ def test_a_message_that_is_not_accepted_is_tried_again_ever_later_for_a_day(
     clock.advance(HOUR_S)
     outbox.look()
     assert last_delivery(conn).outcome == "given_up"
+    assert outbox.counted == {"failed": last_delivery(conn).attempts, "given_up": 1}
     outbox.failing = None
     clock.advance(HOUR_S)
     assert outbox.look() == []
+    assert deliveries.failed(conn) == ["http_500"]
+    clock.advance(24 * HOUR_S)
+    assert deliveries.failed(conn) == []
+
+
+def test_what_failed_is_mended_once_all_receivers_have_accepted_a_test(
+    services: Services, settings: Settings, trouble: Trouble, conn: Conn, clock: Clock
+) -> None:
+    two = replace(settings, notify_urls=("json://one.example.com/hook", "json://two.example.com/hook"))
+    outbox = Outbox(services, two)
+    trouble("shop")
+    outbox.look()
+    outbox.failing = "http_500"
+    clock.advance(GATHER_S + 1)
+    outbox.look()
+    both = ["http_500", "http_500"]
+    assert deliveries.failed(conn) == both
+    deliveries.begin_test(conn, outbox.targets)
+    assert deliveries.failed(conn) == both, "nobody has tried the test"
+    outbox.notifier.send_next()
+    outbox.failing = None
+    outbox.notifier.send_next()
+    assert deliveries.failed(conn) == both, "one receiver did not accept it"
+    assert outbox.counted == {"failed": 2, "given_up": 1, "sent": 1}
+    clock.advance(TEST_EVERY_S + 1)
+    conn.execute(
+        "UPDATE rdservice_deliveries SET next_attempt_at = rd_now() + interval '1 hour' WHERE outcome IS NULL"
+    )
+    deliveries.begin_test(conn, outbox.targets)
+    outbox.look()
+    assert deliveries.failed(conn) == []
 
 
 def test_a_delivery_under_lease_is_nobody_elses_until_the_lease_ends(

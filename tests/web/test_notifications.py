@@ -56,7 +56,7 @@ def app(services: Services) -> Flask:
 
 def work(services: Services) -> None:
     """Do what the worker's thread does."""
-    notifier = Notifier(services.pool, services.settings)
+    notifier = Notifier(services.pool, services.settings, services.metrics)
     notifier.compare()
     while notifier.send_next():
         pass
@@ -94,7 +94,7 @@ def test_a_test_that_no_worker_takes_is_told_so(
 ) -> None:
     signed_in.submit("/notifications/test", page="/notifications")
     clock.advance(601)
-    Notifier(services.pool, services.settings).compare()
+    Notifier(services.pool, services.settings, services.metrics).compare()
     page = signed_in.get("/notifications").text
     assert "no worker tried it" in page
 

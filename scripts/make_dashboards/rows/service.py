@@ -110,11 +110,34 @@ INTERNALS = Row(
             values={0: "written", 1: "not written"},
         ),
         Panel(
+            title="Notifications that do not arrive",
+            description="Messages of the last day that a receiver of NOTIFY_URLS has not accepted. Nobody may know of "
+            "what they tell.",
+            kind="stat",
+            unit=COUNT,
+            width=4,
+            queries=(Query(expression='max by (job) (rdstation_notifications_failing{job=~"$job"})'),),
+            alerts=("RDServiceNotificationsFailing",),
+        ),
+        Panel(
+            title="Notifications",
+            description="Attempts to send a notification. Failed ones are made again, for a day.",
+            unit=COUNT,
+            width=12,
+            queries=(
+                Query(
+                    expression="sum by (job, result) "
+                    '(increase(rdstation_notifications_total{job=~"$job"}[$__rate_interval]))',
+                    legend="{{job}} {{result}}",
+                ),
+            ),
+        ),
+        Panel(
             title="Failed writes of counts",
             description="Attempts of processes to add their counts to the database that failed. They are repeated, "
             "and are seen here only once one succeeds.",
             unit=COUNT,
-            width=8,
+            width=12,
             queries=(
                 Query(
                     expression="sum by (job) "
@@ -127,7 +150,7 @@ INTERNALS = Row(
             description="How long Prometheus waits for the metrics. The process that answers writes its own counts "
             "first, and gives up after four seconds.",
             unit=SECONDS,
-            width=8,
+            width=12,
             queries=(Query(expression='max by (job) (scrape_duration_seconds{job=~"$job"})'),),
         ),
         Panel(
