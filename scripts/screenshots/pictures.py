@@ -1,6 +1,6 @@
 """Which pages are taken, how wide, in which language and light, and under which name."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -38,7 +38,7 @@ class Operator:
     """Who looks at the pages."""
 
     email: str
-    password: str
+    password: str = field(repr=False)
 
 
 class Photographer:
