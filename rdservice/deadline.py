@@ -91,8 +91,11 @@ class _Outcome(Generic[T]):
 class Transport(Protocol):
     """How calls leave this process, and how each of them is bounded."""
 
-    def adapter(self) -> BaseAdapter:
-        """Return what sends the requests of a `requests` session."""
+    def adapter(self, *, keeps_connections: bool = True) -> BaseAdapter:
+        """Return what sends the requests of a `requests` session.
+
+        `keeps_connections`: whether a request may use the connection of an earlier one.
+        """
 
     def bounded(self, seconds: float, call: Callable[[], T]) -> T:
         """Run `call`, which sends through an `adapter`, and return its result within `seconds`; raise CallFailed."""
@@ -199,7 +202,22 @@ class _WatchedHTTPSPool(HTTPSConnectionPool):
     ConnectionCls = _WatchedHTTPSConnection
 
 
-POOLS = {"http": _WatchedHTTPPool, "https": _WatchedHTTPSPool}
+class _KeepsNone(HTTPConnectionPool):
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.close()
+
+
+class _SingleUseHTTPPool(_KeepsNone, _WatchedHTTPPool):
+    pass
+
+
+class _SingleUseHTTPSPool(_KeepsNone, _WatchedHTTPSPool):
+    pass
+
+
+KEEPING_POOLS = {"http": _WatchedHTTPPool, "https": _WatchedHTTPSPool}
+SINGLE_USE_POOLS = {"http": _SingleUseHTTPPool, "https": _SingleUseHTTPSPool}
 
 
 @functools.cache
@@ -211,14 +229,18 @@ def _tls_context() -> ssl.SSLContext:
 class WatchedAdapter(HTTPAdapter):
     """A transport for `requests` whose connections end at the deadline of `bounded`. It never retries."""
 
+    def __init__(self, *, keeps_connections: bool = True) -> None:
+        self._pools = KEEPING_POOLS if keeps_connections else SINGLE_USE_POOLS
+        super().__init__(pool_maxsize=32 if keeps_connections else 1)
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, ssl_context=_tls_context(), **kwargs)
-        self.poolmanager.pool_classes_by_scheme = POOLS
+        self.poolmanager.pool_classes_by_scheme = self._pools
 
     def proxy_manager_for(self, proxy: Any, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, ssl_context=_tls_context(), **kwargs)
         if not proxy.lower().startswith("socks"):
-            manager.pool_classes_by_scheme = POOLS
+            manager.pool_classes_by_scheme = self._pools
         return manager
 
     def build_response(self, req: Any, resp: Any) -> Any:
@@ -236,8 +258,8 @@ class WatchedAdapter(HTTPAdapter):
 class WatchedTransport:
     """The transport of a real process."""
 
-    def adapter(self) -> BaseAdapter:
-        return WatchedAdapter(pool_maxsize=32)
+    def adapter(self, *, keeps_connections: bool = True) -> BaseAdapter:
+        return WatchedAdapter(keeps_connections=keeps_connections)
 
     def bounded(self, seconds: float, call: Callable[[], T]) -> T:
         return bounded(seconds, call)

@@ -6,8 +6,7 @@ Facts of the API: https://developers.rdstation.com/reference (authentication, co
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -136,9 +135,13 @@ class RDStation:
         self._transport = transport or WatchedTransport()
         self._monotonic = monotonic
         self._session = new_session(self._transport)
+        # Token requests are never repeated, so each has a connection of its own: one that was kept may be dropped by
+        # the peer at the moment at which the request leaves.
+        self._exchanges = new_session(self._transport, keeps_connections=False)
 
     def close(self) -> None:
         self._session.close()
+        self._exchanges.close()
 
     def dialog_url(self, state: str) -> str:
         """Return the URL of the consent dialog; RD Station sends `state` back to the callback."""
@@ -250,20 +253,18 @@ class RDStation:
         deadline_s: float = CALL_DEADLINE_S,
     ) -> Answer:
         def send() -> Answer:
-            with (
-                self._connections(path) as session,
-                session.request(
-                    method,
-                    self._settings.api_url + path,
-                    json=json_body,
-                    data=form,
-                    auth=_Bearer(bearer),
-                    # The deadline is enforced from outside; a read that ended at the same moment would race with it.
-                    timeout=(CONNECT_TIMEOUT_S, deadline_s + 1),
-                    allow_redirects=False,
-                    stream=True,
-                ) as response,
-            ):
+            session = self._exchanges if path == EXCHANGE_PATH else self._session
+            with session.request(
+                method,
+                self._settings.api_url + path,
+                json=json_body,
+                data=form,
+                auth=_Bearer(bearer),
+                # The deadline is enforced from outside; a read that ended at the same moment would race with it.
+                timeout=(CONNECT_TIMEOUT_S, deadline_s + 1),
+                allow_redirects=False,
+                stream=True,
+            ) as response:
                 return _read(operation, response)
 
         if deadline_s <= 0:
@@ -280,27 +281,15 @@ class RDStation:
         self._on_call(answer, self._monotonic() - started)
         return answer
 
-    @contextmanager
-    def _connections(self, path: str) -> Iterator[requests.Session]:
-        """Yield where a call takes its connection from.
 
-        Token requests are never repeated, so each has a connection of its own: one that was kept may be dropped by the
-        peer at the moment at which the request leaves.
-        """
-        if path != EXCHANGE_PATH:
-            yield self._session
-            return
-        with new_session(self._transport) as fresh:
-            fresh.headers["Connection"] = "close"
-            yield fresh
-
-
-def new_session(transport: Transport) -> requests.Session:
+def new_session(transport: Transport, *, keeps_connections: bool = True) -> requests.Session:
     """Return a session that follows no redirect, keeps no cookie, and whose calls can be bounded by `transport`."""
     session = _Session()
+    if not keeps_connections:
+        session.headers["Connection"] = "close"
     session.headers.update({"Accept": "application/json", "User-Agent": "rdservice"})
     for scheme in ("http://", "https://"):
-        session.mount(scheme, transport.adapter())
+        session.mount(scheme, transport.adapter(keeps_connections=keeps_connections))
     return session
 
 

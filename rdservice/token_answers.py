@@ -3,6 +3,7 @@
 Pure judgement: no database, no network. A doubtful answer is never a pair and never a refusal.
 """
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeGuard
@@ -10,6 +11,7 @@ from typing import Any, TypeGuard
 from rdservice.rdstation import TOKEN_LIFETIME_S, Answer, NoAnswer, is_access_denied
 
 MAX_TOKEN_LENGTH = 16_384
+VISIBLE_ASCII = re.compile("[!-~]+")
 MAX_LIFETIME_S = 31_536_000
 REFUSED_TYPES = frozenset({"INVALID_REFRESH_TOKEN", "invalid_grant"})
 # A gateway gave up on a request that it may have passed on.
@@ -120,6 +122,5 @@ def is_token(value: object) -> TypeGuard[str]:
     return (
         isinstance(value, str)
         and 0 < len(value) <= MAX_TOKEN_LENGTH
-        and value.isascii()
-        and all(" " < char <= "~" for char in value)
+        and VISIBLE_ASCII.fullmatch(value) is not None
     )

@@ -1,6 +1,7 @@
 """The loop that keeps every account's token fresh."""
 
 import logging
+from collections import deque
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
@@ -20,6 +21,10 @@ CONCURRENCY = 32
 LOOK_EVERY_S = 2.0
 """Longest pause between two looks at the table: that is how an upload is noticed."""
 SHORTEST_PAUSE_S = 0.05
+GATHER_S = 0.01
+GATHER_SHARE = 0.25
+"""A claim of one account costs as much as one of many. While more is due than there are slots, the next claim waits
+until this share of them is free, or for this long."""
 BEAT_EVERY_S = 10.0
 TELL_EVERY_S = 300.0
 """How often it is said that some accounts wait for an encryption key."""
@@ -50,6 +55,9 @@ class _Loop:
         self._executor = executor
         self._concurrency = concurrency
         self._running: dict[Future[Result], Claim] = {}
+        self._ended: deque[Future[Result]] = deque()
+        self._more_is_due = False
+        self._free_since: float | None = None
         self._beaten_at: float | None = None
         self._told_at: float | None = None
         self._database_down = False
@@ -91,6 +99,10 @@ class _Loop:
         free = self._concurrency - len(self._running)
         if free == 0:
             return LOOK_EVERY_S
+        gather_s = self._gather_s(free)
+        if gather_s > 0:
+            return gather_s
+        self._free_since = None
         with database.transaction(self._refresher.pool) as conn:
             claimed = claims.claim_due(
                 conn,
@@ -102,6 +114,7 @@ class _Loop:
             )
             due_in_s = None if claimed else claims.seconds_until_due(conn)
             left = None if due_in_s is None or due_in_s > 0 else self._left_to_others(conn)
+        self._more_is_due = len(claimed) == free
         if left is not None:
             self._tell_of_the_key(left)
         for claim in claimed:
@@ -113,6 +126,15 @@ class _Loop:
             # credentials.
             return LOOK_EVERY_S
         return min(LOOK_EVERY_S, max(SHORTEST_PAUSE_S, due_in_s))
+
+    def _gather_s(self, free: int) -> float:
+        """Return for how many seconds the next claim waits for more slots to become free; 0: it waits no longer."""
+        if not self._more_is_due or free >= GATHER_SHARE * self._concurrency:
+            return 0.0
+        now = self._refresher.monotonic()
+        if self._free_since is None:
+            self._free_since = now
+        return max(0.0, self._free_since + GATHER_S - now)
 
     def _left_to_others(self, conn: psycopg.Connection[Any]) -> LeftToOthers | None:
         now = self._refresher.monotonic()
@@ -133,17 +155,25 @@ class _Loop:
     def _start(self, claim: Claim) -> None:
         running = self._executor.submit(self._refresher.renew, claim)
         self._running[running] = claim
-        running.add_done_callback(lambda _: self._bell.ring())
+        running.add_done_callback(self._end)
+
+    def _end(self, ended: Future[Result]) -> None:
+        self._ended.append(ended)
+        self._bell.ring()
 
     def _reap(self) -> None:
-        for ended in [running for running in self._running if running.done()]:
+        while self._ended:
+            ended = self._ended.popleft()
             claim = self._running.pop(ended)
-            with logs.about(claim=claim.claim_no):
-                self._judge_end(ended.exception())
+            error = ended.exception()
+            if error is not None:
+                with logs.about(claim=claim.claim_no):
+                    _tell_of_the_end(error)
 
-    def _judge_end(self, error: BaseException | None) -> None:
-        """Tell of a refresh that ended by an error."""
-        if isinstance(error, psycopg.Error | PoolTimeout):
-            log.warning("a refresh did not finish (%s); its lease ends by itself", type(error).__name__)
-        elif error is not None:
-            log.error("a refresh failed unexpectedly", exc_info=error)
+
+def _tell_of_the_end(error: BaseException) -> None:
+    """Tell of a refresh that ended by an error."""
+    if isinstance(error, psycopg.Error | PoolTimeout):
+        log.warning("a refresh did not finish (%s); its lease ends by itself", type(error).__name__)
+    else:
+        log.error("a refresh failed unexpectedly", exc_info=error)

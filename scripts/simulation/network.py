@@ -172,7 +172,7 @@ class SimulatedTransport:
         self.station = station
         self.callers: WeakKeyDictionary[Task, Caller] = WeakKeyDictionary()
 
-    def adapter(self) -> BaseAdapter:
+    def adapter(self, *, keeps_connections: bool = True) -> BaseAdapter:  # noqa: ARG002 - there is none to keep
         return _Adapter(self)
 
     def caller(self) -> Caller:

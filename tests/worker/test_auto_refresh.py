@@ -1,8 +1,10 @@
 """The worker's loop, in this process."""
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,12 +14,13 @@ from cryptography.fernet import Fernet
 from psycopg_pool import PoolTimeout
 
 from rdservice.encryption import KeyMissing
+from rdservice.refresh import Result
 from rdservice.services import Services
 from rdservice.settings import Settings
 from rdservice.tokens import claims, workers
 from tests.accounts import connect_account, row
 from tests.sandbox_process import SandboxProcess
-from worker.auto_refresh import auto_refresh_tokens
+from worker.auto_refresh import GATHER_S, LOOK_EVERY_S, auto_refresh_tokens
 from worker.bell import Bell
 
 Conn = psycopg.Connection[Any]
@@ -105,6 +108,70 @@ def test_no_more_is_claimed_than_can_be_renewed_at_once(
             assert found is not None
             most = max(most, found[0])
     assert 1 <= most <= 3
+
+
+class Slots(Executor):
+    """Renewals that end when the test says so."""
+
+    def __init__(self) -> None:
+        self._running: list[Future[Any]] = []
+
+    def submit(self, *_: Any, **__: Any) -> Future[Any]:
+        self._running.append(Future())
+        return self._running[-1]
+
+    def end_one(self) -> None:
+        self._running.pop(0).set_result(Result.STORED)
+
+
+class ScriptedBell(Bell):
+    """During each wait the next thing happens; after the last the loop is stopped. `waits` are the waits' lengths."""
+
+    def __init__(self, happens: list[Callable[[], object]]) -> None:
+        super().__init__()
+        self._happens = iter(happens)
+        self.waits: list[float] = []
+
+    def wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        next(self._happens, self.stop)()
+
+
+def test_a_claim_waits_a_moment_for_more_free_slots_while_more_is_due_than_there_are_slots(
+    connected: Services, sandbox: SandboxProcess, conn: Conn
+) -> None:
+    connect_accounts(connected, sandbox, 12)
+    clock, slots = [0.0], Slots()
+    refresher = dataclasses.replace(connected.refresher, monotonic=lambda: clock[0])
+
+    def nothing() -> None:
+        pass
+
+    def let_the_wait_pass() -> None:
+        clock[0] += GATHER_S
+
+    bell = ScriptedBell(
+        [nothing, slots.end_one, slots.end_one, nothing, slots.end_one, let_the_wait_pass, slots.end_one]
+    )
+    auto_refresh_tokens(refresher, bell, concurrency=8, executor=slots)
+    claimed = conn.execute(
+        "SELECT count(*) FROM rdstation_refresh_attempts WHERE reason = 'due' GROUP BY started_at ORDER BY started_at"
+    )
+    assert [number for (number,) in claimed] == [8, 2, 1]
+    # All slots are taken; one is free; two are; all are taken; one is free, and nothing more comes; one is free again.
+    assert bell.waits == pytest.approx(
+        [0, LOOK_EVERY_S, GATHER_S, 0, LOOK_EVERY_S, GATHER_S, 0, GATHER_S], abs=1e-9
+    )
+
+
+def test_what_is_due_alone_is_claimed_at_once(
+    connected: Services, sandbox: SandboxProcess, conn: Conn
+) -> None:
+    connect_accounts(connected, sandbox, 1)
+    bell, slots = ScriptedBell([]), Slots()
+    auto_refresh_tokens(connected.refresher, bell, concurrency=8, executor=slots)
+    assert bell.waits == [0]
+    assert row(conn, "account-2")["holder"] is not None
 
 
 def test_one_bad_account_does_not_hold_up_the_others(
