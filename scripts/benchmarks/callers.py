@@ -1,16 +1,15 @@
 """Many callers in several processes want the same at once: how many calls reach RD Station, and how long they wait."""
 
-import http.client
+import contextlib
+import selectors
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from rdservice.tokens.memory import REMEMBER_S
 from scripts.benchmarks import accounts
+from scripts.benchmarks.http_client import Connection
 from scripts.benchmarks.reads import ACCESS_TOKEN
 from scripts.benchmarks.report import Measure, at_least, at_most
 from scripts.benchmarks.stage import BenchError, Load, Stage
@@ -28,40 +27,60 @@ EXCHANGE_MS = "SELECT duration_ms FROM rdstation_refresh_attempts ORDER BY claim
 
 
 class Caller(NamedTuple):
-    """What one caller got: the answer's status, None without one, and its body."""
+    """What one caller got. `body` is None unless the answer was a 200."""
 
-    status: int | None
-    body: bytes
+    body: bytes | None
     waited_ms: float
 
 
 class Crowd:
     """Callers with open connections to several processes, who all ask at the same moment."""
 
-    def __init__(self, stage: Stage, executor: ThreadPoolExecutor) -> None:
+    def __init__(self, stage: Stage) -> None:
         # One process behind each address: then it is sure that all of them have callers.
         self._urls = [stage.web(workers=1).url for _ in range(PROCESSES)]
         self._headers = stage.authorization
-        self._executor = executor
-        self._together = Barrier(CALLERS)
 
     def ask(self, path: str) -> list[Caller]:
-        """Let everyone ask for `path`."""
+        """Let everyone ask for `path`; one thread does, since it shares the processors with those who answer."""
+        callers: list[Caller] = []
+        with contextlib.ExitStack() as ends:
+            selector = ends.enter_context(selectors.DefaultSelector())
+            waiting = [
+                Connection(self._urls[number % PROCESSES] + path, self._headers) for number in range(CALLERS)
+            ]
+            started: dict[Connection, float] = {}
+            for connection in waiting:
+                ends.callback(connection.socket.close)
+                selector.register(connection.socket, selectors.EVENT_READ, connection)
+                started[connection] = time.perf_counter()
+                connection.send()
+            give_up_at = time.perf_counter() + ANSWER_WITHIN_S
+            while len(callers) < CALLERS and (left_s := give_up_at - time.perf_counter()) > 0:
+                for key, _ in selector.select(left_s):
+                    ok = _receive(key.data)
+                    if ok is not None:
+                        waited_ms = (time.perf_counter() - started[key.data]) * 1000
+                        callers.append(Caller(key.data.body if ok else None, waited_ms))
+                        selector.unregister(key.fileobj)
+        unanswered = Caller(None, ANSWER_WITHIN_S * 1000)
+        return callers + [unanswered] * (CALLERS - len(callers))
 
-        def ask(number: int) -> Caller:
-            url = self._urls[number % PROCESSES]
-            return _ask(url, path, self._headers, self._together.wait)
 
-        return list(self._executor.map(ask, range(CALLERS)))
+def _receive(connection: Connection) -> bool | None:
+    try:
+        return connection.receive()
+    except OSError:
+        return False
 
 
 def measure(postgres: EmbeddedPostgres, folder: Path, load: Load) -> list[Measure]:
     """In rounds: expire the token and let everyone ask for it; then let everyone ask for leads that nobody has."""
     rounds = load.choose(7, 2)
-    with Stage(postgres, "callers", folder) as stage, ThreadPoolExecutor(CALLERS) as executor:
+    with Stage(postgres, "callers", folder) as stage:
         accounts.connect(stage, "default")
         stage.sandbox.patch(latency_ms=LATENCY_S * 1000, rate_limit=None)
-        crowd = Crowd(stage, executor)
+        crowd = Crowd(stage)
         return [*_expired_token(stage, crowd, rounds), *_missing_page(stage, crowd, rounds)]
 
 
@@ -115,7 +134,7 @@ def _missing_page(stage: Stage, crowd: Crowd, rounds: int) -> list[Measure]:
 
 def _served_alike(answers: Sequence[Caller], what: Callable[[bytes], bytes]) -> int:
     """How many callers got the same thing."""
-    got = [what(answer.body) for answer in answers if answer.status == http.HTTPStatus.OK]
+    got = [what(answer.body) for answer in answers if answer.body is not None]
     return max((got.count(one) for one in set(got)), default=0)
 
 
@@ -124,19 +143,3 @@ def _exchange_ms(stage: Stage) -> float:
     if row is None or row[0] is None:
         raise BenchError("the exchange left no duration")
     return float(row[0])
-
-
-def _ask(url: str, path: str, headers: dict[str, str], together: Callable[[], object]) -> Caller:
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=ANSWER_WITHIN_S)
-    connection.connect()
-    together()
-    started = time.perf_counter()
-    try:
-        connection.request("GET", path, headers=headers)
-        answer = connection.getresponse()
-        body = answer.read()
-    except OSError:
-        return Caller(None, b"", (time.perf_counter() - started) * 1000)
-    finally:
-        connection.close()
-    return Caller(answer.status, body, (time.perf_counter() - started) * 1000)

@@ -69,7 +69,7 @@ class Table:
 
 def measure(postgres: EmbeddedPostgres, _folder: Path, load: Load) -> list[Measure]:
     """Compare the tables; a round is the median of some claims."""
-    large_size = load.choose(1_000_000, 50_000)
+    large_size = load.choose(1_000_000, 20_000)
     with Table(postgres, SMALL) as small, Table(postgres, large_size) as large:
         none_due = _rounds(small, large, rounds=load.choose(15, 5), calls=20, expected=0)
         small.make_everything_due()

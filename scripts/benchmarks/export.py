@@ -23,7 +23,7 @@ LOOK_EVERY_S = 1.0
 
 def measure(postgres: EmbeddedPostgres, folder: Path, load: Load) -> list[Measure]:
     """Read an export for longer than RD Station's minute."""
-    seconds = load.choose(66, 8)
+    seconds = load.choose(66, 3)
     with Stage(postgres, "export", folder, {"RDSTATION_RATE_LIMIT": str(CALLS_A_MINUTE)}) as stage:
         accounts.connect(stage, "default")
         stage.sandbox.patch(rate_limit=CALLS_A_MINUTE, leads=LEADS)

@@ -13,20 +13,23 @@ import sys
 import time
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 CONNECT_S = 5.0
 
 
 class Connection:
-    """A kept connection with one request under way."""
+    """A kept connection with one GET request under way."""
 
-    def __init__(self, host: str, port: int, request: bytes) -> None:
-        self.socket = socket.create_connection((host, port), CONNECT_S)
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+        parts = urlsplit(url)
+        self.socket = socket.create_connection((parts.hostname or "", parts.port or 80), CONNECT_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._request = request
+        self._request = _request(parts, headers)
         self._received = b""
+        self.body = b""
+        """Of the last complete answer."""
 
     def send(self) -> None:
         self._received = b""
@@ -44,22 +47,23 @@ class Connection:
         length = LENGTH.search(head + b"\r\n")
         if length is None:
             raise ValueError("an answer without Content-Length")
-        return None if len(body) < int(length[1]) else head.startswith(b"HTTP/1.1 200 ")
+        if len(body) < int(length[1]):
+            return None
+        self.body = body
+        return head.startswith(b"HTTP/1.1 200 ")
+
+
+def _request(url: SplitResult, headers: Mapping[str, str]) -> bytes:
+    path = f"{url.path or '/'}?{url.query}" if url.query else url.path or "/"
+    lines = [f"GET {path} HTTP/1.1", f"Host: {url.netloc}", *(f"{name}: {headers[name]}" for name in headers)]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
 def make_load(url: str, headers: Mapping[str, str], connections: int, seconds: float) -> dict[str, Any]:
     """Send requests for `seconds`; return how many were answered, and how many of the answers were no 200."""
-    parts = urlsplit(url)
-    path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-    lines = [
-        f"GET {path} HTTP/1.1",
-        f"Host: {parts.netloc}",
-        *(f"{name}: {headers[name]}" for name in headers),
-    ]
-    request = ("\r\n".join(lines) + "\r\n\r\n").encode()
     requests = errors = 0
     with selectors.DefaultSelector() as selector:
-        opened = [Connection(parts.hostname or "", parts.port or 80, request) for _ in range(connections)]
+        opened = [Connection(url, headers) for _ in range(connections)]
         started = time.monotonic()
         for connection in opened:
             selector.register(connection.socket, selectors.EVENT_READ, connection)

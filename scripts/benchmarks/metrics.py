@@ -126,7 +126,7 @@ def _flushes(postgres: EmbeddedPostgres, stage: Stage, load: Load) -> list[Measu
             worker = stage.worker()
             before, started = [_used(conn, name) for name in names], time.monotonic()
             with _processes(url) as processes:
-                _count(processes, load.choose(12, 3))
+                _count(processes, load.choose(12, 2))
             stage.stop(worker)
             took = time.monotonic() - started
             _wait_for_statistics(conn, names[0])

@@ -1,5 +1,6 @@
 """Processor time and memory of running processes, from /proc (proc(5))."""
 
+import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,11 +29,12 @@ def tree(pid: int) -> set[int]:
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """Processor time that these processes have used together, in user and system mode."""
+    """Processor time that these processes have used together, in user and system mode. Ended ones count nothing."""
     ticks = 0
     for pid in pids:
-        fields = stat_fields(pid)
-        ticks += int(fields[11]) + int(fields[12])
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            fields = stat_fields(pid)
+            ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 

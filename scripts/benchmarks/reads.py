@@ -56,7 +56,7 @@ def _compare(stage: Stage, path: str, text: str, folder: Path, load: Load) -> li
     bare = stage.bare(body, workers=1)
     maker = LoadMaker(folder)
     rounds = []
-    for number in range(1 + load.choose(9, 2)):
+    for number in range(1 + load.choose(9, 1)):
         of_bare = run_round(maker, bare, bare.url + "/", stage.authorization, load)
         of_service = run_round(maker, service, url, stage.authorization, load)
         if number:  # the first one is for warming up

@@ -1,12 +1,14 @@
 """How many tokens a worker renews a second, against what its slots allow: concurrency ÷ latency of RD Station."""
 
+import os
+import subprocess
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from scripts.benchmarks import accounts
-from scripts.benchmarks.processes import cpu_seconds
+from scripts.benchmarks.processes import cpu_seconds, tree
 from scripts.benchmarks.report import Measure, at_least
 from scripts.benchmarks.stage import BenchError, Load, Stage, wait_until
 from scripts.embedded_postgres import EmbeddedPostgres
@@ -31,12 +33,19 @@ FINISHED_AFTER = (
 )
 
 
+class CpuTimes(NamedTuple):
+    """Processor time for one renewal, in milliseconds."""
+
+    worker: float
+    postgres: float
+    sandbox: float
+
+
 class Run(NamedTuple):
     """What one run came to."""
 
     per_second: float
-    cpu_ms: float
-    """Processor time of the workers for one renewal."""
+    cpu_ms: CpuTimes
 
 
 def measure(postgres: EmbeddedPostgres, folder: Path, load: Load) -> list[Measure]:
@@ -46,30 +55,61 @@ def measure(postgres: EmbeddedPostgres, folder: Path, load: Load) -> list[Measur
         accounts.connect(stage, *(f"account-{number:05}" for number in range(2 * batches * CONCURRENCY)))
         stage.sandbox.patch(latency_ms=LATENCY_S * 1000)
         rounds = [
-            (_renew(stage, workers=1, batches=batches), _renew(stage, workers=2, batches=batches))
+            (
+                _renew(stage, postgres, workers=1, batches=batches),
+                _renew(stage, postgres, workers=2, batches=batches),
+            )
             for _ in range(load.choose(3, 1))
         ]
-    ones = [one for one, _ in rounds]
+    return [*_speeds(rounds), *_costs([two.cpu_ms for _, two in rounds])]
+
+
+def _speeds(rounds: Sequence[tuple[Run, Run]]) -> list[Measure]:
+    ones = [one.per_second for one, _ in rounds]
+    twos = [two.per_second for _, two in rounds]
     setting = f"{CONCURRENCY} at once, {LATENCY_S * 1000:.0f} ms"
     return [
         Measure.of_rounds(
             "one_worker_ratio",
             f"renewals ÷ (concurrency ÷ latency), one worker, {setting}",
-            [one.per_second / IDEAL for one in ones],
+            [one / IDEAL for one in ones],
             goal=GOAL,
         ),
         Measure.of_rounds(
             "two_workers_ratio",
             "two workers ÷ one",
-            [two.per_second / one.per_second for one, two in rounds],
+            [two / one for one, two in zip(ones, twos, strict=True)],
             goal=TWICE,
         ),
-        Measure.of_rounds("one_worker_rate", "one worker", [one.per_second for one in ones], unit="/s"),
+        Measure.of_rounds("one_worker_rate", "one worker", ones, unit="/s"),
+        Measure.of_rounds("two_workers_rate", "two workers", twos, unit="/s"),
+    ]
+
+
+def _costs(of_rounds: Sequence[CpuTimes]) -> list[Measure]:
+    """What a renewal costs while two workers run, and how much of this machine two workers at full speed would need.
+
+    With more than about two thirds of it they wait for the processors, however good they are.
+    """
+    share = 2 * IDEAL / 1000 / (os.cpu_count() or 1)
+    return [
+        *(
+            Measure.of_rounds(
+                f"{name}_cpu",
+                f"processor time of {whose} per renewal",
+                [getattr(cpu_ms, name) for cpu_ms in of_rounds],
+                unit="ms",
+            )
+            for name, whose in (
+                ("worker", "the worker"),
+                ("postgres", "PostgreSQL"),
+                ("sandbox", "the sandbox"),
+            )
+        ),
         Measure.of_rounds(
-            "one_worker_cpu",
-            "processor time of the worker per renewal",
-            [one.cpu_ms for one in ones],
-            unit="ms",
+            "needed",
+            f"share of this machine that {2 * IDEAL:.0f} renewals a second need",
+            [sum(cpu_ms) * share for cpu_ms in of_rounds],
         ),
     ]
 
@@ -81,23 +121,36 @@ def renew(stage: Stage, count: int) -> None:
     wait_until(lambda: _stored(stage) == before + count, f"{count} renewals", FINISH_WITHIN_S)
 
 
-def _renew(stage: Stage, *, workers: int, batches: int) -> Run:
+def _renew(stage: Stage, postgres: EmbeddedPostgres, *, workers: int, batches: int) -> Run:
     """Make accounts due for `batches` times each slot of the workers; let the workers renew them."""
     slots = workers * CONCURRENCY
     count = slots * batches
     stage.conn.execute("TRUNCATE rdstation_refresh_attempts")
     stage.conn.execute("VACUUM ANALYZE rdstation_tokens")
     running = [stage.worker() for _ in range(workers)]
-    pids = [process.pid for process in running]
-    cpu_before = cpu_seconds(pids)
+    before = _used_s(stage, postgres, running)
     renew(stage, count)
-    cpu_ms = (cpu_seconds(pids) - cpu_before) / count * 1000
+    used = zip(before, _used_s(stage, postgres, running), strict=True)
+    cpu_ms = CpuTimes(*((after - then) / count * 1000 for then, after in used))
     stage.stop(*running)
     first_starts = [started for (started,) in stage.conn.execute(FIRST_STARTS)]
     if len(first_starts) != workers:
         raise BenchError(f"{len(first_starts)} of {workers} workers took part")
     finished = [at for (at,) in stage.conn.execute(FINISHED_AFTER, [max(first_starts)])]
     return Run(_per_second(finished, slots), cpu_ms)
+
+
+def _used_s(
+    stage: Stage, postgres: EmbeddedPostgres, workers: Sequence[subprocess.Popen[bytes]]
+) -> tuple[float, float, float]:
+    """Processor time, in seconds, that the workers, PostgreSQL and the sandbox have used until now."""
+    if postgres.pid is None:
+        raise BenchError("PostgreSQL has ended")
+    return (
+        cpu_seconds(worker.pid for worker in workers),
+        cpu_seconds(tree(postgres.pid)),
+        cpu_seconds(tree(stage.sandbox.pid)),
+    )
 
 
 def _stored(stage: Stage) -> int:

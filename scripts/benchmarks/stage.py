@@ -82,7 +82,7 @@ class Stage:
             self.conn = ends.enter_context(psycopg.connect(url, autocommit=True))
             self.api_key = keys.create(self.conn, "scripts/bench", SCOPES, created_by="scripts/bench")
             ends.callback(lambda: end(self._children))
-            self.sandbox = Sandbox(self._start_sandbox())
+            self.sandbox = self._start_sandbox()
             self._variables["RDSTATION_API_URL"] = self.sandbox.url
             self._ends = ends.pop_all()
         return self
@@ -148,8 +148,8 @@ class Stage:
         self._wait(process, lambda: _answers(url + ready), app)
         return Server(url=url, process=process)
 
-    def _start_sandbox(self) -> str:
-        """Start the sandbox with the app that the settings name; return its URL."""
+    def _start_sandbox(self) -> "Sandbox":
+        """Start the sandbox with the app that the settings name."""
         client = {
             f"SANDBOX_{name}": self._variables[f"RDSTATION_{name}"]
             for name in ("CLIENT_ID", "CLIENT_SECRET", "REDIRECT_URI")
@@ -161,7 +161,7 @@ class Stage:
         line = process.stdout.readline().decode() if readable else ""
         if not line.startswith(SANDBOX_READY):
             raise BenchError(f"the sandbox did not start:\n{self._said('sandbox')}")
-        return line.removeprefix(SANDBOX_READY).strip()
+        return Sandbox(line.removeprefix(SANDBOX_READY).strip(), process.pid)
 
     def _spawn(
         self,
@@ -204,8 +204,9 @@ class Stage:
 class Sandbox:
     """The running sandbox's control routes."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, pid: int) -> None:
         self.url = url
+        self.pid = pid
         self._session = requests.Session()
         self._session.trust_env = False
 

@@ -25,7 +25,16 @@ SECONDS = 280
 MEASURES = {
     "leads": {"ratio", "rate", "bare_rate", "cpu", "bare_cpu"},
     "access-token": {"ratio", "rate", "bare_rate", "cpu", "bare_cpu"},
-    "refreshes": {"one_worker_ratio", "two_workers_ratio", "one_worker_rate", "one_worker_cpu"},
+    "refreshes": {
+        "one_worker_ratio",
+        "two_workers_ratio",
+        "one_worker_rate",
+        "two_workers_rate",
+        "worker_cpu",
+        "postgres_cpu",
+        "sandbox_cpu",
+        "needed",
+    },
     "claims": {"none_due_ratio", "none_due_ms", "all_due_ratio", "all_due_ms"},
     "backlog": {"avoidable", "lapses", "disorder_s", "claim_ms"},
     "export": {"rate", "refused", "memory"},
