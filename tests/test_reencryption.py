@@ -283,6 +283,7 @@ def test_the_planner_keeps_no_samples_of_encrypted_values(change: Keys, conn: Co
     connect_accounts(change.before, "a", "b")
     upload(change.before, "a")
     cached(change.before, "b")
+    assert add(change.before, open_address(change.before, "a"), event()).stored == 1
     for table, columns in COLUMNS.items():
         conn.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(table)))
         sampled = {

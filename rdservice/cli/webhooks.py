@@ -1,6 +1,5 @@
 """`flask webhooks`: RD Station's subscriptions to lead events."""
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,15 +7,14 @@ import click
 from flask.cli import AppGroup
 
 from rdservice.cli.connection import author, check, errors_in_one_line, transaction
+from rdservice.cli.json_output import as_json_option, print_json, time_or_null
 from rdservice.notices import Notice
 from rdservice.subscriptions import manage, store
 from rdservice.subscriptions.store import Subscription
 from rdservice.tokens.store import DEFAULT_ACCOUNT
 from rdservice.web.context import services
 
-webhooks_group = AppGroup(
-    "webhooks", help="RD Station's subscriptions to lead events: make, end and list them."
-)
+webhooks_group = AppGroup("webhooks", help="Make, end and list subscriptions to lead events.")
 of_account = click.option(
     "--account", "account_id", default=DEFAULT_ACCOUNT, show_default=True, help="The account's name here."
 )
@@ -25,9 +23,14 @@ of_account = click.option(
 @webhooks_group.command("subscribe")
 @of_account
 def subscribe(account_id: str) -> None:
-    """Let RD Station deliver the account's conversions and opportunities to this service.
+    """Let RD Station deliver an account's lead events.
 
-    Makes both subscriptions with a new secret address, unless they are there. Safe to repeat.
+    Those are conversions and opportunities. Makes both subscriptions with a new secret address, unless they are
+    there. Safe to repeat.
+
+    \b
+    Example:
+      flask webhooks subscribe --account default
     """
     check()
     with errors_in_one_line():
@@ -39,7 +42,14 @@ def subscribe(account_id: str) -> None:
 @webhooks_group.command("unsubscribe")
 @of_account
 def unsubscribe(account_id: str) -> None:
-    """Let RD Station deliver no more lead events of the account. Safe to repeat."""
+    """Let RD Station deliver no more of them.
+
+    Safe to repeat.
+
+    \b
+    Example:
+      flask webhooks unsubscribe --account default
+    """
     check()
     with errors_in_one_line():
         done = manage.unsubscribe(services(), account_id, by=author())
@@ -48,13 +58,20 @@ def unsubscribe(account_id: str) -> None:
 
 
 @webhooks_group.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+@as_json_option
 def list_subscriptions(as_json: bool) -> None:
-    """List the accounts whose lead events are subscribed, with RD Station's ids of the subscriptions."""
+    """List the accounts with subscriptions.
+
+    With RD Station's ids of these.
+
+    \b
+    Example:
+      flask webhooks list --json
+    """
     with transaction() as conn:
         found = store.list_all(conn)
     if as_json:
-        click.echo(json.dumps([_shown(row) for row in found], indent=2, ensure_ascii=False))
+        print_json([_shown(row) for row in found])
         return
     for row in found:
         ids = " ".join(f"{event_type}={uuid}" for event_type, uuid in sorted(row.subscribed.items()))
@@ -74,7 +91,7 @@ def _shown(row: Subscription) -> dict[str, Any]:
     return {
         "account_id": row.account_id,
         "state": _state(row),
-        "created_at": row.created_at.isoformat(),
+        "created_at": time_or_null(row.created_at),
         "subscribed": dict(row.subscribed),
     }
 

@@ -124,6 +124,7 @@ def test_a_remembered_row_costs_no_query(
 def test_when_the_memory_ends_one_of_many_threads_asks_the_database(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(memory_module, "WAIT_S", 30)
     connect_account(services, due=False)
     services.memory.get("default")
     services.memory._known["default"].asked_at -= memory_module.REMEMBER_S
