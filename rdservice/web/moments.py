@@ -87,6 +87,9 @@ def number_words(number: float) -> str:
 def zone_words() -> str:
     """Return the name of the zone that this page's times are in, as people say it and as the database of zones does."""
     zone = get_timezone()
+    if "/" not in str(zone) or str(zone).startswith("Etc/"):
+        # UTC and its like are no place's time: people have no other name for them.
+        return str(zone)
     return f"{get_timezone_name(zone, locale=get_locale())} ({zone})"
 
 

@@ -65,7 +65,7 @@ def _tell(stage: Stage, folder: Path) -> None:
         story.connect(stage, story.OWN, story.OWN_NAME, age_s=3 * HOUR_S)
         photographer.take(
             Picture(name="connected", path="/"),
-            Picture(name="charts", path="/", below="#renewals", size=(1120, 850), dark=True),
+            Picture(name="charts", path="/", below="#renewals", size=(1120, 890), dark=True),
             Picture(name="phone", path="/", size=PHONE),
         )
 

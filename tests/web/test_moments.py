@@ -70,6 +70,8 @@ def test_a_time_names_its_zone_when_pointed_at(app: Flask) -> None:
     assert 'title="July 1, 2026, 1:00:05\u202fPM +0100"' in element(app, "Europe/Lisbon")
     assert element(app, "Asia/Kolkata", source="{{ zone_words() }}") == "India Time (Asia/Kolkata)"
     assert element(app, None, "pt", "{{ zone_words() }}") == "Horário de Brasília (America/Sao_Paulo)"
+    assert element(app, "UTC", source="{{ zone_words() }}") == "UTC"
+    assert element(app, "Etc/GMT+3", source="{{ zone_words() }}") == "Etc/GMT+3"
 
 
 def test_distances_are_in_words(app: Flask) -> None:

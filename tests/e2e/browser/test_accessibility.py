@@ -282,4 +282,5 @@ def expect_accessible_in_all_looks(page: Page) -> None:
             page.emulate_media(color_scheme=light)
             expect_accessible(page, f"{page.url}, {width} pixels wide, {light}")
     assert not page.evaluate(TOO_WIDE), "the page scrolls sideways on a phone"
-    assert page.evaluate(POOR_TARGETS, SMALLEST_TARGET) == [], "too small to touch, or out of reach"
+    poor = page.evaluate(POOR_TARGETS, SMALLEST_TARGET)
+    assert not poor, f"too small to touch, or out of reach: {poor}"
