@@ -27,8 +27,8 @@ from rdservice.tokens.store import StoredToken
 WAIT_S = 10.0
 """How long a caller waits for a refresh."""
 POLL_S = 0.1
-SHORT_POLL_S = 0.03
-SHORT_POLLS = 40
+SHORT_POLL_S = 0.015
+SHORT_POLLS = 80
 """While another process renews, one thread looks at the row for all who wait in this one: more often at first, since an
 exchange takes a fraction of a second as a rule."""
 EARLY_S = 60.0
@@ -221,29 +221,33 @@ class AccessTokens:
 
     def _refresh_seen(self, seen: StoredToken, reason: SeenReason) -> None:
         """Refresh what was seen, or wait until another process has, or until it is known that nobody will."""
+        is_remembered = False
         try:
             give_up_at = self._refresher.monotonic() + WAIT_S
-            waited = idle = False
+            waited = idle = held = False
             pauses_s = itertools.chain([SHORT_POLL_S] * SHORT_POLLS, itertools.repeat(POLL_S))
             while self._refresher.monotonic() < give_up_at:
-                claim = self._claim_seen(seen, reason)
+                # While another process holds the row, looking at it costs half of trying to claim it.
+                claim = None if held else self._claim_seen(seen, reason)
                 if claim is not None:
                     self._refresher.renew(claim)
                     return
                 now = self._memory.read(seen.account_id)
                 if now is None or not _same_answer(seen, now):
+                    is_remembered = True
                     return
                 # A row that nobody holds may have been locked by a claim that was not visible yet: look twice.
                 if not now.leased and (idle or now.retry_in_s):
                     return
-                idle = not now.leased
-                if now.leased and not waited:
+                held, idle = now.leased, not now.leased
+                if held and not waited:
                     self._refresher.metrics.token_refresh("waited")
                     waited = True
                 if self._refresher.must_end.wait(next(pauses_s)):
                     return
         finally:
-            self._remember_anew(seen.account_id)
+            if not is_remembered:
+                self._remember_anew(seen.account_id)
             with self._lock:
                 self._under_way.pop(seen.account_id, None)
 

@@ -148,6 +148,37 @@ def test_nobody_refreshes_without_the_claim_even_when_the_wait_is_over(
     assert sandbox.calls()["token_refresh"] == {}
 
 
+def test_a_caller_only_looks_while_another_process_holds_the_account_and_takes_over_when_the_lease_ends(
+    connected: Services, sandbox: SandboxProcess, conn: Conn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect_account(connected, sandbox)
+    leave(conn, -1)
+    claim_one(connected)  # by a process that does not come back
+    tries, looks, looked_often = [], [], threading.Event()
+    really_claim, really_read = claims.claim_seen, connected.memory.read
+
+    def claim(*args: Any, **kwargs: Any) -> Any:
+        tries.append(1)
+        return really_claim(*args, **kwargs)
+
+    def read(account_id: str) -> Any:
+        looks.append(1)
+        if len(looks) == 5:
+            looked_often.set()
+        return really_read(account_id)
+
+    monkeypatch.setattr(claims, "claim_seen", claim)
+    monkeypatch.setattr(connected.memory, "read", read)
+    asking = threading.Thread(target=connected.access_tokens.usable, args=["default"])
+    asking.start()
+    assert looked_often.wait(10)
+    assert len(tries) == 1
+    conn.execute("UPDATE rdstation_tokens SET leased_until = rd_now()")
+    asking.join()
+    assert len(tries) == 2
+    assert sandbox.calls()["token_refresh"] == {"200": 1}
+
+
 def test_a_callers_wait_ends_although_rd_station_never_answers(
     connected: Services, sandbox: SandboxProcess, conn: Conn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
