@@ -102,10 +102,14 @@ class Ways:
         return status, dict(answer_headers)
 
 
+SECONDS = ("Age", "Retry-After")
+"""Headers that go on counting between two answers."""
+
+
 def _reply(answer: Any) -> Reply:
     chunks, status, headers = answer
     body = b"".join(chunks)
-    seconds = [int(headers["Age"])] if "Age" in headers else []
+    seconds = [int(headers[name]) for name in SECONDS if name in headers]
     if body.startswith(b'{"access_token"'):
         shown = json.loads(body)
         seconds.append(shown.pop("expires_in"))
@@ -114,7 +118,7 @@ def _reply(answer: Any) -> Reply:
     kept = [
         (name, value)
         for name, value in headers
-        if name not in ("X-Request-ID", "Age") and not (name == "Content-Length" and seconds)
+        if name not in ("X-Request-ID", *SECONDS) and not (name == "Content-Length" and seconds)
     ]
     return Reply(status, sorted(kept), body, seconds)
 

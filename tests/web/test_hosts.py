@@ -1,7 +1,9 @@
 """Hosts and forwarded headers are the client's word: nothing is built from them that leads anywhere."""
 
 import itertools
+import re
 from collections.abc import Callable
+from html import unescape
 from typing import Any
 
 import pytest
@@ -208,7 +210,12 @@ def test_no_login_leads_elsewhere_whatever_next_says(app: Flask, signed_in: Brow
         if number % 16 == 0:
             answer = Browser(app).log_in(EMAIL, PASSWORD, next=target)
             assert (answer.status_code, answer.location) == (303, "/"), target
-    assert "evil" not in Browser(app).get("/login", query_string={"next": "//evil.example"}).text
+    page = Browser(app).get("/login", query_string={"next": "//evil.example"}).text
+    # The links to the other language lead back to this very address, and this host.
+    (back,) = re.findall(r'href="(/language\?language=[^"]+)"', page)
+    assert "evil" not in page.replace(back, "")
+    switched = Browser(app).get(unescape(back))
+    assert switched.location == "/login?next=//evil.example"
 
 
 @pytest.mark.parametrize(
