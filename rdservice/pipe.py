@@ -35,6 +35,11 @@ class Pipe:
                 self._ended, self._error = True, error
             self._changed.notify_all()
 
+    def wait(self, until: float) -> bool:
+        """Wait for the next piece or the end; return whether there is either."""
+        with self._changed:
+            return self._changed.wait_for(self._has_news, max(0.0, until - time.monotonic()))
+
     def take(self, until: float) -> bytes | None:
         """Return the next piece, or None at the end. Raises TimeoutError, or the error with which the pipe ended."""
         with self._changed:

@@ -82,11 +82,15 @@ class ClientSocket:
         self._deadline = time.monotonic() + seconds
 
     def may_go_on(self) -> bool:
-        """Return whether a long answer makes sense: the client is there, and the process need not end.
+        """Return whether a long answer makes sense: the client is there, and the process need not end."""
+        return self.is_there() and not self._ends()
 
-        A client that sends nothing more counts as gone. Safe to call from other threads than the one that answers.
+    def is_there(self) -> bool:
+        """Return whether the client still waits. One that sends nothing more counts as gone.
+
+        Safe to call from other threads than the one that answers.
         """
-        if self._gone or self._ends():
+        if self._gone:
             return False
         poll = select.poll()
         poll.register(self._sock, select.POLLRDHUP)

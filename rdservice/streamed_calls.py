@@ -8,8 +8,7 @@ that could not be sent for certain was not sent.
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 
 import requests
@@ -27,6 +26,8 @@ PIECE_BYTES = 65_536
 MAX_ANSWER_BYTES = 50 * 1024 * 1024
 SILENCE_S = 15.0
 """How long RD Station may send nothing in the middle of an answer."""
+LOOK_S = 0.5
+"""How often a call that waits for RD Station looks whether anybody still waits for its answer."""
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -67,17 +68,32 @@ class AnswerBroken(Exception):
     """RD Station's answer began and did not come to its end: what was passed on so far is not all."""
 
 
+class NobodyWaits(Exception):
+    """Whoever wanted the answer has gone before it began. `sent`: whether the request may have left."""
+
+    def __init__(self, *, sent: bool) -> None:
+        super().__init__("nobody waits for the answer")
+        self.sent = sent
+
+
 class StreamedAnswer:
     """An answer whose head has arrived. Whoever has it must `close` it, read to the end or not."""
 
     def __init__(
-        self, head: Answer, headers: Headers, body: Pipe, ends: float, on_end: Callable[[bool], None]
+        self,
+        head: Answer,
+        headers: Headers,
+        body: Pipe,
+        ends: float,
+        is_wanted: Callable[[], bool],
+        on_end: Callable[[bool], None],
     ) -> None:
         """`headers`: all of the head, repeated ones too. `on_end` is told once whether the answer was broken."""
         self.head = head
         self.headers = headers
         self._body = body
         self._ends = ends
+        self._is_wanted = is_wanted
         self._on_end: Callable[[bool], None] | None = on_end
 
     @property
@@ -89,14 +105,25 @@ class StreamedAnswer:
         return self.head.retry_after_s
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield the body as it arrives, in RD Station's content coding. Raises AnswerBroken."""
+        """Yield the body as it arrives, in RD Station's content coding.
+
+        Raises AnswerBroken, or NobodyWaits soon after whoever wanted it has gone.
+        """
         try:
-            while (piece := self._body.take(self._ends)) is not None:
+            while (piece := self._next()) is not None:
                 yield piece
         except (TimeoutError, OSError, requests.RequestException, urllib3.exceptions.HTTPError) as error:
             self._end(broken=True)
             raise AnswerBroken(f"RD Station's answer broke off ({type(error).__name__})") from error
         self._end(broken=False)
+
+    def _next(self) -> bytes | None:
+        while not self._body.wait(min(self._ends, time.monotonic() + LOOK_S)):
+            if not self._is_wanted():
+                raise NobodyWaits(sent=True)
+            if time.monotonic() >= self._ends:
+                break
+        return self._body.take(self._ends)
 
     def close(self) -> None:
         """End the call, if it still runs."""
@@ -123,10 +150,18 @@ class StreamedCalls:
         self._on_call = on_call
         self._transport = transport or WatchedTransport()
 
-    def send(self, outgoing: Outgoing, access_token: str, *, ends: float) -> StreamedAnswer:
+    def send(
+        self,
+        outgoing: Outgoing,
+        access_token: str,
+        *,
+        ends: float,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> StreamedAnswer:
         """Send a request; return when the head of its answer is there, while its body is still on its way.
 
-        `ends`: monotonic moment at which all of it is over. Raises NoAnswer, or UploadBroken.
+        `ends`: monotonic moment at which all of it is over. `is_wanted` is asked now and then during waits; False ends
+        the call. Raises NoAnswer, UploadBroken or NobodyWaits.
         """
         started = time.monotonic()
         request = self._prepared(outgoing, access_token)
@@ -141,14 +176,13 @@ class StreamedCalls:
 
         try:
             exchange.feed()
-            head, headers = exchange.head.result(
-                max(0.0, min(ends, time.monotonic() + CALL_DEADLINE_S) - time.monotonic())
-            )
-        except UploadBroken:
-            # Not RD Station's failure: it is not counted as one.
+            exchange.wait_for_head(min(ends, time.monotonic() + CALL_DEADLINE_S), running, is_wanted)
+            head, headers = exchange.head.result(0)
+        except (UploadBroken, NobodyWaits):
+            # Not RD Station's failures: they are not counted as such.
             exchange.abandon(running)
             raise
-        except (FutureTimeout, requests.Timeout) as error:
+        except (TimeoutError, requests.Timeout) as error:
             raise fail("timeout") from error
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise fail("connection") from error
@@ -161,7 +195,7 @@ class StreamedCalls:
             exchange.abandon(running)
             self._on_call(NoAnswer(OPERATION, "connection", sent=True) if broken else head, head_after_s)
 
-        return StreamedAnswer(head, headers, exchange.down, ends, on_end)
+        return StreamedAnswer(head, headers, exchange.down, ends, is_wanted, on_end)
 
     def _prepared(self, outgoing: Outgoing, access_token: str) -> requests.PreparedRequest:
         request = requests.Request(outgoing.method, self._api_url).prepare()
@@ -209,6 +243,14 @@ class _Exchange:
             self._up.end(error)
             raise UploadBroken from error
         self._up.end()
+
+    def wait_for_head(self, until: float, running: RunningCall, is_wanted: Callable[[], bool]) -> None:
+        """Wait until then at most. Raises NobodyWaits."""
+        while not wait([self.head], max(0.0, min(LOOK_S, until - time.monotonic()))).done:
+            if not is_wanted():
+                raise NobodyWaits(sent=running.sent)
+            if time.monotonic() >= until:
+                break
 
     def abandon(self, running: RunningCall) -> None:
         """End whatever of the exchange still runs."""

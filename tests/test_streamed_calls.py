@@ -13,6 +13,7 @@ from rdservice.rdstation import Answer, NoAnswer
 from rdservice.settings import Settings
 from rdservice.streamed_calls import (
     AnswerBroken,
+    NobodyWaits,
     Outgoing,
     StreamedAnswer,
     StreamedCalls,
@@ -329,3 +330,42 @@ def test_a_caller_that_reads_slowly_holds_no_more_than_a_few_pieces(calls: Calls
             assert sent - total < 16_000_000
         assert total == 40_000_000
         answer.close()
+
+
+def test_a_call_ends_when_nobody_waits_for_its_answer_and_is_nobodys_failure(
+    calls: Calls, counted: list[Answer | NoAnswer]
+) -> None:
+    with odd_server(say_nothing) as server:
+        with pytest.raises(NobodyWaits) as raised:
+            calls(server).send(
+                outgoing(),
+                "the-token",
+                ends=time.monotonic() + PATIENCE_S,
+                is_wanted=lambda: not server.received,
+            )
+        wait_until(lambda: server.ended == ["peer"], "the connection ends")
+    assert raised.value.sent
+    assert counted == []
+
+
+def test_an_answer_that_stands_still_ends_when_nobody_waits_for_it(
+    calls: Calls, counted: list[Answer | NoAnswer]
+) -> None:
+    def begin(connection: socket.socket, server: OddServer, number: int) -> None:
+        read_request(connection, server, number)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\na")
+        say_nothing(connection, server, number)
+
+    wanted = True
+    with odd_server(begin) as server:
+        answer = calls(server).send(
+            outgoing(), "the-token", ends=time.monotonic() + PATIENCE_S, is_wanted=lambda: wanted
+        )
+        pieces = answer.pieces()
+        assert next(pieces) == b"a"
+        wanted = False
+        with pytest.raises(NobodyWaits):
+            next(pieces)
+        answer.close()
+        wait_until(lambda: server.ended == ["peer"], "the connection ends")
+    assert counted == [answer.head]

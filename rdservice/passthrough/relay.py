@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 
 from rdservice import errors
@@ -9,7 +10,14 @@ from rdservice.errors import RdServiceError, TooManyRequests
 from rdservice.rate_budget import Limit
 from rdservice.rdstation import NoAnswer
 from rdservice.services import Services
-from rdservice.streamed_calls import MAX_ANSWER_BYTES, Outgoing, StreamedAnswer, UploadBroken
+from rdservice.streamed_calls import (
+    LOOK_S,
+    MAX_ANSWER_BYTES,
+    NobodyWaits,
+    Outgoing,
+    StreamedAnswer,
+    UploadBroken,
+)
 
 DEADLINE_S = 60.0
 """For all attempts together, and the whole of the answer."""
@@ -24,14 +32,18 @@ PASSING = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTT
 RETRY_S = 2.0
 
 
-def relay(services: Services, account_id: str, outgoing: Outgoing) -> StreamedAnswer:
+def relay(
+    services: Services, account_id: str, outgoing: Outgoing, *, is_wanted: Callable[[], bool] = lambda: True
+) -> StreamedAnswer:
     """Return RD Station's answer, whatever its status; its body is still on its way, and the caller closes it.
 
+    `is_wanted` tells whether whoever asked is still there; all ends soon after it says False.
     A 401 is worth one refresh of the refused token and one repetition. Raises what `AccessTokens.usable` raises,
     TooManyRequests while the budget is spent, RdStationUnavailable or RdStationTimeout without an answer,
-    RdStationFailed for one that cannot be passed on, and what reading the caller's body raises.
+    RdStationFailed for one that cannot be passed on, BadRequest when nobody wants it any more, and what reading the
+    caller's body raises.
     """
-    call = _Call(services, account_id, outgoing)
+    call = _Call(services, account_id, outgoing, is_wanted)
     token = services.access_tokens.usable(account_id)
     answer = call.make(token.access_token)
     try:
@@ -50,10 +62,13 @@ def relay(services: Services, account_id: str, outgoing: Outgoing) -> StreamedAn
 class _Call:
     """One request of a program, which may take several calls."""
 
-    def __init__(self, services: Services, account_id: str, outgoing: Outgoing) -> None:
+    def __init__(
+        self, services: Services, account_id: str, outgoing: Outgoing, is_wanted: Callable[[], bool]
+    ) -> None:
         self._services = services
         self._account_id = account_id
         self._outgoing = outgoing
+        self._is_wanted = is_wanted
         self._began = time.monotonic()
         self._repetitions = 0
 
@@ -72,7 +87,7 @@ class _Call:
         """Call RD Station until there is an answer to pass on, or another attempt would be in vain or unsafe."""
         outcome = self._attempt(access_token)
         try:
-            while (pause_s := self._pause_s(outcome)) is not None and not self._ends_within(pause_s):
+            while (pause_s := self._pause_s(outcome)) is not None and self._goes_on_after(pause_s):
                 self._repetitions += 1
                 following = self._attempt(access_token)
                 _close(outcome)
@@ -94,7 +109,7 @@ class _Call:
     def _attempt(self, access_token: str) -> StreamedAnswer | NoAnswer:
         def send() -> StreamedAnswer:
             return self._services.streamed_calls.send(
-                self._outgoing, access_token, ends=self._began + DEADLINE_S
+                self._outgoing, access_token, ends=self._began + DEADLINE_S, is_wanted=self._is_wanted
             )
 
         try:
@@ -103,6 +118,8 @@ class _Call:
             )
         except NoAnswer as no_answer:
             return no_answer
+        except NobodyWaits as gone:
+            raise _nobody_waits(sent=gone.sent) from gone
         except UploadBroken as broken:
             if isinstance(broken.__cause__, RdServiceError):
                 raise broken.__cause__ from None
@@ -122,9 +139,13 @@ class _Call:
         pause_s = max(asked_s, random.uniform(0, PAUSE_S * 2**self._repetitions))  # noqa: S311 - no secret
         return pause_s if time.monotonic() + pause_s < self._began + LAST_ATTEMPT_S else None
 
-    def _ends_within(self, seconds: float) -> bool:
-        """Wait; return whether the process must end meanwhile."""
-        return self._services.refresher.must_end.wait(seconds)
+    def _goes_on_after(self, seconds: float) -> bool:
+        """Wait; return False as soon as the process must end, or nobody wants the answer any more."""
+        until = time.monotonic() + seconds
+        while (left_s := until - time.monotonic()) > 0:
+            if self._services.refresher.must_end.wait(min(left_s, LOOK_S)) or not self._is_wanted():
+                return False
+        return True
 
 
 def limit_of(method: str, target: str) -> Limit:
@@ -149,6 +170,14 @@ def _failure(no_answer: NoAnswer) -> RdServiceError:
         detail = "RD Station did not answer. The request may have taken effect: look before you repeat it."
     kind = errors.RdStationTimeout if no_answer.kind == "timeout" else errors.RdStationUnavailable
     return kind(detail, retry_after_s=RETRY_S, extra={"reached_rd_station": reached})
+
+
+def _nobody_waits(*, sent: bool) -> RdServiceError:
+    return errors.BadRequest(
+        "The connection was closed before RD Station answered. Keep it open in both directions."
+        + (" The request may have taken effect: look before you repeat it." if sent else ""),
+        extra={"reached_rd_station": "unknown" if sent else "no"},
+    )
 
 
 def _check(answer: StreamedAnswer, method: str) -> None:

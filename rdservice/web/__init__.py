@@ -74,6 +74,7 @@ def create_app(services: Services) -> Flask:
     leads.init_app(app)
     webhooks.init_app(app)
     export.init_app(app)
+    passthrough.init_app(app)
 
     app.add_url_rule("/static/<path:filename>", endpoint="static", view_func=static)
     for blueprint in (

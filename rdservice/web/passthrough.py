@@ -3,10 +3,12 @@
 import errno
 import logging
 import math
+import threading
 from collections.abc import Iterator
 from http import HTTPStatus
+from typing import cast
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Flask, Response, current_app, request
 from flask.typing import ResponseReturnValue
 
 from rdservice import errors
@@ -14,7 +16,7 @@ from rdservice.passthrough.headers import for_caller, for_rd_station
 from rdservice.passthrough.relay import relay
 from rdservice.passthrough.target import target_of
 from rdservice.rate_budget import CLOSED_WITHOUT_WORD_S
-from rdservice.streamed_calls import AnswerBroken, Outgoing, StreamedAnswer, Upload
+from rdservice.streamed_calls import AnswerBroken, NobodyWaits, Outgoing, StreamedAnswer, Upload
 from rdservice.tokens.store import DEFAULT_ACCOUNT
 from rdservice.uploads import check_account_id
 from rdservice.web import bodies, guard
@@ -25,6 +27,10 @@ bp = Blueprint("passthrough", __name__)
 log = logging.getLogger(__name__)
 
 MAX_UPLOAD_BYTES = 10 * 1024 * 1024
+AT_ONCE = 32
+"""Calls of one process: each holds a thread for as long as RD Station and the caller take, and half are for others."""
+PLACES = "rdservice_passthrough_places"
+BUSY_RETRY_S = 1.0
 UPLOAD_WITHIN_S = 45.0
 REPEATABLE_BYTES = 256 * 1024
 """A body up to this size is kept until the answer is there and can be sent again; a larger one passes through."""
@@ -42,6 +48,11 @@ class _Relayed(Response):
     default_mimetype = None
 
 
+def init_app(app: Flask) -> None:
+    """Prepare `app` for the route of `bp`."""
+    app.extensions[PLACES] = threading.BoundedSemaphore(AT_ONCE)
+
+
 @bp.route("/rd/api/<path:path>", methods=sorted(KNOWN_METHODS), provide_automatic_options=False)
 @bodies.left_to_view
 @guard.requires("api:call")
@@ -49,13 +60,33 @@ def call(path: str) -> ResponseReturnValue:  # noqa: ARG001 - it is taken as it 
     """Pass the request on to RD Station, and its answer back."""
     if request.headers.get("Sec-Fetch-Dest", "empty") not in ASKED_BY_HAND_OR_SCRIPT:
         raise errors.RouteForbidden("A page may not embed what RD Station answers.")
+    places = cast(threading.BoundedSemaphore, current_app.extensions[PLACES])
+    if not places.acquire(blocking=False):
+        raise errors.TooManyRequests(
+            f"{AT_ONCE} calls to RD Station already run in this process. Wait as long as Retry-After says.",
+            retry_after_s=BUSY_RETRY_S,
+            extra={"reached_rd_station": "no"},
+        )
+    try:
+        response = _relayed()
+    except BaseException:
+        places.release()
+        raise
+    # Called when the last byte was sent, and also when the caller goes before the first.
+    response.call_on_close(places.release)
+    return response
+
+
+def _relayed() -> Response:
     outgoing = Outgoing(
         method=request.method,
         target=target_of(request.environ["RAW_URI"]),
         headers=for_rd_station(request.headers.items()),
         upload=_upload(),
     )
-    answer = relay(services(), _account_id(), outgoing)
+    # Other servers than our gunicorn do not say; there the next write finds out.
+    is_there = getattr(request.environ.get("gunicorn.socket"), "is_there", lambda: True)
+    answer = relay(services(), _account_id(), outgoing, is_wanted=is_there)
     headers = [*for_caller(answer.headers, services().settings.api_url), ("X-Answer-From", "rdstation")]
     response = _Relayed(_body(answer), status=answer.status, headers=headers)
     response.call_on_close(answer.close)
@@ -100,6 +131,8 @@ def _upload() -> Upload | None:
 def _body(answer: StreamedAnswer) -> Iterator[bytes]:
     try:
         yield from answer.pieces()
+    except NobodyWaits as gone:
+        raise BrokenPipeError(errno.EPIPE, "the caller has gone") from gone
     except AnswerBroken as error:
         log.warning("%s", error)
         # Ends the connection: the caller must not take what has arrived for all.
