@@ -85,6 +85,46 @@ def test_a_request_that_takes_too_long_ends_however_often_something_arrives(
     assert client.recv(1) == b""
 
 
+def test_a_route_for_large_bodies_gives_its_request_more_time_and_no_more_than_that(
+    pair: Pair, places: threading.BoundedSemaphore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slow_clients, "READ_S", 0.0)
+    client = begin(pair[0], places)
+    client.allow(20)
+    threading.Timer(0.1, pair[1].sendall, [b"abc"]).start()
+    assert client.recv(10) == b"abc"
+    client.allow(0.05)
+    assert client.recv(10) == b""
+    with pytest.raises(BrokenPipeError):
+        pair[1].sendall(b"too late")
+
+
+def test_a_client_is_there_until_it_sends_no_more_or_has_lost_its_time(
+    pair: Pair, places: threading.BoundedSemaphore
+) -> None:
+    waiting = begin(pair[0], places)
+    assert waiting.is_there()
+    pair[1].sendall(b"its next request")
+    assert waiting.is_there()
+    pair[1].shutdown(socket.SHUT_WR)
+    assert not waiting.is_there()
+
+
+def test_a_client_whose_time_is_over_is_not_there(pair: Pair, places: threading.BoundedSemaphore) -> None:
+    client = begin(pair[0], places)
+    with places:
+        assert client.recv(10) == b""
+    assert not client.is_there()
+
+
+def test_a_process_that_must_end_goes_on_with_nothing_long(
+    pair: Pair, places: threading.BoundedSemaphore
+) -> None:
+    client = ClientSocket(pair[0], places, ends=lambda: True)
+    assert client.is_there()
+    assert not client.may_go_on()
+
+
 def test_gunicorn_s_own_bound_stays_a_time_out(pair: Pair, places: threading.BoundedSemaphore) -> None:
     client = begin(pair[0], places)
     client.settimeout(0.01)
