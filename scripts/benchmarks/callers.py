@@ -76,7 +76,7 @@ def _receive(connection: Connection) -> bool | None:
 
 def measure(postgres: EmbeddedPostgres, folder: Path, load: Load) -> list[Measure]:
     """In rounds: expire the token and let everyone ask for it; then let everyone ask for leads that nobody has."""
-    rounds = load.choose(7, 2)
+    rounds = load.choose(7, 1)
     with Stage(postgres, "callers", folder) as stage:
         accounts.connect(stage, "default")
         stage.sandbox.patch(latency_ms=LATENCY_S * 1000, rate_limit=None)

@@ -50,7 +50,7 @@ class Run(NamedTuple):
 
 def measure(postgres: EmbeddedPostgres, folder: Path, load: Load) -> list[Measure]:
     """Let one worker, then two, renew accounts that are all due, in rounds that take turns."""
-    batches = load.choose(35, 8)
+    batches = load.choose(35, 6)
     with Stage(postgres, "refreshes", folder) as stage:
         accounts.connect(stage, *(f"account-{number:05}" for number in range(2 * batches * CONCURRENCY)))
         stage.sandbox.patch(latency_ms=LATENCY_S * 1000)
