@@ -39,10 +39,14 @@ def cpu_seconds(pids: Iterable[int]) -> float:
 
 
 def memory(pids: Iterable[int]) -> Memory:
-    """Memory that these processes use together."""
+    """Memory that these processes use together. One that has ended, as PostgreSQL's own do, uses none."""
     resident = proportional = 0
     for pid in pids:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        try:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        for line in lines:
             name, _, value = line.partition(":")
             if name == "Rss":
                 resident += int(value.split()[0]) * 1024
