@@ -30,10 +30,12 @@ ROW_BYTES = 300
 """What an event takes beside its payload, roughly."""
 
 OPEN = "INSERT INTO rdservice_event_streams (account_id) VALUES (%(account_id)s) ON CONFLICT DO NOTHING"
+# A stream that has counted nothing yet does so since -infinity, which PostgreSQL before 17 does not subtract from.
 LOCK = """
 SELECT last_number, total_bytes,
        CASE WHEN counted_from > rd_now() - interval '1 minute' THEN counted ELSE 0 END AS counted,
-       GREATEST(EXTRACT(epoch FROM counted_from + interval '1 minute' - rd_now()), 1)::float8 AS wait_s
+       GREATEST(60 - EXTRACT(epoch FROM rd_now() - GREATEST(counted_from, rd_now() - interval '1 minute')), 1)::float8
+           AS wait_s
   FROM rdservice_event_streams WHERE account_id = %(account_id)s
    FOR UPDATE
 """

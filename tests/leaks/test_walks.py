@@ -24,7 +24,7 @@ from tests.leaks.commands import COMMANDS, NOT_RUN, Run
 from tests.leaks.routes import ENDING, ROUTES, Ask
 from tests.leaks.stage import HOST, Stage
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 DIAGNOSIS = "scripts/debug_rdstation_integration.py"
 
