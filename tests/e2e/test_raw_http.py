@@ -5,6 +5,7 @@ Each ends in a refusal or in exactly one request of the application, never in tw
 
 import contextlib
 import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -19,6 +20,16 @@ pytestmark = pytest.mark.slow
 HOST = b"Host: localhost:8000\r\n"
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: localhost:8000\r\n\r\n"
 LINE = re.compile(r"(GET|POST|HEAD|OPTIONS|\(other\)) (/\S*|\(no route\)) [0-9]{3}")
+
+
+def lines_of(web: Web) -> int:
+    """Return how many requests the log has. Lines are written after the answer: wait until no more come."""
+    count, same_since = -1, time.monotonic()
+    while time.monotonic() - same_since < 0.4:
+        if (now := len(LINE.findall(web.log))) != count:
+            count, same_since = now, time.monotonic()
+        time.sleep(0.05)
+    return count
 
 
 @pytest.fixture(scope="module")
@@ -119,11 +130,11 @@ REFUSED: dict[str, bytes] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_can_be_read_in_two_ways_is_refused(web: Web, name: str) -> None:
-    before = len(LINE.findall(web.log))
+    before = lines_of(web)
     conversation = say(web.port, REFUSED[name])
     assert all(400 <= status < 600 for status in conversation.statuses), conversation.received
     assert len(conversation.statuses) <= 1, conversation.received
-    assert len(LINE.findall(web.log)) == before
+    assert lines_of(web) == before
     assert b"Traceback" not in conversation.received
 
 
@@ -167,11 +178,11 @@ ONCE: dict[str, tuple[bytes, list[int]]] = {
 
 @pytest.mark.parametrize("name", ONCE)
 def test_what_is_one_request_is_counted_once(web: Web, name: str) -> None:
-    before = len(LINE.findall(web.log))
+    before = lines_of(web)
     sent, statuses = ONCE[name]
     conversation = say(web.port, sent)
     assert conversation.statuses == statuses, conversation.received
-    assert len(LINE.findall(web.log)) == before + 1
+    assert lines_of(web) == before + 1
     assert "/smuggled" not in web.log
     assert b"Traceback" not in conversation.received
     assert b"evil" not in conversation.received
@@ -198,20 +209,20 @@ CUT_OFF: dict[str, bytes] = {
 
 @pytest.mark.parametrize("name", CUT_OFF)
 def test_a_chunked_body_that_cannot_be_read_ends_the_connection(web: Web, name: str) -> None:
-    before = len(LINE.findall(web.log))
+    before = lines_of(web)
     conversation = say(web.port, post(CHUNKED, body=CUT_OFF[name] + SMUGGLED))
     assert len(conversation.statuses) <= 1, conversation.received
     assert all(status == 400 for status in conversation.statuses), conversation.received
     assert "Traceback" not in web.log
-    assert len(LINE.findall(web.log)) - before <= 1
+    assert lines_of(web) - before <= 1
     assert "/smuggled" not in web.log
 
 
 def test_requests_in_a_row_are_answered_in_their_order_and_each_once(web: Web) -> None:
-    before = len(LINE.findall(web.log))
+    before = lines_of(web)
     row = get() + post(b"Content-Length: 3", body=b"a=b") + get(path=b"/nowhere") + get(path=b"/rd/tokens")
     assert say(web.port, row).statuses == [200, 403, 404, 401]
-    assert len(LINE.findall(web.log)) == before + 4
+    assert lines_of(web) == before + 4
 
 
 def test_an_address_of_another_host_in_the_request_line_leads_nowhere(web: Web) -> None:
