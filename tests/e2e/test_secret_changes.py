@@ -12,6 +12,7 @@ from rdservice.encryption import key_id
 from rdservice.services import Services
 from rdservice.settings import EXIT_CONFIG
 from tests.accounts import attempts_of, connect_account, row, stored_pair
+from tests.deliveries import add, event, open_address
 from tests.e2e.processes import Processes
 from tests.e2e.rolling import Deployment
 from tests.e2e.waiting import wait_until
@@ -52,7 +53,7 @@ def outcomes(conn: Conn) -> set[tuple[str | None, str | None]]:
     return {found for account in BUSY for found in attempts_of(conn, account)} - {(None, None)}
 
 
-def test_an_encryption_key_is_changed_as_the_readme_says_and_nobody_notices(
+def test_an_encryption_key_is_changed_as_the_guide_says_and_nobody_notices(
     processes: Processes,
     connected: Services,
     sandbox: SandboxProcess,
@@ -62,6 +63,7 @@ def test_an_encryption_key_is_changed_as_the_readme_says_and_nobody_notices(
     old, new = processes.variables["TOKEN_ENCRYPTION_KEYS"], Fernet.generate_key().decode()
     # An account that is not renewed meanwhile, and one with a kept pair whose uploaded one is a bad one.
     connect_account(connected, sandbox, "quiet", due=False)
+    add(connected, open_address(connected, "quiet"), event())
     connect_account(connected, sandbox, "kept", due=False)
     upload(connected, "kept")
     conn.execute(
@@ -71,7 +73,8 @@ def test_an_encryption_key_is_changed_as_the_readme_says_and_nobody_notices(
     kept = conn.execute("SELECT access_token FROM rdstation_replaced_tokens").fetchone()
     assert kept is not None
 
-    paths = [*TOKEN_PATHS, "/rd/leads?account_id=busy-1", "/rd/tokens/quiet/access-token"]
+    of_quiet = ["/rd/tokens/quiet/access-token", "/rd/events?account_id=quiet"]
+    paths = [*TOKEN_PATHS, *of_quiet, "/rd/leads?account_id=busy-1"]
     deployment = Deployment(processes, paths, authorized)
     deployment.replace(RDSTATION_CACHE_TTL="1")
     wait_for_renewals(conn)
