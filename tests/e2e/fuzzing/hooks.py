@@ -12,7 +12,16 @@ import requests
 import schemathesis
 
 FORMS = {"logIn", "logOut"}
-TEXTS = {"account_id", "email", "segmentation", "search"}
+UPLOADS = {"uploadTokens", "uploadByForm"}
+KNOWN = {
+    "confirmKeyRevocation": ("key_id", "FUZZING_KEPT_KEY_ID"),
+    "revokeKey": ("key_id", "FUZZING_KEY_ID"),
+    "deliverEvents": ("secret", "FUZZING_WEBHOOK_SECRET"),
+    "subscribeToEvents": ("account_id", "FUZZING_ACCOUNT"),
+    "unsubscribeFromEvents": ("account_id", "FUZZING_ACCOUNT"),
+}
+"""The parts of paths that are given out, and where the test has left one."""
+TEXTS = {"account_id", "email", "name", "q", "segmentation", "search"}
 _numbers = itertools.count(1)
 
 
@@ -45,18 +54,27 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
         case.headers["X-Forwarded-For"] = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
     if not _is_positive(case):
         return
-    if "leads" in case.operation.tags and number % 2:
-        case.query["account_id"] = "steady"
-        known = {"uuid": os.environ["FUZZING_LEAD_UUID"], "email": os.environ["FUZZING_LEAD_EMAIL"]}
-        for values in (case.path_parameters, case.body):
-            if isinstance(values, dict):
-                values.update((name, known[name]) for name in known.keys() & values.keys())
+    if "leads" in case.operation.tags and number % 4:
+        _ask_for_the_known_lead(case)
+    if operation in KNOWN:
+        name, variable = KNOWN[operation]
+        case.path_parameters[name] = os.environ[variable]
     if operation in FORMS:
         case.headers["Cookie"] = os.environ["FUZZING_FORM_COOKIE"]
         case.headers["X-CSRFToken"] = os.environ["FUZZING_FORM_CSRF"]
-    if operation == "uploadTokens":
-        # To JSON Schema 3600.0 is an integer, to this service it is none.
-        case.body |= _new_pair(number) | {"expires_in": int(case.body["expires_in"])}
+    if operation in UPLOADS:
+        case.body |= _new_pair(number)
+        if operation == "uploadTokens":
+            # To JSON Schema 3600.0 is an integer, to this service it is none.
+            case.body["expires_in"] = int(case.body["expires_in"])
+
+
+def _ask_for_the_known_lead(case: Any) -> None:
+    case.query["account_id"] = "steady"
+    known = {"uuid": os.environ["FUZZING_LEAD_UUID"], "email": os.environ["FUZZING_LEAD_EMAIL"]}
+    for values in (case.path_parameters, case.body):
+        if isinstance(values, dict):
+            values.update((name, known[name]) for name in known.keys() & values.keys())
 
 
 def _is_positive(case: Any) -> bool:
