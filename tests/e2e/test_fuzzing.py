@@ -33,9 +33,10 @@ CONFIG = Path(__file__).parent / "fuzzing" / "schemathesis.toml"
 EMAIL = "ana@example.com"
 PASSWORD = "correct horse battery"
 COOKIE = "__Host-rdservice_session"
-NEVER_WELL = {"/rd/api/{path}", "/rd/callback", "/password"}
-"""Paths that need what no document tells: a state that was given out, the code that RD Station gave for it, and a
-password whose change would end the session with which all pages are asked for."""
+NEVER_WELL = {"/rd/api/{path}", "/rd/callback", "/rd/leads/email/{email}", "/password"}
+"""Paths that need what no document tells: a state that was given out and the code that RD Station gave for it, the
+address of a lead that there is, and a password whose change would end the session with which all pages are asked for.
+"""
 RENEWALS, LEADS = ("token_refresh", "revoke"), ("segmentations_list", "contacts_list", "contact_get")
 FAULTS = [
     *({"operation": name, "kind": "status", "status": 401, "rate": 0.1} for name in LEADS),
@@ -105,8 +106,8 @@ def secrets(
             "FUZZING_SANDBOX_URL": sandbox.url,
             "FUZZING_SANDBOX_REDIRECT_URI": sandbox.redirect_uri,
             "FUZZING_ACCOUNT": "steady",
-            "FUZZING_KEY_ID": key_id(keys.create(conn, "to be revoked", ["leads:read"], created_by="test")),
-            "FUZZING_KEPT_KEY_ID": key_id(api_key),
+            "FUZZING_KEY_ID": new_key_id(conn),
+            "FUZZING_OTHER_KEY_ID": new_key_id(conn),
             "FUZZING_WEBHOOK_SECRET": open_address(connected, "hooked"),
             "FUZZING_LEAD_UUID": lead["uuid"],
             "FUZZING_LEAD_EMAIL": lead["email"],
@@ -115,9 +116,9 @@ def secrets(
         }
 
 
-def key_id(api_key: str) -> str:
-    """Return the part of a key by which it is known."""
-    return api_key.split("_")[1]
+def new_key_id(conn: psycopg.Connection[Any]) -> str:
+    """Make a key that may be revoked, and return the part by which it is known."""
+    return keys.create(conn, "another program", ["leads:read"], created_by="test").split("_")[1]
 
 
 def csrf_token(browser: requests.Session, url: str) -> str:

@@ -14,7 +14,7 @@ import schemathesis
 FORMS = {"logIn", "logOut"}
 UPLOADS = {"uploadTokens", "uploadByForm"}
 KNOWN = {
-    "confirmKeyRevocation": ("key_id", "FUZZING_KEPT_KEY_ID"),
+    "confirmKeyRevocation": ("key_id", "FUZZING_OTHER_KEY_ID"),
     "revokeKey": ("key_id", "FUZZING_KEY_ID"),
     "deliverEvents": ("secret", "FUZZING_WEBHOOK_SECRET"),
     "subscribeToEvents": ("account_id", "FUZZING_ACCOUNT"),
@@ -74,7 +74,8 @@ def _ask_for_the_known_lead(case: Any) -> None:
     known = {"uuid": os.environ["FUZZING_LEAD_UUID"], "email": os.environ["FUZZING_LEAD_EMAIL"]}
     for values in (case.path_parameters, case.body):
         if isinstance(values, dict):
-            values.update((name, known[name]) for name in known.keys() & values.keys())
+            for name in known.keys() & values.keys():
+                values[name] = known[name]
 
 
 def _is_positive(case: Any) -> bool:
