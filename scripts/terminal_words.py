@@ -1,18 +1,13 @@
 """What scripts/start says on a terminal, in Portuguese or English. Runs on a bare Python: standard library only."""
 
 import os
-from collections.abc import Mapping
 
-
-def is_portuguese(environ: Mapping[str, str] = os.environ) -> bool:
-    """Return whether messages are to be in Portuguese (locale(7)); they are in English for any other language."""
-    locale = environ.get("LC_ALL") or environ.get("LC_MESSAGES") or environ.get("LANG") or ""
-    return locale.lower().startswith("pt")
+from rdservice.terminal_language import is_portuguese
 
 
 def tell(english: str, **values: object) -> str:
     """Return `english` in the terminal's language, with `{name}` replaced by `values`."""
-    return (PORTUGUESE[english] if is_portuguese() else english).format(**values)
+    return (PORTUGUESE[english] if is_portuguese(os.environ) else english).format(**values)
 
 
 PORTUGUESE = {

@@ -17,6 +17,7 @@ from rdservice.diagnosis import summary
 from rdservice.diagnosis.finding import Language
 from rdservice.diagnosis.report import Report, diagnose
 from rdservice.diagnosis.report_file import NAME, CannotWrite, ReportFile
+from rdservice.terminal_language import is_portuguese
 
 EXIT_WELL = 0
 EXIT_NEEDS_A_PERSON = 1
@@ -55,9 +56,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def preferred_language(environ: Mapping[str, str]) -> Language:
-    """Return the language of messages (locale(7)): pt-BR where it is any Portuguese, else English."""
-    locale = environ.get("LC_ALL") or environ.get("LC_MESSAGES") or environ.get("LANG") or ""
-    return "pt-BR" if locale.lower().startswith("pt") else "en"
+    """Return the language of the terminal's messages."""
+    return "pt-BR" if is_portuguese(environ) else "en"
 
 
 def _diagnosed(options: argparse.Namespace) -> Report:

@@ -30,6 +30,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, first_outputs: list[str])
     (folder / "scripts").mkdir(parents=True)
     for name in ("__init__.py", "bootstrap.py", "child_process.py", "terminal_words.py"):
         shutil.copy(ROOT / "scripts" / name, folder / "scripts")
+    (folder / "rdservice").mkdir()
+    for name in ("__init__.py", "terminal_language.py"):
+        shutil.copy(ROOT / "rdservice" / name, folder / "rdservice")
     for name in (LOCAL, DEVELOPMENT):
         (folder / name).write_text("# nothing\n")
     (folder / "scripts" / "start_service.py").write_text("import sys\nprint('started by', sys.prefix)\n")

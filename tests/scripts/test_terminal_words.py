@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.terminal_words import PORTUGUESE, is_portuguese, tell
+from rdservice.terminal_language import is_portuguese
+from scripts.terminal_words import PORTUGUESE, tell
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
