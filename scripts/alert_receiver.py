@@ -4,10 +4,9 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-from types import TracebackType
 from typing import Any, Self
+
+from scripts.webhook_server import WebhookServer
 
 
 @dataclass(frozen=True)
@@ -29,34 +28,17 @@ class Notification:
         )
 
 
-class AlertReceiver:
-    """A web server on this machine that hands each notification to `on_alert`, from a thread of its own."""
+class AlertReceiver(WebhookServer):
+    """A context manager that hands each notification to `on_alert`, from a thread of its own."""
 
     def __init__(self, on_alert: Callable[[Notification], None]) -> None:
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                for alert in json.loads(body)["alerts"]:
-                    on_alert(Notification.of(alert))
-                self.send_response(HTTPStatus.OK)
-                self.end_headers()
+        def take(body: bytes) -> HTTPStatus:
+            for alert in json.loads(body)["alerts"]:
+                on_alert(Notification.of(alert))
+            return HTTPStatus.OK
 
-            def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-                """Say nothing of requests."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = Thread(target=self._server.serve_forever, name="alerts", daemon=True)
+        super().__init__(take)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}/"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        return f"http://{self.address}/"
