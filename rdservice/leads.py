@@ -14,7 +14,8 @@ from weakref import WeakKeyDictionary
 
 from rdservice import errors
 from rdservice.cache.answers import Content, FetchFailed, Served
-from rdservice.cache.cache import OF_A_LEAD, Fetch
+from rdservice.cache.cache import Fetch
+from rdservice.cache.memory import Name
 from rdservice.errors import RdServiceError
 from rdservice.rate_budget import PATIENCE_S, Limit
 from rdservice.rdstation import Answer, NoAnswer
@@ -163,9 +164,8 @@ def lead_by_uuid(services: Services, account_id: str, text: str, *, fresh_s: flo
         )
     return services.cache.get(
         account_id,
-        OF_A_LEAD,
-        lead_parameters("uuid", text),
-        fetch_of_lead(services, account_id, "uuid", text.lower()),
+        *_cache_name("uuid", text),
+        _fetch_lead(services, account_id, "uuid", text.lower()),
         fresh_s=fresh_s,
     )
 
@@ -177,22 +177,25 @@ def lead_by_email(
     address = check_email(email)
     return services.cache.get(
         account_id,
-        OF_A_LEAD,
-        lead_parameters("email", address),
-        fetch_of_lead(services, account_id, "email", address),
+        *_cache_name("email", address),
+        _fetch_lead(services, account_id, "email", address),
         fresh_s=fresh_s,
     )
 
 
-def lead_parameters(identifier: Identifier, value: str) -> tuple[Identifier, str]:
-    """Return what a lead's cached answer is known by; RD Station tells apart neither UUIDs nor addresses by case."""
-    return identifier, value.lower()
+def cache_names(*, uuid: str | None, email: str | None) -> list[Name]:
+    """Return the names under which the cache may have a lead."""
+    named: list[tuple[Identifier, str | None]] = [("uuid", uuid), ("email", email)]
+    return [_cache_name(identifier, value) for identifier, value in named if value is not None]
 
 
-def fetch_of_lead(
-    services: Services, account_id: str, identifier: Identifier, value: str, *, background: bool = False
-) -> Fetch:
-    """Return a function that fetches a lead for the cache. `background`: nobody waits for it."""
+def _cache_name(identifier: Identifier, value: str) -> Name:
+    """Return the name of a lead in the cache; RD Station tells apart neither UUIDs nor addresses by case."""
+    return "contact_get", (identifier, value.lower())
+
+
+def _fetch_lead(services: Services, account_id: str, identifier: Identifier, value: str) -> Fetch:
+    """Return a function that fetches a lead for the cache."""
 
     def send(access_token: str) -> Answer:
         if identifier == "uuid":
@@ -200,7 +203,7 @@ def fetch_of_lead(
         return services.rdstation.contact_by_email(access_token, value)
 
     field = "email" if identifier == "email" else None
-    return _fetch(services, account_id, send, _is_contact, field=field, background=background)
+    return _fetch(services, account_id, send, _is_contact, field=field)
 
 
 def segmentation_id(services: Services, account_id: str, wanted: str | None, *, at_once: bool = False) -> str:
@@ -263,7 +266,6 @@ def _fetch(
     *,
     field: str | None = None,
     limit: Limit = "account",
-    background: bool = False,
 ) -> Callable[[float], Content]:
     """Return a function that makes a call for the cache. `field`: the parameter to blame for a 400 or 422."""
 
@@ -279,7 +281,6 @@ def _fetch(
                 lambda: send(access_token),
                 patience_s=min(PATIENCE_S, left_s),
                 limit=limit,
-                background=background,
             )
 
         try:

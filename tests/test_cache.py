@@ -472,6 +472,74 @@ def test_younger_content_can_be_asked_for(processes: Processes, source: Source, 
     assert source.calls == 2
 
 
+def drop(services: Services, conn: Conn) -> None:
+    """Drop what the table has for `get` without parameters."""
+    token = services.memory.read("default")
+    assert token is not None
+    table.drop(conn, [services.cache.key(token.connection_id, token.cache_epoch, ("contacts_list", ()))])
+
+
+def test_what_one_process_fetches_or_drops_the_others_notice_within_half_a_second(
+    processes: Processes, source: Source, conn: Conn
+) -> None:
+    assert [get(process, source).content.body for process in processes] == [source.body(1)] * 3
+    assert get(processes[0], source, fresh_s=0).content.body == source.body(2)
+    time.sleep(token_memory.REMEMBER_S)
+    assert [get(process, source).content.body for process in processes] == [source.body(2)] * 3
+    drop(processes[0], conn)
+    time.sleep(token_memory.REMEMBER_S)
+    assert [get(process, source).content.body for process in processes] == [source.body(3)] * 3
+    assert source.calls == 3
+
+
+def test_while_the_table_confirms_it_content_is_decrypted_once(
+    processes: Processes, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get(processes[0], source)
+    get(processes[1], source)
+    monkeypatch.setattr(token_memory, "REMEMBER_S", 0.0)
+    monkeypatch.delattr(Content, "unsealed")
+    assert [get(process, source).state for process in processes[:2]] == ["hit", "hit"]
+
+
+def test_dropped_content_is_not_served_to_a_caller_who_waited_in_vain(
+    processes: Processes, source: Source, conn: Conn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get(processes[0], source)
+    drop(processes[0], conn)
+    monkeypatch.setattr(cache, "WAIT_S", 0.5)
+    source.open.clear()
+    with pytest.raises(errors.RdStationUnavailable):
+        get(processes[0], source, fresh_s=0)
+    source.open.set()
+
+
+def test_who_insists_and_waits_in_vain_gets_the_older_content(
+    processes: Processes, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get(processes[0], source)
+    monkeypatch.setattr(cache, "WAIT_S", 0.5)
+    source.open.clear()
+    served = get(processes[0], source, fresh_s=0)
+    assert (served.state, served.content.body) == ("stale", source.body(1))
+    source.open.set()
+
+
+def test_content_that_is_dropped_during_each_fetch_ends_with_a_503(
+    processes: Processes, source: Source, conn: Conn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(latest_start: float) -> Content:
+        drop(processes[1], conn)
+        time.sleep(0.05)
+        return source.fetch(latest_start)
+
+    monkeypatch.setattr(cache, "WAIT_S", 2.0)
+    with pytest.raises(errors.RdStationUnavailable):
+        processes[0].cache.get("default", "contacts_list", (), fetch)
+    assert source.calls >= 2
+    assert conn.execute("SELECT 1 FROM rdstation_cache WHERE value IS NOT NULL").fetchone() is None
+
+
 def test_nothing_of_the_content_is_readable_in_the_table(processes: Processes, conn: Conn) -> None:
     source = Source("ana.souza@example.com")
     get(processes[0], source, "ana.souza@example.com")
@@ -568,7 +636,8 @@ def test_a_claim_under_way_does_not_hold_up_the_cache(processes: Processes, sour
 
 def entry(size: int) -> Entry:
     content = Content.of(b"x" * (size - memory.ENTRY_BYTES), ())
-    return Entry(content=content, fetched_at=datetime.now(UTC), born=time.monotonic())
+    now = time.monotonic()
+    return Entry(content=content, fetched_at=datetime.now(UTC), born=now, confirmed_at=now)
 
 
 def test_memory_is_bounded_and_forgets_what_was_not_used_for_longest() -> None:

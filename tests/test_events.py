@@ -159,7 +159,7 @@ def test_an_event_that_is_older_than_the_newest_of_its_lead_is_late(services: Se
     first = add(services, secret, event(at=at(10)), event(at=at(5), uuid=BIA))
     assert (first.stored, first.late) == (2, 0)
     second = add(services, secret, event(at=at(9)), event(at=at(6), uuid=BIA))
-    assert (second.stored, second.late, [found.uuid for found in second.changed]) == (1, 1, [BIA])
+    assert (second.stored, second.late, [found.uuid for found in second.new]) == (1, 1, [ANA, BIA])
     in_one = add(services, secret, event(at=at(20)), event(at=at(19)), event(at=at(21)))
     assert (in_one.stored, in_one.late) == (2, 1)
     assert [found.row.late for found in read(services).events] == [

@@ -1,7 +1,10 @@
-"""Cached leads are renewed when an event tells of a change: in all processes, soon, and without a flood of calls."""
+"""An event drops the cached response of its lead, in all processes, and nothing else."""
 
 import json
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -9,24 +12,27 @@ import pytest
 import requests
 
 from rdservice import leads
-from rdservice.cache import cache as cache_module
-from rdservice.cache.answers import Content
-from rdservice.cache.cache import OF_A_LEAD, Cache
-from rdservice.errors import NotFound
+from rdservice.cache import table
+from rdservice.cache.answers import Content, FetchFailed
+from rdservice.errors import NotFound, RdStationFailed
 from rdservice.events import intake
 from rdservice.events.intake import Lanes, Taken
 from rdservice.events.payloads import read
 from rdservice.leads import Listing
 from rdservice.services import Services
 from rdservice.settings import Settings
+from rdservice.tokens.memory import REMEMBER_S
 from tests.accounts import connect_account
 from tests.conftest import Clock
 from tests.deliveries import event, open_address
-from tests.e2e.waiting import wait_until
 from tests.sandbox_process import SandboxProcess
 
 Conn = psycopg.Connection[Any]
+Response = tuple[str, str]
+"""The lead's name, and where the response came from."""
+
 FIRST_PAGE = Listing(page=1, page_size=25, order=None)
+SEGMENTATIONS = Listing(page=1, page_size=125, order=None)
 
 
 class Scene:
@@ -47,6 +53,15 @@ class Scene:
         url = f"{self.sandbox.url}/platform/contacts/uuid:{self.uuid}"
         requests.patch(url, json={"name": name}, headers=headers, timeout=10).raise_for_status()
 
+    def create(self, email: str, name: str) -> str:
+        """Create a lead at RD Station; return its UUID."""
+        headers = {"Authorization": f"Bearer {self._token}"}
+        body = {"email": email, "name": name}
+        created = requests.post(
+            f"{self.sandbox.url}/platform/contacts", json=body, headers=headers, timeout=10
+        )
+        return str(created.json()["uuid"])
+
     def deliver(self, process: int = 0, **more: Any) -> Taken:
         """Tell one process of the lead, each time a minute later."""
         self._minute += 1
@@ -56,9 +71,12 @@ class Scene:
     def deliver_body(self, body: Any, process: int = 0) -> Taken:
         return intake.receive(self.processes[process], self._lanes, self._secret, read(body))
 
-    def name(self, process: int = 0) -> tuple[str, str]:
-        """Return the lead's name as a process serves it, and where that came from."""
+    def response(self, process: int = 0) -> Response:
         served = leads.lead_by_uuid(self.processes[process], "default", self.uuid)
+        return json.loads(served.content.body)["name"], served.state
+
+    def response_by_email(self, email: str, process: int = 0) -> Response:
+        served = leads.lead_by_email(self.processes[process], "default", email)
         return json.loads(served.content.body)["name"], served.state
 
     def calls(self) -> int:
@@ -72,197 +90,185 @@ def scene(
     return Scene([make_services(sandbox_settings) for _ in range(2)], sandbox)
 
 
-@pytest.fixture
-def _no_background(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if too much was being renewed already."""
-    monkeypatch.setattr(Cache, "renew_changed", lambda *_: None)
+def let_memory_end() -> None:
+    """Wait for as long as a process believes its memory of the table."""
+    time.sleep(REMEMBER_S)
 
 
-def test_a_change_is_seen_in_all_processes_after_one_call(scene: Scene, clock: Clock) -> None:
-    before = scene.name()[0]
-    assert [scene.name(process) for process in (0, 1, 0, 1)] == [(before, "hit")] * 4
+def test_half_a_second_after_an_event_no_process_serves_the_older_lead(scene: Scene) -> None:
+    before = scene.response()[0]
+    assert [scene.response(process) for process in (0, 1, 0, 1)] == [(before, "hit")] * 4
     scene.rename("Renamed")
-    assert scene.name()[0] == before
-    clock.advance(cache_module.RENEW_EVERY_S)
+    let_memory_end()
+    assert [scene.response(process) for process in (0, 1)] == [(before, "hit")] * 2
     scene.deliver()
-    for process in (1, 0):
-        wait_until(lambda process=process: scene.name(process)[0] == "Renamed", "the change shows")  # type: ignore[misc]
+    let_memory_end()
+    assert [scene.response(process) for process in (1, 0)] == [("Renamed", "miss"), ("Renamed", "hit")]
     assert scene.calls() == 2
-    assert [scene.name(process)[1] for process in (0, 1)] == ["hit", "hit"]
 
 
-def test_a_lead_known_by_e_mail_is_renewed_however_the_address_is_spelled(scene: Scene, clock: Clock) -> None:
-    def name(email: str) -> str:
-        served = leads.lead_by_email(scene.processes[0], "default", email)
-        return str(json.loads(served.content.body)["name"])
-
+def test_a_lead_known_by_e_mail_is_dropped_however_the_address_is_spelled(scene: Scene) -> None:
     spelled = scene.email.title()
-    before = name(spelled)
-    assert name(scene.email) == before
-    assert scene.calls() == 1
+    before, _ = scene.response_by_email(spelled)
+    assert scene.response_by_email(scene.email) == (before, "hit")
     scene.rename("Renamed")
-    clock.advance(cache_module.RENEW_EVERY_S)
     scene.deliver(uuid="not told")
-    wait_until(lambda: name(spelled) == name(scene.email) == "Renamed", "the change shows")
+    let_memory_end()
+    assert scene.response_by_email(spelled) == ("Renamed", "miss")
     assert scene.calls() == 2
 
 
-def test_leads_that_nobody_has_asked_for_are_not_fetched(scene: Scene) -> None:
-    scene.deliver()
-    scene.processes[0].cache._executor.submit(lambda: None).result(10)
-    assert scene.calls() == 0
-
-
-def test_other_leads_stay_as_they_are(scene: Scene) -> None:
-    leads.lead_by_uuid(scene.processes[0], "default", scene.other)
-    scene.deliver()
-    scene.processes[0].memory.forget("default")
-    for _ in range(3):
-        assert leads.lead_by_uuid(scene.processes[0], "default", scene.other).state == "hit"
-    assert scene.calls() == 1
-
-
-def test_after_a_look_at_the_table_an_unchanged_lead_comes_from_memory_again(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    leads.lead_by_uuid(scene.processes[0], "default", scene.other)
-    scene.deliver()
-    scene.processes[0].memory.forget("default")
-    leads.lead_by_uuid(scene.processes[0], "default", scene.other)
-    monkeypatch.setattr(Cache, "_join", None)
-    assert leads.lead_by_uuid(scene.processes[0], "default", scene.other).state == "hit"
-
-
-def test_a_storm_of_events_about_one_lead_is_worth_one_call(
-    scene: Scene, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cache_module, "RENEW_EVERY_S", 300.0)
-    scene.name()
-    clock.advance(400)
+def test_an_event_makes_no_call(scene: Scene) -> None:
+    scene.response()
+    scene.response_by_email(scene.email)
     for number in range(30):
         assert scene.deliver(process=number % 2).stored == 1
-    wait_until(lambda: scene.calls() == 2, "the lead is fetched again")
-    for process in (0, 1):
-        scene.name(process)
-        scene.processes[process].cache._executor.submit(lambda: None).result(10)
+    let_memory_end()
     assert scene.calls() == 2
+    assert [scene.response()[1] for _ in range(3)] == ["miss", "hit", "hit"]
+    assert scene.calls() == 3
 
 
-@pytest.mark.usefixtures("_no_background")
-def test_who_asks_soon_gets_the_older_content_and_sets_the_renewal_off(scene: Scene, clock: Clock) -> None:
-    before, _ = scene.name()
-    scene.rename("Renamed")
-    clock.advance(cache_module.RENEW_EVERY_S)
+def test_other_leads_and_all_lists_keep_their_time(scene: Scene) -> None:
+    process = scene.processes[0]
+    leads.lead_by_uuid(process, "default", scene.other)
     scene.deliver()
-    scene.processes[0].memory.forget("default")
-    assert scene.name() == (before, "stale")
-    wait_until(lambda: scene.name() == ("Renamed", "hit"), "the change shows")
-    assert scene.calls() == 2
+    let_memory_end()
+    assert leads.lead_by_uuid(process, "default", scene.other).state == "hit"
+    assert leads.list_leads(process, "default", None, FIRST_PAGE).state == "hit"
+    assert leads.list_segmentations(process, "default", SEGMENTATIONS).state == "hit"
+    assert scene.calls() == 1
 
 
-@pytest.mark.usefixtures("_no_background")
-def test_who_asks_later_waits_for_the_changed_lead(scene: Scene, clock: Clock) -> None:
-    scene.name()
-    scene.rename("Renamed")
-    scene.deliver()
-    clock.advance(cache_module.CHANGE_SHOWS_S + 1)
-    scene.processes[0].memory.forget("default")
-    assert scene.name() == ("Renamed", "miss")
-
-
-@pytest.mark.usefixtures("_no_background")
-def test_while_rd_station_fails_the_older_lead_is_served(
+def test_the_dropped_lead_is_not_served_while_rd_station_fails(
     scene: Scene, sandbox: SandboxProcess, clock: Clock
 ) -> None:
-    before, _ = scene.name()
+    scene.response()
     scene.deliver()
-    clock.advance(cache_module.CHANGE_SHOWS_S + 1)
-    scene.processes[0].memory.forget("default")
+    let_memory_end()
     sandbox.patch(faults=[{"operation": "contact_get", "kind": "status", "status": 500}])
-    assert scene.name() == (before, "stale")
+    with pytest.raises(RdStationFailed):
+        scene.response()
+    sandbox.patch(faults=[])
+    clock.advance(3)
+    assert scene.response()[1] == "miss"
 
 
 def test_a_lead_that_was_not_there_is_asked_for_again(scene: Scene) -> None:
     email = "nova@example.com"
     with pytest.raises(NotFound):
-        leads.lead_by_email(scene.processes[0], "default", email)
-    headers = {"Authorization": f"Bearer {scene._token}"}
-    url = f"{scene.sandbox.url}/platform/contacts"
-    created = requests.post(url, json={"email": email, "name": "Nova"}, headers=headers, timeout=10).json()
+        scene.response_by_email(email)
+    uuid = scene.create(email, "Nova")
     with pytest.raises(NotFound):
-        leads.lead_by_email(scene.processes[0], "default", email)
-    scene.deliver(uuid=created["uuid"], email=email)
-    assert (
-        json.loads(leads.lead_by_email(scene.processes[0], "default", email).content.body)["name"] == "Nova"
-    )
+        scene.response_by_email(email)
+    scene.deliver(uuid=uuid, email=email)
+    assert scene.response_by_email(email) == ("Nova", "miss")
 
 
-def test_nothing_that_an_event_says_gets_into_the_cache(scene: Scene, clock: Clock) -> None:
-    before, _ = scene.name()
-    clock.advance(cache_module.RENEW_EVERY_S)
+def test_nothing_that_an_event_says_gets_into_the_cache(scene: Scene) -> None:
+    before, _ = scene.response()
     body = event(uuid=scene.uuid, email=scene.email)
     body["contact"] |= {"name": "Forged", "tags": ["forged"]}
     scene.deliver_body(body)
-    wait_until(lambda: scene.calls() == 2, "the lead is fetched again")
-    assert scene.name()[0] == before
+    let_memory_end()
+    assert scene.response() == (before, "miss")
 
 
-def test_repeated_and_late_events_renew_nothing(scene: Scene, clock: Clock) -> None:
+def test_a_repeated_event_drops_nothing_and_a_late_one_does(scene: Scene) -> None:
     scene.deliver(at="2026-03-13T15:00:00Z")
-    scene.name()
-    clock.advance(cache_module.RENEW_EVERY_S)
+    scene.response()
     assert scene.deliver(at="2026-03-13T15:00:00Z").duplicates == 1
+    let_memory_end()
+    assert scene.response()[1] == "hit"
     assert scene.deliver(at="2026-03-13T14:59:00Z").late == 1
-    scene.processes[1].memory.forget("default")
-    assert scene.name(1)[1] == "hit"
-    assert scene.calls() == 1
+    let_memory_end()
+    assert scene.response()[1] == "miss"
 
 
-def test_an_answer_that_was_asked_for_before_the_event_counts_as_out_of_date(
-    scene: Scene, clock: Clock
+def test_what_is_not_stored_drops_nothing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    drop = table.drop
+
+    def drop_and_break(conn: Conn, keys: list[bytes]) -> None:
+        drop(conn, keys)
+        raise ZeroDivisionError("a bug")
+
+    scene.response()
+    with monkeypatch.context() as broken:
+        broken.setattr(table, "drop", drop_and_break)
+        with pytest.raises(ZeroDivisionError):
+            scene.deliver(at="2026-03-13T15:00:00Z")
+    assert scene.response(1)[1] == "hit"
+    assert scene.deliver(at="2026-03-13T15:00:00Z").stored == 1
+
+
+class Slow:
+    """Stands for RD Station, whose first response is on its way until `arrives` is set."""
+
+    def __init__(self, name: str, *, first: FetchFailed | None = None) -> None:
+        self.name, self.first = name, first
+        self.asked = 0
+        self.arrives = threading.Event()
+        self.under_way = threading.Event()
+
+    def fetch(self, latest_start: float) -> Content:
+        self.asked += 1
+        number = self.asked
+        if number == 1:
+            self.under_way.set()
+            assert self.arrives.wait(20)
+            if self.first is not None:
+                raise self.first
+        return Content.of(f"{self.name} {number}".encode(), [])
+
+    def get(self, services: Services, uuid: str) -> Response:
+        (name,) = leads.cache_names(uuid=uuid, email=None)
+        served = services.cache.get("default", *name, self.fetch)
+        return served.content.body.decode(), served.state
+
+
+@pytest.mark.parametrize(
+    "first",
+    [None, FetchFailed(NotFound("Unknown."), stale=False, gone=True, shared_s=30)],
+    ids=["200", "404"],
+)
+def test_a_response_from_before_the_event_that_arrives_after_it_is_not_kept(
+    scene: Scene, first: FetchFailed | None
 ) -> None:
-    asked = []
-
-    def fetch(latest_start: float) -> Content:
-        asked.append(latest_start)
-        if len(asked) == 1:
-            scene.deliver()
-        return Content.of(json.dumps({"uuid": scene.uuid, "name": f"answer {len(asked)}"}).encode(), [])
-
-    def get() -> tuple[bytes, str]:
-        parameters = leads.lead_parameters("uuid", scene.uuid)
-        served = scene.processes[0].cache.get("default", OF_A_LEAD, parameters, fetch)
-        return served.content.body, served.state
-
-    assert b"answer 1" in get()[0]
-    clock.advance(cache_module.CHANGE_SHOWS_S + 1)
-    scene.processes[0].memory.forget("default")
-    body, state = get()
-    assert (b"answer 2" in body, state) == (True, "miss")
+    slow = Slow("response", first=first)
+    with ThreadPoolExecutor(1) as caller:
+        asked = caller.submit(slow.get, scene.processes[0], scene.uuid)
+        assert slow.under_way.wait(20)
+        scene.deliver(process=1)
+        slow.arrives.set()
+        assert asked.result() == ("response 2", "miss")
+    assert slow.get(scene.processes[1], scene.uuid) == ("response 2", "hit")
+    assert slow.asked == 2
 
 
-def test_lists_are_fetched_again_after_a_change_but_not_all_the_time(scene: Scene, clock: Clock) -> None:
-    first, second = scene.processes
-
-    def state(services: Services) -> str:
-        return leads.list_leads(services, "default", "1", FIRST_PAGE).state
-
-    assert state(second) == "hit"
-    scene.deliver()
-    second.memory.forget("default")
-    assert state(second) == "hit"
-    clock.advance(cache_module.LIST_EVERY_S + 1)
-    # It has no memory of the list: the table tells its age.
-    first.memory.forget("default")
-    first.cache._memory.drop("default")
-    assert state(first) == "miss"
-    assert scene.sandbox.calls()["contacts_list"] == {"200": 2}
-    assert [state(first) for _ in range(3)] == ["hit"] * 3
+def test_a_response_from_before_the_event_does_not_replace_one_from_after_it(scene: Scene) -> None:
+    slow = Slow("response")
+    with ThreadPoolExecutor(1) as caller:
+        asked = caller.submit(slow.get, scene.processes[0], scene.uuid)
+        assert slow.under_way.wait(20)
+        scene.deliver(process=1)
+        assert slow.get(scene.processes[1], scene.uuid) == ("response 2", "miss")
+        slow.arrives.set()
+        assert asked.result() == ("response 2", "hit")
+    assert slow.asked == 2
 
 
-def test_segmentations_stay(scene: Scene, clock: Clock) -> None:
-    scene.deliver()
-    clock.advance(60)
-    scene.processes[1].memory.forget("default")
-    leads.list_segmentations(scene.processes[1], "default", Listing(page=1, page_size=125, order=None))
-    assert scene.sandbox.calls()["segmentations_list"] == {"200": 1}
+def test_a_response_from_before_the_event_is_not_kept_while_another_process_asks_anew(scene: Scene) -> None:
+    slow, second = Slow("older"), Slow("newer")
+    with ThreadPoolExecutor(2) as callers:
+        asked = callers.submit(slow.get, scene.processes[0], scene.uuid)
+        assert slow.under_way.wait(20)
+        scene.deliver(process=1)
+        anew = callers.submit(second.get, scene.processes[1], scene.uuid)
+        assert second.under_way.wait(20)
+        slow.arrives.set()
+        time.sleep(0.3)
+        assert not asked.done()
+        second.arrives.set()
+        # It waited for the other process's response.
+        assert asked.result() == anew.result() == ("newer 1", "miss")
+    assert (slow.asked, second.asked) == (1, 1)

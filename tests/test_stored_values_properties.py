@@ -86,9 +86,7 @@ FAILURES = objects(
 
 @given(st.one_of(FAILURES, ANY_JSON))
 def test_a_failure_that_another_version_shared_is_understood_or_counts_as_none(shared: Any) -> None:
-    row = Row(
-        value=None, fetched_at=None, age_s=None, changed_at=None, failure=shared, failing=True, leased=False
-    )
+    row = Row(value=None, fetched_at=None, age_s=None, failure=shared, failing=True, leased=False)
     found = row.last_failure
     if found is not None:
         error = found.error()

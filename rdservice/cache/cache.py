@@ -42,15 +42,6 @@ FETCH_THREADS = 16
 RENEWALS = 8
 """How many of them may renew content in the background while its callers have older content."""
 
-OF_A_LEAD = "contact_get"
-OF_LEADS = "contacts_list"
-RENEW_EVERY_S = 3.0
-"""How often one lead is fetched again at the most, however many events tell that it has changed."""
-LIST_EVERY_S = 10.0
-"""How often one list is fetched again at the most, however many events tell that leads have changed."""
-CHANGE_SHOWS_S = 5.0
-"""For how long after a change the content from before it may be served while it is renewed: then callers wait."""
-
 Fetch = Callable[[float], Content]
 """Fetches content. Takes the moment of the monotonic clock after which no call may begin; raises FetchFailed."""
 Outcome = Served | Failure | None
@@ -85,33 +76,14 @@ class _Query:
         return _version(self.token)
 
     @property
-    def is_list(self) -> bool:
-        return self.name[0] == OF_LEADS
-
-    @property
     def refused(self) -> bool:
         """Whether RD Station has refused the account's authorization: then nothing old may hide it."""
         return self.token.status == "reauthorization_required"
 
-    def outdated_for_s(self, row: table.Row) -> float | None:
-        """Return how long ago an event told that the row's content has changed since it was fetched; None for not."""
-        changed_at = self.token.leads_changed_at if self.is_list else row.changed_at
-        if changed_at is None or row.fetched_at is None or row.age_s is None or changed_at <= row.fetched_at:
-            return None
-        if self.is_list and row.age_s < LIST_EVERY_S:
-            return None
-        return row.age_s - (changed_at - row.fetched_at).total_seconds()
-
-    def enough_s(self, row: table.Row) -> float:
-        """Return the age from which the row's content may be fetched again."""
-        return self.fresh_s if self.outdated_for_s(row) is None else min(RENEW_EVERY_S, self.fresh_s)
-
     def may_serve_old(self, row: table.Row) -> bool:
         """Return whether old content may be served before RD Station was asked: nothing speaks for a dead account."""
-        failure, outdated_for_s = row.last_failure, self.outdated_for_s(row)
-        known_to_differ = outdated_for_s is not None and outdated_for_s > CHANGE_SHOWS_S
-        is_wanted = not self.insists and not self.refused and not known_to_differ
-        return is_wanted and (failure is None or failure.stale)
+        failure = row.last_failure
+        return not self.insists and not self.refused and (failure is None or failure.stale)
 
 
 class _Seen(NamedTuple):
@@ -189,7 +161,7 @@ class Cache:
             token = self._remembered(account_id) if at_once else self._present(account_id)
             entry = self._memory.get(account_id, _version(token), name)
             enough_s = self._fresh_s if fresh_s is None else fresh_s
-            if entry is not None and entry.age_s() < enough_s and _is_current(entry, token, operation):
+            if entry is not None and entry.age_s() < enough_s and entry.is_confirmed():
                 return _served(entry, "hit")
             if at_once:
                 raise NotAtOnce
@@ -209,7 +181,7 @@ class Cache:
                 self._raise(account_id, outcome)
             if time.monotonic() > give_up_at:
                 raise errors.RdStationUnavailable(
-                    "The account is being connected anew. Try again.", retry_after_s=2
+                    "What was asked for keeps changing. Try again.", retry_after_s=2
                 )
             self._tokens.forget(account_id)
 
@@ -236,39 +208,6 @@ class Cache:
             self._access_tokens.raise_refused(account_id)
         raise failure.error()
 
-    def renew_changed(
-        self, account_id: str, operation: str, parameters: tuple[str | int | None, ...], fetch: Fetch
-    ) -> None:
-        """Fetch content again in the background if an event told of a change; callers have the older one meanwhile.
-
-        Does nothing while enough is being renewed: then the next caller sees to it.
-        """
-        with self._lock:
-            if self._renewing >= RENEWALS or self._must_end.is_set():
-                return
-            self._renewing += 1
-        self._executor.submit(self._renew_changed, account_id, (operation, parameters), fetch)
-
-    def _renew_changed(self, account_id: str, name: Name, fetch: Fetch) -> None:
-        try:
-            token = self._present(account_id)
-            query = _Query(
-                token=token,
-                name=name,
-                key=self.key(token.connection_id, token.cache_epoch, name),
-                fetch=fetch,
-                fresh_s=self._fresh_s,
-                known=None,
-            )
-            seen = self._look(query)
-            if seen is not None and seen.claim is not None:
-                self._fetch(query, seen.claim, seen.old, None)
-        except (errors.RdServiceError, *database.UNAVAILABLE) as error:
-            log.warning("a lead that has changed is not renewed at once (%s)", type(error).__name__)
-        finally:
-            with self._lock:
-                self._renewing -= 1
-
     def key(self, connection_id: UUID, cache_epoch: int, name: Name) -> bytes:
         """Return the table's key for what an account has under this name."""
         text = json.dumps([str(connection_id), cache_epoch, *name])
@@ -282,7 +221,18 @@ class Cache:
         try:
             return flight.result(timeout=max(0.0, give_up_at - time.monotonic()))
         except FutureTimeout:
-            return _in_the_end(query)
+            return self._in_the_end(query)
+
+    def _in_the_end(self, query: _Query) -> Served | Failure:
+        """Return what a caller gets who has waited for too long."""
+        old = None
+        if query.insists and not query.refused:
+            # Looked up again: what was dropped meanwhile must not come back.
+            old = self._memory.get(query.token.account_id, query.version, query.name)
+        error = errors.RdStationUnavailable(
+            "RD Station is slow; what was asked for is still being fetched. Try again.", retry_after_s=2
+        )
+        return _instead_of(Failure.of(error, stale=True), old)
 
     def _lead(self, query: _Query, flight: Future[Outcome], give_up_at: float) -> None:
         """Settle the flight from the table, or leave that to a fetch in the background."""
@@ -290,7 +240,7 @@ class Cache:
         try:
             while not self._settled(query, flight, state):
                 if time.monotonic() > give_up_at or self._must_end.wait(POLL_S):
-                    self._flights.settle(query.flight, flight, _in_the_end(query))
+                    self._flights.settle(query.flight, flight, self._in_the_end(query))
                     return
                 state = "miss"
         except BaseException as error:
@@ -327,7 +277,7 @@ class Cache:
 
     def _look(self, query: _Query) -> _Seen | None:
         """Read the row, and claim the fetch where it is due and free. None: the account has moved on."""
-        claim = None
+        claim, looked_at = None, time.monotonic()
         with database.transaction(self._pool) as conn:
             known = query.known.fetched_at if query.known is not None else None
             row = table.look(conn, query.key, query.token, known=known, failure_s=query.failure_s)
@@ -335,20 +285,19 @@ class Cache:
                 return None
             if self._is_due(row, query):
                 claim = table.claim(
-                    conn, query.key, query.token, fresh_s=query.enough_s(row), failure_s=query.failure_s
+                    conn, query.key, query.token, fresh_s=query.fresh_s, failure_s=query.failure_s
                 )
-        entry = self._entry(query, row)
+        entry = self._entry(query, row, looked_at)
         if entry is None and row.fetched_at is not None and claim is None:
             # What cannot be read is fetched anew by whoever finds that.
             with database.transaction(self._pool) as conn:
                 claim = table.claim(conn, query.key, query.token, fresh_s=0.0)
-        current = query.outdated_for_s(row) is None
-        fresh = entry is not None and entry.age_s() < query.fresh_s and current
+        fresh = entry is not None and entry.age_s() < query.fresh_s
         return _Seen(row, entry if fresh else None, None if fresh else entry, claim)
 
     def _is_due(self, row: table.Row, query: _Query) -> bool:
         """Return whether a fetch is worth a claim; the claim itself looks once more."""
-        if row.age_s is not None and row.age_s < query.enough_s(row):
+        if row.age_s is not None and row.age_s < query.fresh_s:
             return False
         failure = row.last_failure
         if row.leased or (row.failing and failure is not None and _stands(failure, query)):
@@ -356,16 +305,15 @@ class Cache:
         # With old content to serve nobody is in a hurry: fetches that callers wait for go first.
         return row.fetched_at is None or not query.may_serve_old(row) or self._renewing < RENEWALS
 
-    def _entry(self, query: _Query, row: table.Row) -> Entry | None:
+    def _entry(self, query: _Query, row: table.Row, looked_at: float) -> Entry | None:
         """Return the row's content, from memory where it is known, or None without readable content."""
         if row.fetched_at is None or row.age_s is None:
             self._memory.remove(query.token.account_id, query.name)
             return None
         # The database tells the age: this process's clock stands still while its machine sleeps.
         born = time.monotonic() - row.age_s
-        checked_at = query.token.leads_changed_at if query.outdated_for_s(row) is None else None
         if query.known is not None and query.known.fetched_at == row.fetched_at:
-            return self._remember(query, replace(query.known, born=born, checked_at=checked_at))
+            return self._remember(query, replace(query.known, born=born, confirmed_at=looked_at))
         if row.value is None:
             return None
         try:
@@ -373,7 +321,7 @@ class Cache:
         except (KeyMissing, ValueDamaged) as error:
             log.warning("cached content is fetched anew: %s", error)
             return None
-        entry = Entry(content=content, fetched_at=row.fetched_at, born=born, checked_at=checked_at)
+        entry = Entry(content=content, fetched_at=row.fetched_at, born=born, confirmed_at=looked_at)
         return self._remember(query, entry)
 
     def _remember(self, query: _Query, entry: Entry) -> Entry:
@@ -410,9 +358,12 @@ class Cache:
             self._write(lambda conn: table.release(conn, claim))
             raise
         value = content.sealed(self._keys, query.key, query.token.account_id)
+        written_at = time.monotonic()
         if not self._write(lambda conn: table.store(conn, claim, value)):
             return None
-        entry = Entry(content=content, fetched_at=claim.claimed_at, born=claim.started)
+        entry = Entry(
+            content=content, fetched_at=claim.claimed_at, born=claim.started, confirmed_at=written_at
+        )
         return _served(self._remember(query, entry), "miss")
 
     def _failed(self, claim: table.Claim, failed: FetchFailed, old: Entry | None) -> Outcome:
@@ -431,16 +382,6 @@ def _version(token: StoredToken) -> Version:
     return token.connection_id, token.cache_epoch
 
 
-def _is_current(entry: Entry, token: StoredToken, operation: str) -> bool:
-    """Return whether no event speaks against content in memory; the table knows which of the leads have changed."""
-    changed_at = token.leads_changed_at
-    if changed_at is None or changed_at <= entry.fetched_at or operation not in (OF_A_LEAD, OF_LEADS):
-        return True
-    if operation == OF_LEADS:
-        return entry.age_s() < LIST_EVERY_S
-    return entry.checked_at is not None and changed_at <= entry.checked_at
-
-
 def _served(entry: Entry, state: State) -> Served:
     return Served(content=entry.content, age_s=entry.age_s(), state=state)
 
@@ -452,12 +393,3 @@ def _instead_of(failure: Failure, old: Entry | None) -> Served | Failure:
 def _stands(failure: Failure, query: _Query) -> bool:
     """Return whether a failure counts: a refused authorization no longer does once there is a new one."""
     return query.refused or failure.code != errors.ReauthorizationRequired.code
-
-
-def _in_the_end(query: _Query) -> Served | Failure:
-    """Return what a caller gets who has waited for too long."""
-    old = query.known if query.insists and not query.refused else None
-    error = errors.RdStationUnavailable(
-        "RD Station is slow; what was asked for is still being fetched. Try again.", retry_after_s=2
-    )
-    return _instead_of(Failure.of(error, stale=True), old)

@@ -1,7 +1,9 @@
 """The first level: content in the memory of this process, as plain bytes, within a bound.
 
 An entry belongs to one version of its account, which is read from the account's row: whoever looks here has just seen
-the row. A connection that was replaced, or an epoch that was raised, ends all entries of the account.
+the row. A connection that was replaced, or an epoch that was raised, ends all entries of the account. An entry
+may be served for half a second after the table has confirmed it: so long may one process still serve what another one
+has dropped or replaced.
 """
 
 import threading
@@ -12,6 +14,7 @@ from datetime import datetime
 from uuid import UUID
 
 from rdservice.cache.answers import Content
+from rdservice.tokens import memory as token_memory
 
 MAX_BYTES = 16 * 1024 * 1024
 ENTRY_BYTES = 1024
@@ -27,16 +30,20 @@ Name = tuple[str, tuple[str | int | None, ...]]
 class Entry:
     """Content that was fetched at `fetched_at` by the database's clock, at `born` by this process's monotonic one.
 
-    `checked_at`: the account's latest change of a lead (see StoredToken) that the table said is no change of this.
+    `confirmed_at`: when the table last had it, by the monotonic clock.
     """
 
     content: Content
     fetched_at: datetime
     born: float
-    checked_at: datetime | None = None
+    confirmed_at: float
 
     def age_s(self) -> float:
         return max(0.0, time.monotonic() - self.born)
+
+    def is_confirmed(self) -> bool:
+        """Return whether the entry may be served without another look at the table."""
+        return time.monotonic() - self.confirmed_at < token_memory.REMEMBER_S
 
 
 class CacheMemory:

@@ -1,11 +1,12 @@
 """The second level: the table that all processes share. The only owner of `rdstation_cache`.
 
-A lease on a row decides who may call RD Station for its key; who holds a good answer stores it, unless a later fetch
-has, or the account has moved on from the version (connection and epoch) for which it was fetched.
+A lease on a row decides who may call RD Station for its key. Its holder stores what came of the call, unless another
+process has taken the lease over, the row was dropped meanwhile, or the account has moved on from the version
+(connection and epoch) for which it was fetched.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -28,7 +29,7 @@ EMPTY_KEPT_S = 3_600
 # No row: the account is gone or has moved on.
 LOOK = """
 SELECT CASE WHEN kept.fetched_at IS DISTINCT FROM %(known)s THEN c.value END AS value, kept.fetched_at,
-       EXTRACT(epoch FROM rd_now() - kept.fetched_at)::float8 AS age_s, c.changed_at,
+       EXTRACT(epoch FROM rd_now() - kept.fetched_at)::float8 AS age_s,
        c.failure, COALESCE(c.failed_until > rd_now(), false)
            AND COALESCE(c.failed_at, rd_now()) > rd_now() - make_interval(secs => %(failure_s)s) AS failing,
        COALESCE(c.leased_until > rd_now(), false) AS leased
@@ -57,19 +58,16 @@ RETURNING holder, rd_now() AS claimed_at
 STORE = """
 UPDATE rdstation_cache c
    SET value = %(value)s, fetched_at = %(claimed_at)s, failure = NULL, failed_until = NULL,
-       holder = NULLIF(c.holder, %(holder)s),
-       leased_until = CASE WHEN c.holder = %(holder)s THEN NULL ELSE c.leased_until END,
+       holder = NULL, leased_until = NULL,
        expires_at = %(claimed_at)s + make_interval(secs => %(ceiling_s)s)
   FROM rdstation_tokens t
- WHERE c.key = %(key)s AND COALESCE(c.fetched_at, '-infinity') <= %(claimed_at)s
+ WHERE c.key = %(key)s AND c.holder = %(holder)s
    AND t.account_id = c.account_id AND t.connection_id = c.connection_id AND t.cache_epoch = c.epoch
 RETURNING 1
 """
 FAIL = """
 UPDATE rdstation_cache c
-   SET failure = %(failure)s, failed_at = rd_now(),
-       failed_until = CASE WHEN NOT %(gone)s OR COALESCE(c.changed_at, '-infinity') < %(claimed_at)s
-           THEN rd_now() + make_interval(secs => %(shared_s)s) END,
+   SET failure = %(failure)s, failed_at = rd_now(), failed_until = rd_now() + make_interval(secs => %(shared_s)s),
        holder = NULL, leased_until = NULL,
        value = CASE WHEN NOT %(gone)s THEN c.value END, fetched_at = CASE WHEN NOT %(gone)s THEN c.fetched_at END,
        expires_at = CASE WHEN %(gone)s THEN rd_now() + make_interval(secs => %(kept_s)s) ELSE c.expires_at END
@@ -78,14 +76,7 @@ UPDATE rdstation_cache c
    AND t.account_id = c.account_id AND t.connection_id = c.connection_id AND t.cache_epoch = c.epoch
 RETURNING 1
 """
-# That there is no such lead is no longer sure.
-OUTDATE = """
-UPDATE rdstation_cache
-   SET changed_at = GREATEST(changed_at, rd_now()),
-       failed_until = CASE WHEN failure ->> 'code' IS DISTINCT FROM 'not_found' THEN failed_until END
- WHERE key = ANY (%(keys)s)
-RETURNING key, fetched_at IS NOT NULL
-"""
+DROP = "DELETE FROM rdstation_cache WHERE key = ANY (%(keys)s)"
 RELEASE = """
 UPDATE rdstation_cache SET holder = NULL, leased_until = NULL WHERE key = %(key)s AND holder = %(holder)s
 """
@@ -129,15 +120,13 @@ DELETE FROM rdstation_cache WHERE key = ANY (ARRAY(
 class Row:
     """What stands in the table for a key; all None and false without a row.
 
-    `value` is encrypted, and left out where the caller knows it. `changed_at`: when an event last told of a change.
-    `failure` is that of the last fetch, `failing` whether it still stands for another one. `leased`: a process fetches
-    now.
+    `value` is encrypted, and left out where the caller knows it. `failure` is that of the last fetch, `failing` whether
+    it still stands for another one. `leased`: a process fetches now.
     """
 
     value: str | None = field(repr=False)
     fetched_at: datetime | None
     age_s: float | None
-    changed_at: datetime | None
     failure: Any
     failing: bool
     leased: bool
@@ -215,7 +204,10 @@ def claim(
 
 
 def store(conn: psycopg.Connection[Any], claim: Claim, value: str) -> bool:
-    """Store fetched content; False when the account has moved on, or a later fetch has stored its own."""
+    """Store fetched content.
+
+    False when the account has moved on, the row was dropped, or another process has taken the lease over.
+    """
     values = {**_held(claim), "value": value, "claimed_at": claim.claimed_at, "ceiling_s": CEILING_S}
     return conn.execute(STORE, values).fetchone() is not None
 
@@ -225,14 +217,13 @@ def fail(
 ) -> bool:
     """Note for `shared_s` seconds that the fetch failed; `gone` deletes the content.
 
-    False when the account has moved on, or another process has taken the lease over.
+    False when the account has moved on, the row was dropped, or another process has taken the lease over.
     """
     values = {
         "failure": Jsonb(failure.as_json()),
         "shared_s": shared_s,
         "gone": gone,
         "kept_s": EMPTY_KEPT_S,
-        "claimed_at": claim.claimed_at,
     }
     return conn.execute(FAIL, {**_held(claim), **values}).fetchone() is not None
 
@@ -242,13 +233,13 @@ def release(conn: psycopg.Connection[Any], claim: Claim) -> None:
     conn.execute(RELEASE, _held(claim))
 
 
-def outdate(conn: psycopg.Connection[Any], keys: Sequence[bytes]) -> set[bytes]:
-    """Note that what stands under these keys has changed at RD Station; return the keys that have content.
+def drop(conn: psycopg.Connection[Any], keys: Collection[bytes]) -> None:
+    """Delete what stands under these keys, failures and leases included.
 
-    The caller has locked nothing but, at the most, the row of the account.
+    A fetch under way finds its lease gone, so what it brings from before the drop is not stored: its callers fetch
+    again. A claim that this transaction does not see begins its fetch after it.
     """
-    found = conn.execute(OUTDATE, {"keys": list(keys)})
-    return {bytes(key) for key, filled in found if filled}
+    conn.execute(DROP, {"keys": list(keys)})
 
 
 def versions(conn: psycopg.Connection[Any], accounts: Sequence[str]) -> dict[str, tuple[UUID, int]]:

@@ -2,15 +2,19 @@
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from rdservice import database
+import psycopg
+
+from rdservice import database, leads
+from rdservice.cache import table as cache_table
 from rdservice.errors import NotFound, RdServiceError, TooManyRequests
-from rdservice.events import renewal, store
-from rdservice.events.payloads import Delivery
-from rdservice.events.store import Hashes
+from rdservice.events import store
+from rdservice.events.payloads import Delivery, Event
+from rdservice.events.store import Hashes, Stream
 from rdservice.services import Services
 from rdservice.subscriptions import store as subscriptions
 
@@ -74,9 +78,21 @@ def receive(services: Services, lanes: Lanes, secret: str, delivery: Delivery | 
             raise delivery
         hashes = Hashes(services.settings.secret_key)
         added = store.add(conn, services.keys, hashes, stream, delivery.events)
-        changed = renewal.mark(conn, services, stream, added.changed) if added.changed else []
-    renewal.begin(services, stream.account_id, changed)
+        _drop_cached(conn, services, stream, added.new)
     return Taken(stored=added.stored, late=added.late, duplicates=added.duplicates, refused=delivery.refused)
+
+
+def _drop_cached(
+    conn: psycopg.Connection[Any], services: Services, stream: Stream, events: Iterable[Event]
+) -> None:
+    """Drop the cached responses about the leads of these events: the next read of such a lead asks RD Station.
+
+    Nothing of an event gets into the cache: it is no response of the API, has other members, and may be forged.
+    """
+    named = [name for event in events for name in leads.cache_names(uuid=event.uuid, email=event.email)]
+    cache_table.drop(
+        conn, [services.cache.key(stream.connection_id, stream.cache_epoch, name) for name in named]
+    )
 
 
 def _unknown() -> UnknownSecret:

@@ -55,13 +55,10 @@ SELECT %(account_id)s, n.number, %(connection_id)s, n.event_type, n.event_at, n.
               %(identities)s::bytea[], %(leads)s::bytea[], %(payloads)s::text[], %(ends)s::bigint[])
     AS n (number, event_type, event_at, late, identity, lead, payload, ends_at)
 """
-# Later than any that was there before, although the transaction that came first may have begun last.
 ADVANCE = """
 UPDATE rdservice_event_streams
    SET last_number = %(last_number)s, total_bytes = %(total_bytes)s,
-       counted = %(counted)s, counted_from = CASE WHEN %(begin)s THEN rd_now() ELSE counted_from END,
-       leads_changed_at = CASE WHEN %(changed)s
-           THEN GREATEST(leads_changed_at + interval '1 microsecond', rd_now()) ELSE leads_changed_at END
+       counted = %(counted)s, counted_from = CASE WHEN %(begin)s THEN rd_now() ELSE counted_from END
  WHERE account_id = %(account_id)s
 """
 TRIM = """
@@ -138,12 +135,12 @@ class Stream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Added:
-    """What came of events: how many of them are new in order, new but late, and known. `changed`: those in order."""
+    """What came of events: how many of them are new in order, new but late, and known. `new`: the new ones."""
 
     stored: int
     late: int
     duplicates: int
-    changed: list[Event] = field(repr=False)
+    new: list[Event] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +217,7 @@ def add(
         lock = _lock(conn, stream.account_id)
         unknown = _without_known(conn, unknown)
     if not unknown:
-        return Added(stored=0, late=0, duplicates=len(events), changed=[])
+        return Added(stored=0, late=0, duplicates=len(events), new=[])
     last_number, total_bytes, counted = lock.last_number, lock.total_bytes, lock.counted
     if counted + len(unknown) > MOST_A_MINUTE:
         raise TooManyRequests(
@@ -233,7 +230,6 @@ def add(
     for payload in payloads:
         end += len(payload) + ROW_BYTES
         ends.append(end)
-    changed = [item.event for item in new if not item.late]
     conn.execute(
         INSERT,
         {
@@ -257,7 +253,6 @@ def add(
             "total_bytes": end,
             "counted": counted + len(new),
             "begin": counted == 0,
-            "changed": bool(changed),
         },
     )
     conn.execute(
@@ -269,11 +264,12 @@ def add(
             "batch": 50 + 2 * len(new),
         },
     )
+    late = sum(item.late for item in new)
     return Added(
-        stored=len(changed),
-        late=len(new) - len(changed),
+        stored=len(new) - late,
+        late=late,
         duplicates=len(events) - len(new),
-        changed=changed,
+        new=[item.event for item in new],
     )
 
 

@@ -23,9 +23,8 @@ SELECT account_id, access_token, issued_at, expires_at, status, connection_id, a
        cache_epoch, last_error,
        EXTRACT(epoch FROM expires_at - rd_now())::float8 AS life_left_s,
        GREATEST(EXTRACT(epoch FROM retry_at - rd_now()), 0)::float8 AS retry_in_s,
-       COALESCE(leased_until > rd_now(), false) AS leased,
-       (SELECT leads_changed_at FROM rdservice_event_streams s WHERE s.account_id = t.account_id) AS leads_changed_at
-  FROM rdstation_tokens t WHERE account_id = %(account_id)s
+       COALESCE(leased_until > rd_now(), false) AS leased
+  FROM rdstation_tokens WHERE account_id = %(account_id)s
 """
 LOCK_PREVIOUS = """
 SELECT access_token, name, connection_id
@@ -119,8 +118,6 @@ class StoredToken:
     retry_in_s: float
     """Seconds of back-off left when the row was read; 0 without."""
     leased: bool
-    leads_changed_at: datetime | None = None
-    """When an event last told that a lead of the account has changed: what a process remembers may be out of date."""
 
     @property
     def lifetime_s(self) -> float:
