@@ -24,7 +24,7 @@ __all__ = ["Answer", "Client", "Request", "Sandbox"]
 
 Handler = Callable[[State, Call], Answer]
 
-# Documented: on the plan of 500 requests a minute the list of segmentations has a limit of its own.
+# Documented: the list of segmentations has a limit of its own, as high as the other but on the plan of 500 a minute.
 SEGMENTATION_LIST_LIMITS = {500: 240}
 LIMITED = ("/platform/", "/marketing/")
 NEEDS_TOKEN = (*LIMITED, "/integrations/")
@@ -198,26 +198,25 @@ class Sandbox:
         raise not_found()
 
     def _beyond_rate_limit(self, request: Request, route: _Route, account: str) -> Answer | None:
-        """Count the call against the account's limits; the 429 if one of them is reached."""
+        """Count the call against its limit; the 429 if that is reached."""
         state, settings = self._state, self._state.settings
         if settings.rate_limit is None or not request.raw_path.startswith(LIMITED):
             return None
-        limits: list[tuple[str | tuple[str, str], int]] = [(account, settings.rate_limit)]
-        if route.operation == "segmentations_list" and settings.rate_limit in SEGMENTATION_LIST_LIMITS:
-            limits.append(((account, route.operation), SEGMENTATION_LIST_LIMITS[settings.rate_limit]))
+        key: str | tuple[str, str] = account
+        limit = settings.rate_limit
+        if route.operation == "segmentations_list":
+            key, limit = (account, route.operation), SEGMENTATION_LIST_LIMITS.get(limit, limit)
         now = state.now()
-        for key, limit in limits:
-            wait = state.windows.wait_for(key, now=now, limit=limit, window_s=MINUTE)
-            if wait:
-                return rate_limited(
-                    settings.rate_limit_shape,
-                    settings.error_shape,
-                    limit=limit,
-                    remaining_s=wait,
-                    retry_after=wait if settings.rate_limit_retry_after else None,
-                )
-        for key, _ in limits:
-            state.windows.admit(key, now)
+        wait = state.windows.wait_for(key, now=now, limit=limit, window_s=MINUTE)
+        if wait:
+            return rate_limited(
+                settings.rate_limit_shape,
+                settings.error_shape,
+                limit=limit,
+                remaining_s=wait,
+                retry_after=wait if settings.rate_limit_retry_after else None,
+            )
+        state.windows.admit(key, now)
         return None
 
 

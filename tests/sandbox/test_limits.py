@@ -24,7 +24,7 @@ def test_the_window_of_a_minute_slides(core: Core) -> None:
 def test_an_account_has_120_requests_a_minute_over_all_routes_and_methods(core: Core) -> None:
     token = core.pair()["access_token"]
     for _ in range(60):
-        assert core.get("/platform/segmentations", token).status == 200
+        assert core.get("/platform/segmentations/1/contacts", token).status == 200
         assert core.send("POST", "/platform/contacts", token, {}).status == 400
     assert core.get("/marketing/account_info", token).status == 429
 
@@ -84,10 +84,11 @@ def test_an_error_can_be_text_that_is_not_json(core: Core) -> None:
     assert answer.headers["Content-Type"].startswith("text/plain")
 
 
-def test_the_list_of_segmentations_has_its_own_limit_on_the_plan_of_500(core: Core) -> None:
-    core.patch(rate_limit=500)
+@pytest.mark.parametrize(("rate_limit", "lists"), [(120, 120), (500, 240)])
+def test_the_list_of_segmentations_has_its_own_limit(core: Core, rate_limit: int, lists: int) -> None:
+    core.patch(rate_limit=rate_limit)
     token = core.pair()["access_token"]
-    assert {core.get("/platform/segmentations", token).status for _ in range(240)} == {200}
+    assert {core.get("/platform/segmentations", token).status for _ in range(lists)} == {200}
     assert core.get("/platform/segmentations", token).status == 429
     assert core.get("/marketing/account_info", token).status == 200
 
