@@ -1,29 +1,40 @@
 """How many calls an account may still make at RD Station, counted in PostgreSQL for all processes together.
 
-The only owner of `rdstation_rate_budgets`. The arithmetic is that of `rdservice.rate_slots`.
+The only owner of `rdstation_rate_limits`: a row for each account and class of calls holds the times of the last ones.
+RD Station counts a call when it arrives, so each counts here for a second longer than there. A call that took over a
+second is noted again when it ends, because it arrived before that.
 """
 
+import logging
+import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Literal, Protocol, TypeVar
 
 import psycopg
-from psycopg.types.json import Jsonb
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from rdservice import database
 from rdservice.errors import TooManyRequests
-from rdservice.rate_slots import LIMITED_S, LONGEST_CLOSED_S, MOST_AHEAD_S, Spent, on_its_way_s
+
+log = logging.getLogger(__name__)
 
 PATIENCE_S = 2.0
 """How long a caller waits for a place if nothing else is said: long enough for the next one beside an export."""
+ON_ITS_WAY_S = 1.0
+ONE_IN_KEPT = 40
+"""The background leaves this part of the places to other callers: 3 of 120."""
 SHORTEST_CLOSED_S = 1.0
+LONGEST_CLOSED_S = 600.0
 CLOSED_WITHOUT_WORD_S = (5.0, 15.0)
-"""Between these, at random, the account pauses after a 429 that does not say for how long."""
+"""Between these, at random, a class pauses after a 429 that does not say for how long."""
 SHORTEST_PAUSE_S = 0.05
+SEGMENTATION_LISTS = 240
+"""Documented: calls a minute that list segmentations on the largest plan. On the others it is the plan's own limit."""
 
 
 class Answered(Protocol):
@@ -39,52 +50,103 @@ class Answered(Protocol):
 A = TypeVar("A", bound=Answered)
 
 Limit = Literal["account", "segmentations", "contact"]
-"""Which limit of RD Station a call falls under beside the account's: the one for lists of segmentations, or one of the
-24 calls a day for changes and the funnel of a single contact."""
+"""The class of a call: a list of segmentations, one of the 24 calls a day for changes and the funnel of a single
+contact, or anything else."""
 
-ADD = """
-INSERT INTO rdstation_rate_budgets (account_id, calls, updated_at) VALUES (%(account_id)s, '{}', rd_now())
-ON CONFLICT (account_id) DO NOTHING
+
+@dataclass(frozen=True, kw_only=True)
+class RateLimit:
+    """So many calls in any `window_s` seconds, for all classes that share the row `name`.
+
+    `ahead_s`: how far ahead a caller may reserve a place. `longest_pause_s`: a 429 that asks for a longer pause speaks
+    of something else than this limit.
+    """
+
+    name: str
+    calls: int
+    window_s: float = 60.0
+    ahead_s: float = PATIENCE_S
+    longest_pause_s: float = math.inf
+
+
+def limits(allowed: int) -> dict[Limit, RateLimit]:
+    """Return the limit of each class. `allowed`: calls a minute (RDSTATION_RATE_LIMIT)."""
+    account = RateLimit(name="account", calls=allowed)
+    return {
+        "account": account,
+        "segmentations": RateLimit(name="segmentations", calls=min(allowed, SEGMENTATION_LISTS)),
+        # A contact's own limit ends after up to a day, the account's after a minute at the most.
+        "contact": replace(account, longest_pause_s=account.window_s),
+    }
+
+
+ADD = (
+    "INSERT INTO rdstation_rate_limits (budget, class) VALUES (%(budget)s, %(class)s) ON CONFLICT DO NOTHING"
+)
+# A concurrent call waits for the row and then computes with its new content. Times beyond what anyone can have
+# reserved are those of a clock that was set back. The background may be a second behind its even pace and catch up.
+TAKE = """
+WITH found AS (
+    SELECT rd_now() AS now,
+           ARRAY(SELECT at FROM unnest(calls) at
+                  WHERE at > rd_now() - %(window)s AND at <= rd_now() + interval '10 seconds' ORDER BY at) AS calls,
+           CASE WHEN closed_until <= rd_now() + %(longest_closed)s THEN closed_until END AS closed_until,
+           LEAST(background_at, rd_now() + %(pace)s) AS background_at
+      FROM rdstation_rate_limits WHERE budget = %(budget)s AND class = %(class)s FOR UPDATE
+), next AS (
+    SELECT *, GREATEST(now, closed_until, calls[cardinality(calls)],
+                       calls[cardinality(calls) - %(most)s + 1] + %(window)s,
+                       CASE WHEN %(background)s THEN background_at END) AS at
+      FROM found
+), place AS (
+    SELECT *, at <= now + %(ahead)s AS taken FROM next
+)
+UPDATE rdstation_rate_limits r
+   SET calls = CASE WHEN taken THEN place.calls || at ELSE place.calls END,
+       background_at = CASE WHEN taken AND %(background)s
+                            THEN GREATEST(place.background_at, at - interval '1 second') + %(pace)s
+                            ELSE place.background_at END,
+       used_in_hour = date_trunc('hour', now)
+  FROM place WHERE budget = %(budget)s AND class = %(class)s
+RETURNING at, EXTRACT(epoch FROM at - now)::float8, taken
 """
-# Whoever comes at the same moment waits for the row, for one or two round trips, and then sees its new content.
-LOCK = """
-SELECT EXTRACT(epoch FROM rd_now())::float8, calls, segmentation_calls,
-       EXTRACT(epoch FROM closed_until)::float8, EXTRACT(epoch FROM background_due)::float8
-  FROM rdstation_rate_budgets WHERE account_id = %(account_id)s FOR UPDATE
+# Of several calls with the same time one is noted again.
+SETTLE = """
+UPDATE rdstation_rate_limits
+   SET calls = calls[:array_position(calls, %(at)s) - 1] || calls[array_position(calls, %(at)s) + 1:]
+            || rd_now() - %(on_its_way)s
+ WHERE budget = %(budget)s AND class = %(class)s AND %(at)s = ANY (calls)
 """
-SAVE = """
-UPDATE rdstation_rate_budgets
-   SET calls = %(calls)s, segmentation_calls = %(segmentation_calls)s,
-       background_due = to_timestamp(%(background_due)s), updated_at = rd_now()
- WHERE account_id = %(account_id)s
+COUNT = """
+INSERT INTO rdstation_rate_limits AS r (budget, class, calls) VALUES (%(budget)s, %(class)s, ARRAY[rd_now()])
+ON CONFLICT (budget, class) DO UPDATE
+   SET calls = ARRAY(SELECT at FROM unnest(r.calls) at WHERE at > rd_now() - %(window)s) || rd_now(),
+       used_in_hour = date_trunc('hour', rd_now())
 """
-CLOSED = "SELECT closed_until > rd_now() FROM rdstation_rate_budgets WHERE account_id = %(account_id)s"
+CLOSED = "SELECT closed_until > rd_now() FROM rdstation_rate_limits WHERE budget = %(budget)s AND class = %(class)s"
 CLOSE = """
-INSERT INTO rdstation_rate_budgets AS b (account_id, calls, closed_until, updated_at)
-VALUES (%(account_id)s, '{}', rd_now() + make_interval(secs => %(closed_s)s), rd_now())
-ON CONFLICT (account_id) DO UPDATE
-   SET closed_until = GREATEST(b.closed_until, EXCLUDED.closed_until), updated_at = rd_now()
+UPDATE rdstation_rate_limits SET closed_until = GREATEST(closed_until, rd_now() + %(pause)s)
+ WHERE budget = %(budget)s AND class = %(class)s
 """
-# Places of calls that wait are seconds to come.
 STATES = """
-SELECT account_id,
-       (SELECT COALESCE(sum(value::int), 0) FROM jsonb_each_text(b.calls)
-         WHERE key::bigint BETWEEN EXTRACT(epoch FROM rd_now()) - 60 AND EXTRACT(epoch FROM rd_now()))::int AS spent,
-       GREATEST(EXTRACT(epoch FROM closed_until - rd_now()), 0)::float8 AS closed_for_s
-  FROM rdstation_rate_budgets b WHERE account_id = ANY (%(account_ids)s)
+SELECT budget, class,
+       (SELECT count(*) FROM unnest(calls) at WHERE at BETWEEN rd_now() - interval '1 minute' AND rd_now()),
+       GREATEST(EXTRACT(epoch FROM closed_until - rd_now()), 0)::float8
+  FROM rdstation_rate_limits WHERE budget = ANY (%(account_ids)s) ORDER BY budget, class
 """
 PRUNE = """
-DELETE FROM rdstation_rate_budgets WHERE account_id = ANY (ARRAY(
-    SELECT account_id FROM rdstation_rate_budgets
-     WHERE updated_at < rd_now() - interval '1 hour' ORDER BY updated_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
+WITH old AS MATERIALIZED (
+    SELECT budget, class FROM rdstation_rate_limits
+     WHERE used_in_hour < rd_now() - interval '2 hours' ORDER BY used_in_hour LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+DELETE FROM rdstation_rate_limits r USING old WHERE (r.budget, r.class) = (old.budget, old.class)
 """
 
 
 @dataclass(frozen=True)
-class _Place:
-    """A moment for a call, `wait_s` seconds from when the row was read, and whether it was taken."""
+class Place:
+    """A moment for a call, `wait_s` seconds from when it was looked for, and whether it was taken."""
 
-    at: float
+    at: datetime
     wait_s: float
     taken: bool
 
@@ -104,6 +166,7 @@ class RateBudget:
         """`allowed`: calls a minute and account (RDSTATION_RATE_LIMIT)."""
         self._pool = pool
         self._allowed = allowed
+        self._limits = limits(allowed)
 
     def spend(
         self,
@@ -117,100 +180,58 @@ class RateBudget:
     ) -> A:
         """Make one call for the account, after `patience_s` seconds at most. No database connection is held meanwhile.
 
-        Raises TooManyRequests, without a call, while its budget is spent or closed for longer. `background`: nobody
-        waits for this call; it goes after all others, which reserve the next free places, and at an even pace.
+        Raises TooManyRequests, without a call, while the class `limit` is spent or closed for longer. `background`:
+        nobody waits for this call; it goes after all others, which reserve the next free places, and at an even pace.
         `pause` waits so many seconds, and may raise in order to give up.
 
-        A 429 closes the budget for as long as RD Station says, in all processes and for everyone.
+        A 429 closes the class for as long as RD Station says, in all processes and for everyone.
         """
+        kept = self._limits[limit]
         give_up_at = time.monotonic() + patience_s
         while True:
             began = time.monotonic()
             left_s = max(0.0, give_up_at - began)
-            ahead_s = 0.0 if background else min(left_s, MOST_AHEAD_S)
-            place = self._take(account_id, ahead_s=ahead_s, background=background, limit=limit)
+            ahead_s = 0.0 if background else min(left_s, kept.ahead_s)
+            with database.transaction(self._pool) as conn:
+                place = take(conn, account_id, kept, ahead_s=ahead_s, background=background)
             if not place.taken and place.wait_s > left_s:
                 raise self._spent(place.wait_s)
             if place.wait_s > 0:
                 pause(max(place.wait_s, SHORTEST_PAUSE_S))
             # While this caller waited for its place another one may have been told to pause.
-            if place.taken and not (place.wait_s > 0 and self._is_closed(account_id)):
+            if place.taken and not (place.wait_s > 0 and self._is_closed(account_id, kept)):
                 break
-        answer = call()
-        if time.monotonic() - began - place.wait_s > on_its_way_s(place.at):
-            self._move(account_id, place, limit)
+        try:
+            answer = call()
+        finally:
+            if time.monotonic() - began - place.wait_s > ON_ITS_WAY_S:
+                self._note(SETTLE, account_id, kept, at=place.at)
         if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
-            self._close(account_id, answer.retry_after_s, limit)
+            self._close(account_id, kept, answer.retry_after_s)
         return answer
 
     def count(self, account_id: str) -> None:
         """Count a call that is made whatever the budget says, such as the check of an uploaded token."""
+        self._note(COUNT, account_id, self._limits["account"])
+
+    def _is_closed(self, account_id: str, limit: RateLimit) -> bool:
         with database.transaction(self._pool) as conn:
-            spent = self._lock(conn, account_id)
-            self._save(
-                conn,
-                account_id,
-                spent.with_call(spent.now, self._allowed, background=False, segmentations=False),
-            )
+            return conn.execute(CLOSED, _values(account_id, limit)).fetchone() == (True,)
 
-    def _take(self, account_id: str, *, ahead_s: float, background: bool, limit: Limit) -> _Place:
-        """Take the next place if it is no more than `ahead_s` away."""
-        segmentations = limit == "segmentations"
-        with database.transaction(self._pool) as conn:
-            spent = self._lock(conn, account_id)
-            at = spent.next_place(self._allowed, background=background, segmentations=segmentations)
-            taken = at - spent.now <= ahead_s
-            if taken:
-                with_call = spent.with_call(
-                    at, self._allowed, background=background, segmentations=segmentations
-                )
-                self._save(conn, account_id, with_call)
-        return _Place(at, at - spent.now, taken)
+    def _close(self, account_id: str, limit: RateLimit, pause_s: float | None) -> None:
+        if pause_s is None:
+            pause_s = random.uniform(*CLOSED_WITHOUT_WORD_S)  # noqa: S311 - no secret
+        if pause_s <= limit.longest_pause_s:
+            pause_s = min(max(pause_s, SHORTEST_CLOSED_S), LONGEST_CLOSED_S)
+            self._note(CLOSE, account_id, limit, pause=timedelta(seconds=pause_s))
 
-    def _move(self, account_id: str, place: _Place, limit: Limit) -> None:
-        with database.transaction(self._pool) as conn:
-            spent = self._lock(conn, account_id)
-            self._save(conn, account_id, spent.moved(place.at, segmentations=limit == "segmentations"))
-
-    def _lock(self, conn: psycopg.Connection[Any], account_id: str) -> Spent:
-        values = {"account_id": account_id}
-        row = conn.execute(LOCK, values).fetchone()
-        while row is None:
-            conn.execute(ADD, values)
-            row = conn.execute(LOCK, values).fetchone()
-        now, calls, segmentation_calls, closed_until, background_due = row
-        return Spent(
-            now=now,
-            calls=_by_second(calls),
-            segmentation_calls=_by_second(segmentation_calls),
-            closed_until=closed_until,
-            background_due=background_due,
-        )
-
-    def _save(self, conn: psycopg.Connection[Any], account_id: str, spent: Spent) -> None:
-        conn.execute(
-            SAVE,
-            {
-                "account_id": account_id,
-                "calls": Jsonb(spent.calls),
-                "segmentation_calls": Jsonb(spent.segmentation_calls),
-                "background_due": spent.background_due,
-            },
-        )
-
-    def _is_closed(self, account_id: str) -> bool:
-        with database.transaction(self._pool) as conn:
-            return conn.execute(CLOSED, {"account_id": account_id}).fetchone() == (True,)
-
-    def _close(self, account_id: str, retry_after_s: float | None, limit: Limit) -> None:
-        if limit == "contact" and retry_after_s is not None and retry_after_s > LIMITED_S:
-            # That contact's day is spent. The account's own limit asks for a minute at the most.
-            return
-        if retry_after_s is None:
-            retry_after_s = random.uniform(*CLOSED_WITHOUT_WORD_S)  # noqa: S311 - no secret
-        closed_s = min(max(retry_after_s, SHORTEST_CLOSED_S), LONGEST_CLOSED_S)
-        with database.transaction(self._pool) as conn:
-            conn.execute(CLOSE, {"account_id": account_id, "closed_s": closed_s})
+    def _note(self, statement: str, account_id: str, limit: RateLimit, **values: Any) -> None:
+        """Write what happened, if the database takes it: a call that was made must not fail for that."""
+        try:
+            with database.transaction(self._pool) as conn:
+                conn.execute(statement.encode(), _values(account_id, limit) | values)
+        except (psycopg.Error, PoolTimeout) as error:
+            log.warning("a call's time or a pause was not noted (%s)", type(error).__name__)
 
     def _spent(self, wait_s: float) -> TooManyRequests:
         return TooManyRequests(
@@ -221,19 +242,35 @@ class RateBudget:
         )
 
 
-def _by_second(calls: Mapping[str, int]) -> dict[int, int]:
-    return {int(second): n for second, n in calls.items()}
+def take(
+    conn: psycopg.Connection[Any], account_id: str, limit: RateLimit, *, ahead_s: float, background: bool
+) -> Place:
+    """Take the next place for a call, if it is no more than `ahead_s` seconds away."""
+    values = _values(account_id, limit)
+    most = limit.calls - (limit.calls // ONE_IN_KEPT if background else 0)
+    values |= {"most": most, "pace": values["window"] / most, "background": background}
+    values |= {"ahead": timedelta(seconds=ahead_s), "longest_closed": timedelta(seconds=LONGEST_CLOSED_S)}
+    row = conn.execute(TAKE, values).fetchone()
+    while row is None:
+        conn.execute(ADD, values)
+        row = conn.execute(TAKE, values).fetchone()
+    return Place(*row)
 
 
-def states(conn: psycopg.Connection[Any], account_ids: Sequence[str]) -> dict[str, State]:
-    """Return the budgets of these accounts; none for an account without calls of late."""
-    rows = conn.execute(STATES, {"account_ids": list(account_ids)}).fetchall()
-    return {
-        account_id: State(spent=spent, closed_for_s=closed_for_s or 0.0)
-        for account_id, spent, closed_for_s in rows
-    }
+def states(conn: psycopg.Connection[Any], account_ids: Sequence[str]) -> dict[str, dict[str, State]]:
+    """Return for each account the state of each limit; none for an account without calls of late."""
+    found: dict[str, dict[str, State]] = {}
+    for account_id, name, spent, closed_for_s in conn.execute(STATES, {"account_ids": list(account_ids)}):
+        found.setdefault(account_id, {})[name] = State(spent=spent, closed_for_s=closed_for_s)
+    return found
 
 
 def prune(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:
-    """Delete up to `batch` budgets that nobody used for an hour; return how many."""
+    """Delete up to `batch` rows that nobody used for an hour; return how many."""
     return conn.execute(PRUNE, {"batch": batch}).rowcount
+
+
+def _values(account_id: str, limit: RateLimit) -> dict[str, Any]:
+    on_its_way = timedelta(seconds=ON_ITS_WAY_S)
+    window = timedelta(seconds=limit.window_s) + on_its_way
+    return {"budget": account_id, "class": limit.name, "window": window, "on_its_way": on_its_way}

@@ -51,7 +51,11 @@ RULES = (
     Rule(table="rdstation_refresh_attempts", kept="30 days", prune=attempts.prune),
     Rule(table="rdstation_workers", kept="a day after the last heartbeat", prune=workers.prune),
     Rule(table="rdstation_oauth_states", kept="10 minutes", prune=authorization.prune),
-    Rule(table="rdstation_rate_budgets", kept="an hour after the last call", prune=rate_budget.prune),
+    Rule(
+        table="rdstation_rate_limits",
+        kept="two hours after the last call at the most",
+        prune=rate_budget.prune,
+    ),
     Rule(table="rdservice_sessions", kept="12 hours without use, 7 days at the most", prune=sessions.prune),
     # Floods from ever new addresses add rows as fast as requests are refused.
     Rule(table="rdservice_access_failures", kept="15 minutes", prune=throttle.prune, batch=10_000),
@@ -76,6 +80,7 @@ WITHOUT_LIMIT = {
     "rdstation_client_credentials": "one for each list of client secrets that was ever set; no person's data",
     "rdservice_event_streams": "one for each account that ever had an event; no person's data",
     "rdservice_subscriptions": "one for an account, until it is disconnected; no person's data",
+    "rdstation_rate_budgets": "earlier versions delete what they write; a later migration drops the table",
     "rdservice_operators": "operators stay until they are removed",
     "rdservice_api_keys": "made by hand, and a revoked one still tells whose it was",
     "rdservice_deliveries": "they go with their notification",

@@ -611,7 +611,7 @@ def test_the_worker_prunes_content_and_budgets(
     worker.start()
     try:
         wait_until(lambda: rows(conn) == 0, "the content is pruned")
-        left = "SELECT account_id FROM rdstation_rate_budgets"
+        left = "SELECT budget FROM rdstation_rate_limits"
         wait_until(lambda: conn.execute(left).fetchall() == [], "the budget is pruned")
     finally:
         bell.stop()

@@ -265,7 +265,8 @@ def test_a_dump_of_every_table_holds_no_secret_and_nobodys_data(
     installation: Installation, conn: Conn, database_url: str, postgres_programs: Path | None
 ) -> None:
     conn.execute("ANALYZE")
-    assert [name for name, content in copies_of(conn) if not content] == []
+    # Only earlier versions write to that one.
+    assert [name for name, content in copies_of(conn) if not content] == ["rdstation_rate_budgets"]
     for dump in dumps_of(database_url, postgres_programs):
         assert found_in(dump, installation.secrets, guessable=installation.people) == set()
 

@@ -192,7 +192,7 @@ def test_an_export_that_finds_the_budget_closed_does_not_wait_for_ever(
     exporting: Services, conn: Conn
 ) -> None:
     list(begin(exporting, segmentation="10").batches())
-    conn.execute("UPDATE rdstation_rate_budgets SET closed_until = rd_now() + interval '5 min'")
+    conn.execute("UPDATE rdstation_rate_limits SET closed_until = rd_now() + interval '5 min'")
     with pytest.raises(errors.TooManyRequests):
         begin(exporting, segmentation="10")
 

@@ -86,8 +86,9 @@ def server_error(stage: Stage) -> None:
 
 def spent(stage: Stage) -> None:
     stage.conn.execute(
-        "INSERT INTO rdstation_rate_budgets (account_id, calls, closed_until, updated_at)"
-        " VALUES ('default', '{}', rd_now() + interval '5 minutes', rd_now())"
+        "INSERT INTO rdstation_rate_limits (budget, class, closed_until)"
+        " SELECT 'default', class, rd_now() + interval '5 minutes'"
+        "   FROM unnest(ARRAY['account', 'segmentations']) class"
     )
 
 

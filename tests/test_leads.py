@@ -508,7 +508,7 @@ def test_rd_station_never_has_to_refuse_and_who_finds_the_budget_spent_gets_old_
         try:
             return leads.list_leads(processes[process], "default", "1", listing).state
         except errors.TooManyRequests as error:
-            return f"{error.code} for {'some' if 1 <= (error.retry_after_s or 0) <= 62 else 'wrong'} seconds"
+            return f"{error.code} for {'some' if 1 <= (error.retry_after_s or 0) <= 61 else 'wrong'} seconds"
 
     def pass_time(seconds: float) -> None:
         clock.advance(seconds)

@@ -48,9 +48,9 @@ OLD_ROWS: dict[str, tuple[int, str]] = {
         10 * MINUTE_S,
         f"(state_hash, operator_id, account_id) SELECT sha256(n::text::bytea), '{OPERATOR}', 'default'",
     ),
-    "rdstation_rate_budgets": (
-        HOUR_S,
-        "(account_id, calls, updated_at) SELECT 'account ' || n, '{}', rd_now()",
+    "rdstation_rate_limits": (
+        2 * HOUR_S,
+        "(budget, class, used_in_hour) SELECT 'account ' || n, 'account', rd_now()",
     ),
     "rdservice_sessions": (
         12 * HOUR_S,

@@ -68,7 +68,7 @@ class DatabaseCheck:
     workers: tuple[Heartbeat, ...] = ()
     attempts: dict[str, list[Attempt]] = field(default_factory=dict)
     """The latest attempts of some accounts, newest first."""
-    budgets: dict[str, rate_budget.State] = field(default_factory=dict)
+    budgets: dict[str, dict[str, rate_budget.State]] = field(default_factory=dict)
     """The rate budgets of the same accounts; without those that nobody used lately."""
 
     @property

@@ -93,7 +93,7 @@ def accounts(check: DatabaseCheck, names: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _account(account: Account, names: Mapping[str, str], check: DatabaseCheck) -> dict[str, Any]:
-    claims, budget = account.claims, check.budgets.get(account.account_id)
+    claims, budget = account.claims, check.budgets.get(account.account_id, {})
     return {
         "account_id": names[account.account_id],
         "status": account.status,
@@ -110,7 +110,7 @@ def _account(account: Account, names: Mapping[str, str], check: DatabaseCheck) -
         "access_token_claims": None
         if claims is None
         else {"aud": claims.aud, "scope": claims.scope, "iat": time(claims.iat), "exp": time(claims.exp)},
-        "rate_budget": None if budget is None else asdict(budget),
+        "rate_budget": {name: asdict(state) for name, state in budget.items()},
     }
 
 

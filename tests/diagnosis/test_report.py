@@ -70,7 +70,7 @@ def test_the_report_describes_installation_and_account(
     assert account["access_token"]["length"] > 255
     assert account["generation"] == content["recent_attempts"][0]["claim"]
     assert account["being_renewed"] is False
-    assert account["rate_budget"] == {"spent": 1, "closed_for_s": 0.0}
+    assert account["rate_budget"] == {"segmentations": {"spent": 1, "closed_for_s": 0.0}}
     claims = account["access_token_claims"]
     assert (claims["aud"], claims["scope"]) == (["https://api.rd.services"], ["contacts"])
     assert claims["iat"] < claims["exp"]

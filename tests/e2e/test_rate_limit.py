@@ -150,7 +150,7 @@ def test_a_pause_that_rd_station_asks_for_holds_in_all_processes(
         for web in webs:
             with web.sessions_of_each_worker() as sessions:
                 for session in sessions:
-                    for asked in (path, "/rd/leads"):
+                    for asked in (path, "/rd/leads?segmentation=1"):
                         answer = session.get(web.url + asked, headers=authorized, timeout=60)
                         assert (answer.status_code, answer.json()["code"]) == (429, "too_many_requests")
                         assert 1 <= int(answer.headers["Retry-After"]) <= PAUSE_S
