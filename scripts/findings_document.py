@@ -48,7 +48,7 @@ PLACES: dict[Language, dict[str, str]] = {
         "uri": "RDSTATION_REDIRECT_URI",
         "variable": "setting",
         "wait": "how long",
-        "what": "what is wrong with it",
+        "what": "what is wrong with a setting",
     },
     "pt-BR": {
         "account": "conta",
@@ -74,7 +74,7 @@ PLACES: dict[Language, dict[str, str]] = {
         "uri": "RDSTATION_REDIRECT_URI",
         "variable": "configuração",
         "wait": "quanto tempo",
-        "what": "o que há de errado nela",
+        "what": "o que há de errado em uma configuração",
     },
 }
 HELPS: dict[Language, str] = {"en": "Helps on the page", "pt-BR": "Ajuda na página"}

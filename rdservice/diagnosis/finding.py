@@ -4,9 +4,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import quote
 
-from rdservice.diagnosis import guide, settings_pt, words_en, words_pt
+from rdservice.diagnosis import guide, words_en, words_pt
 from rdservice.diagnosis.guide import Action, Who
 from rdservice.diagnosis.words_en import Words
+from rdservice.settings_problems import Problem
+from rdservice.text import settings_problems
 
 Severity = Literal["error", "warning", "info"]
 """`error`: leads stop, or will within a day, until somebody acts; `warning`: look at it; `info`: passes by itself."""
@@ -22,6 +24,8 @@ class Finding:
     account_id: str | None = None
     variant: str | None = None
     values: dict[str, str] = field(default_factory=dict)
+    problem: Problem | None = None
+    """The mistake in the settings that this is about."""
     follows_from: str | None = None
     """The code of the finding whose consequence this is: it goes when that one is mended. None for a cause."""
 
@@ -44,9 +48,10 @@ class Finding:
         """Return the sentences, filled."""
         words = (words_pt if language == "pt-BR" else words_en).WORDS[self.words]
         values = {**self.values, "account": self.account_id or "", "login": self._login_path}
-        if language == "pt-BR" and "what" in values:
-            values["what"] = settings_pt.problem(values["what"])
-            values["example"] = settings_pt.example(values.get("example", ""))
+        if self.problem is not None:
+            values["variable"] = self.problem.variable or ""
+            values["what"] = settings_problems.sentence(language, self.problem)
+            values["example"] = settings_problems.example(language, self.problem)
         return Words(*(sentence.format_map(values) for sentence in words))
 
     @property

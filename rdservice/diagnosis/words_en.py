@@ -48,44 +48,44 @@ _CLOCK_HERE = (
 
 WORDS: dict[str, Words] = {
     "settings_broken": Words(
-        "{variable} {what}.",
+        "{what}",
         _NO_START,
         "Correct {variable} " + _WHERE + ". Example: {variable}={example}. " + _RESTART,
     ),
     "settings_broken/file": Words(
-        "{what}.",
+        "{what}",
         "Web and worker do not start while a settings file cannot be read (exit status 78).",
         "Mend the file's permissions or encoding, or remove it. " + _RESTART,
     ),
     "settings_broken/encoding": Words(
-        "{variable} {what}.",
+        "{what}",
         _NO_START,
         "Write the value of {variable} anew " + _WHERE + ". " + _RESTART,
     ),
     "redirect_uri_holds_secret": Words(
-        "{variable} {what}.",
+        "{what}",
         "A secret stands where the callback URL belongs. " + _NO_START,
         _CALLBACK + " If others may have seen the secret there, make a new one in the App Store.",
     ),
     "client_secret_holds_url": Words(
-        "{variable} {what}",
+        "{what}",
         "A URL stands where the client secret belongs, probably swapped with RDSTATION_REDIRECT_URI. "
         + _NO_START,
         "Copy the client secret of the app from the RD Station App Store into RDSTATION_CLIENT_SECRET. "
         + _RESTART,
     ),
     "redirect_uri_local_host": Words(
-        "{variable} {what}.",
+        "{what}",
         "After their consent RD Station would send operators to their own computers. " + _NO_START,
         _CALLBACK,
     ),
     "redirect_uri_not_https": Words(
-        "{variable} {what}.",
+        "{what}",
         "The authorization code would travel unprotected. " + _NO_START,
         _CALLBACK,
     ),
     "redirect_uri_wrong_path": Words(
-        "{variable} {what}.",
+        "{what}",
         "RD Station would send operators to an address that this service does not have. " + _NO_START,
         _CALLBACK,
     ),
@@ -374,5 +374,10 @@ WORDS: dict[str, Words] = {
         "{count} notification(s) of the last day did not arrive ({kinds}).",
         "Nobody may have been told that an account needs somebody.",
         "Look at the page Notifications, mend NOTIFY_URLS or the receiver, and send a test there.",
+    ),
+    "notifications_failing/unusable": Words(
+        "{what}",
+        "Web and worker run, but no notification goes to this receiver.",
+        "Correct the entry in {variable} " + _WHERE + ". Example: {example}. " + _RESTART,
     ),
 }

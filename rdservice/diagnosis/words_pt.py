@@ -44,45 +44,45 @@ _CLOCK_HERE = (
 
 WORDS: dict[str, Words] = {
     "settings_broken": Words(
-        "{variable} {what}.",
+        "{what}",
         _NO_START,
         "Corrija {variable} " + _WHERE + ". Exemplo: {variable}={example}. " + _RESTART,
     ),
     "settings_broken/file": Words(
-        "{what}.",
+        "{what}",
         "O web e o worker não iniciam enquanto um arquivo de configuração não puder ser lido (código de saída 78).",
         "Corrija as permissões ou a codificação do arquivo, ou remova-o. " + _RESTART,
     ),
     "settings_broken/encoding": Words(
-        "{variable} {what}.",
+        "{what}",
         _NO_START,
         "Escreva de novo o valor de {variable} " + _WHERE + ". " + _RESTART,
     ),
     "redirect_uri_holds_secret": Words(
-        "{variable} {what}.",
+        "{what}",
         "Há um segredo no lugar da URL de callback. " + _NO_START,
         _CALLBACK + " Se outras pessoas podem ter visto o segredo ali, gere um novo na App Store.",
     ),
     "client_secret_holds_url": Words(
-        "{variable} {what}",
+        "{what}",
         "Há uma URL no lugar do client secret, provavelmente trocada com RDSTATION_REDIRECT_URI. "
         + _NO_START,
         "Copie o client secret do aplicativo na RD Station App Store para RDSTATION_CLIENT_SECRET. "
         + _RESTART,
     ),
     "redirect_uri_local_host": Words(
-        "{variable} {what}.",
+        "{what}",
         "Depois do consentimento, o RD Station mandaria os operadores para os próprios computadores. "
         + _NO_START,
         _CALLBACK,
     ),
     "redirect_uri_not_https": Words(
-        "{variable} {what}.",
+        "{what}",
         "O código de autorização viajaria sem proteção. " + _NO_START,
         _CALLBACK,
     ),
     "redirect_uri_wrong_path": Words(
-        "{variable} {what}.",
+        "{what}",
         "O RD Station mandaria os operadores para um endereço que este serviço não tem. " + _NO_START,
         _CALLBACK,
     ),
@@ -377,5 +377,10 @@ WORDS: dict[str, Words] = {
         "{count} aviso(s) do último dia não chegaram ({kinds}).",
         "Talvez ninguém saiba que uma conta precisa de alguém.",
         "Veja a página Avisos, corrija NOTIFY_URLS ou o destino e envie um teste de lá.",
+    ),
+    "notifications_failing/unusable": Words(
+        "{what}",
+        "O web e o worker rodam, mas nenhum aviso chega a este destino.",
+        "Corrija a entrada em {variable} " + _WHERE + ". Exemplo: {example}. " + _RESTART,
     ),
 }

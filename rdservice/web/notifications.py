@@ -7,11 +7,11 @@ from itertools import groupby
 from flask import Blueprint, flash, redirect, url_for
 from flask.typing import ResponseReturnValue
 
-from rdservice import audit, database
+from rdservice import audit, database, notify_urls
 from rdservice.notifications import deliveries, incidents
 from rdservice.notifications.deliveries import Delivery
 from rdservice.notifications.incidents import OpenIncident
-from rdservice.notifications.targets import label, targets
+from rdservice.notifications.targets import targets
 from rdservice.web import guard, live
 from rdservice.web.context import services
 from rdservice.web.languages import gettext
@@ -65,7 +65,7 @@ def show() -> ResponseReturnValue:
     return live.answer(
         "notifications.html",
         "notifications_part.html",
-        targets=[label(url) for url in services().settings.notify_urls],
+        targets=[notify_urls.label(url) for url in services().settings.notify_urls],
         messages=_messages(sent),
         incidents=[_incident(incident) for incident in open_incidents],
     )

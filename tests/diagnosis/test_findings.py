@@ -16,7 +16,6 @@ from rdservice.diagnosis.facts import (
     Facts,
     Network,
     Probe,
-    SettingsProblem,
     StoredValue,
     TokenClaims,
     TokenState,
@@ -25,6 +24,8 @@ from rdservice.diagnosis.finding import Finding, Language, duration
 from rdservice.diagnosis.findings import find
 from rdservice.diagnosis.guide import GUIDE
 from rdservice.diagnosis.verdict import ORDER
+from rdservice.settings_problems import Code, Problem
+from rdservice.text.settings_problems import SENTENCES
 from rdservice.tokens.store import Status
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -320,7 +321,7 @@ def test_causes_come_before_what_they_bring_about() -> None:
     late = account(status="expired", life_left_s=-60.0, last_error="timeout", retry_in_s=20.0)
     made = find(
         Facts(
-            settings_problems=(SettingsProblem(variable="SECRET_KEY", what="is not set", example="x"),),
+            settings_problems=(Problem(variable="SECRET_KEY", code="not_set", example="x"),),
             pending_migrations=("0009_later",),
             database=database(late, account(account_id="b", status="unverified"), worker_silent_s=None),
         )
@@ -404,6 +405,13 @@ def test_durations_are_short(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
+def problem(code: Code) -> Problem:
+    """Return a mistake with every fact that a sentence about it may need."""
+    names = ("entry", "error", "file", "high", "length", "low", "needed", "path")
+    facts: dict[str, str | int] = dict.fromkeys(names, 7)
+    return Problem(variable="SECRET_KEY", code=code, facts=facts, example="an-example")
+
+
 def all_facts() -> Iterator[Facts]:  # noqa: C901
     """Yield facts of every kind, which between them lead to every finding."""
     states: list[TokenState] = list(get_args(TokenState))
@@ -439,21 +447,8 @@ def all_facts() -> Iterator[Facts]:  # noqa: C901
     yield Facts(database_read_only=True)
     for form in ("swapped", "id_form"):
         yield Facts(database=database(WELL, credentials_closed_for_s=10.0), client_mixed_up=form)
-    yield Facts(
-        settings_problems=(
-            SettingsProblem(variable="SECRET_KEY", what="has a NUL or bytes that are no UTF-8", example=None),
-        )
-    )
-    for variable, what in (
-        (None, ".env cannot be read (Permission denied)"),
-        ("SECRET_KEY", "is not set"),
-        ("RDSTATION_REDIRECT_URI", "holds the client secret; it must be the callback URL"),
-        ("RDSTATION_REDIRECT_URI", "must end in /rd/callback, with nothing after it"),
-        ("RDSTATION_REDIRECT_URI", "must begin with https://"),
-        ("RDSTATION_REDIRECT_URI", "names a local host, which RD Station cannot send operators back to"),
-        ("RDSTATION_CLIENT_SECRET", "holds a URL: were the secret and RDSTATION_REDIRECT_URI swapped?"),
-    ):
-        yield Facts(settings_problems=(SettingsProblem(variable=variable, what=what, example="an-example"),))
+    for code in SENTENCES:
+        yield Facts(settings_problems=(problem(code),))
     yield Facts(database_error="refused", database_reached=False)
     yield Facts(database_error="SyntaxError", database_reached=True)
     yield Facts(pending_migrations=("0001_tokens",))
