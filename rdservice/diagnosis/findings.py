@@ -124,7 +124,7 @@ def _account(account: Account, facts: Facts) -> Iterator[Finding]:
     if account.last_error == "upload_refused":
         yield _about(account, "upload_refused", "warning")
     elif account.last_error in REFUSED_SO_FAR:
-        yield _about(account, "refresh_refused", "warning", error=account.last_error or "")
+        yield _about(account, "refresh_refused", "warning", kinds=account.last_error or "")
     if account.status == "unverified":
         yield _about(account, "unverified", "info")
     if account.retry_in_s > 0:
@@ -133,8 +133,8 @@ def _account(account: Account, facts: Facts) -> Iterator[Finding]:
             "refresh_backing_off",
             "info",
             wait=duration(account.retry_in_s),
-            failures=str(account.failures),
-            error=account.last_error or "?",
+            count=str(max(account.failures, 1)),
+            kinds=account.last_error or "",
         )
 
 
@@ -159,7 +159,8 @@ def _reauthorization(account: Account) -> Iterator[Finding]:
             yield _about(account, "value_damaged", "error", variant="earlier")
         return
     variant = account.last_error if account.last_error in ("answer_lost", "no_refresh_token") else None
-    yield _about(account, "reauthorization_required", "error", variant=variant)
+    left = duration(account.life_left_s) if account.life_left_s > 0 else ""
+    yield _about(account, "reauthorization_required", "error", variant=variant, left=left)
 
 
 def _claims(account: Account, facts: Facts) -> Iterator[Finding]:

@@ -77,7 +77,7 @@ def test() -> ResponseReturnValue:
     """Have the worker send a test to all targets; the page shows what became of it."""
     settings = services().settings
     if not settings.notify_urls:
-        flash(gettext("There is nobody to send a test to: NOTIFY_URLS is not set."), "error")
+        flash(gettext("A test cannot be sent: NOTIFY_URLS is not set."), "error")
         return redirect(url_for("notifications.show"), code=303)
     with database.transaction(services().pool) as conn:
         number = deliveries.begin_test(conn, targets(settings.notify_urls, settings.secret_key))

@@ -7,8 +7,13 @@ import pytest
 from rdservice.text import catalogue
 from rdservice.text.catalogue import Language, translated, translated_plural
 from rdservice.text.terminal import language, tell
+from scripts.catalogue import mistakes
 
 NEEDS = ("One account needs you", "%(count)s accounts need you")
+
+
+def test_the_catalogue_is_current_and_complete() -> None:
+    assert mistakes() == []
 
 
 @pytest.mark.parametrize(
