@@ -9,7 +9,9 @@ from typing import Any
 from rdservice import stored_values
 from rdservice.process import leave_no_core_file
 from rdservice.server_log import ServerLog
-from rdservice.settings import EXIT_CONFIG, Settings, SettingsError
+from rdservice.settings import EXIT_CONFIG, Settings
+from rdservice.settings_problems import SettingsError
+from rdservice.text import settings_problems, terminal
 
 # Requests wait for RD Station and for each other's refreshes, not for the processor: few processes, many threads.
 # Two processes fit into 512 MB; platforms set WEB_CONCURRENCY to suit their size.
@@ -48,7 +50,7 @@ def on_starting(server: Any) -> None:
     try:
         Settings.load()
     except SettingsError as error:
-        print(error.report(), file=sys.stderr)
+        print(settings_problems.report(terminal.language(), error.problems), file=sys.stderr)
         raise SystemExit(EXIT_CONFIG) from None
 
 

@@ -10,7 +10,9 @@ from flask import Flask
 from rdservice import logs
 from rdservice.process import leave_no_core_file
 from rdservice.services import Services
-from rdservice.settings import EXIT_CONFIG, Settings, SettingsError
+from rdservice.settings import EXIT_CONFIG, Settings
+from rdservice.settings_problems import SettingsError
+from rdservice.text import settings_problems, terminal
 from rdservice.web import create_app
 
 
@@ -20,7 +22,7 @@ def start() -> Flask:
     try:
         settings = Settings.load()
     except SettingsError as error:
-        print(error.report(), file=sys.stderr)
+        print(settings_problems.report(terminal.language(), error.problems), file=sys.stderr)
         raise SystemExit(EXIT_CONFIG) from None
     logs.configure(settings)
     return create_app(Services.start(settings, name="web"))

@@ -12,7 +12,7 @@ from urllib.parse import quote, quote_plus
 import psycopg
 import psycopg.conninfo
 
-from rdservice.notifications import targets
+from rdservice import notify_urls
 from rdservice.settings import Settings
 
 BLOT = "[removed]"
@@ -63,7 +63,7 @@ def secrets_in(settings: Settings) -> set[str]:
     for key in settings.encryption_keys:
         found |= {key.decode(), base64.urlsafe_b64decode(key).hex()}
     found.add(settings.metrics_token or "")
-    found |= targets.secrets_in(settings.notify_urls)
+    found |= notify_urls.secrets_in(settings.notify_urls)
     found.add(settings.database_url)
     found.add(str(psycopg.conninfo.conninfo_to_dict(settings.database_url).get("password") or ""))
     return found - {""}

@@ -8,7 +8,8 @@ from gunicorn import glogging
 from gunicorn.config import Config
 
 from rdservice import logs
-from rdservice.settings import Settings, SettingsError, is_production
+from rdservice.settings import Settings, is_production
+from rdservice.settings_problems import SettingsError
 
 REFUSED = re.compile(r"(Invalid request from ip=\S+): .*", re.DOTALL)
 FAILED = "Error handling request"

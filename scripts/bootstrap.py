@@ -31,8 +31,8 @@ from types import FrameType
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from scripts.child_process import STOP_SIGNALS, kill_session, spawn  # noqa: E402 - needs the path above
-from scripts.terminal_words import tell  # noqa: E402
+from rdservice.text.terminal import tell  # noqa: E402 - needs the path above
+from scripts.child_process import STOP_SIGNALS, kill_session, spawn  # noqa: E402
 
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
@@ -75,16 +75,6 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 
 
-NOT_WRITABLE = (
-    "{file} cannot be written by this user: {reason}. Run this as the user it belongs to, or from a copy of your "
-    "own."
-)
-OFFLINE = (
-    "Is this machine online? Packages come from pip's package index; PIP_INDEX_URL can name another one, and "
-    "HTTPS_PROXY a proxy. Then run the command again: it continues where it stopped."
-)
-
-
 class SetupError(Exception):
     """Something is missing on this machine; the message says what to do."""
 
@@ -108,7 +98,13 @@ def main() -> None:
         print(f"\n{error}", file=sys.stderr)
         sys.exit(EXIT_UNAVAILABLE)
     except PermissionError as error:
-        print("\n" + tell(NOT_WRITABLE, file=error.filename, reason=error.strerror), file=sys.stderr)
+        denied = tell(
+            "%(file)s cannot be written by this user: %(reason)s. Run this as the user it belongs to, or from a copy"
+            " of your own.",
+            file=error.filename,
+            reason=error.strerror,
+        )
+        print("\n" + denied, file=sys.stderr)
         sys.exit(EXIT_UNAVAILABLE)
     os.execv(PYTHON, [str(PYTHON), "-m", PROGRAMS[program], *arguments])  # noqa: S606
 
@@ -187,7 +183,7 @@ def install(requirements: str) -> None:
 
 def make_venv() -> None:
     if VENV.is_symlink() or VENV.is_file():
-        raise SetupError(tell("{folder} is not a folder: move it away.", folder=VENV))
+        raise SetupError(tell("%(folder)s is not a folder: move it away.", folder=VENV))
     if VENV.exists():
         say(tell("Making .venv anew: it is unfinished, of another place, or of other packages …"))
         shutil.rmtree(VENV)
@@ -203,7 +199,7 @@ def install_ensurepip() -> None:
     """Debian packs the part of Python that makes virtual environments apart."""
     command = "apt-get update && apt-get install -y --no-install-recommends python3-venv"
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise SetupError(tell("This Python lacks `ensurepip`. As root run: {command}", command=command))
+        raise SetupError(tell("This Python lacks `ensurepip`. As root run: %(command)s", command=command))
     say(tell("Installing Debian's python3-venv …"))
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     # A session of its own: a Ctrl-C in the middle would leave Debian's package database half-written.
@@ -218,7 +214,7 @@ def install_ensurepip() -> None:
         check=False,
     )
     if done.returncode != 0:
-        advice = tell("python3-venv could not be installed. Run as root: {command}", command=command)
+        advice = tell("python3-venv could not be installed. Run as root: %(command)s", command=command)
         raise SetupError(f"{done.stdout}\n{advice}")
     importlib.invalidate_caches()
 
@@ -229,7 +225,7 @@ def install_packages(requirements: str) -> None:
     count = len(re.findall(r"^[\w.-]+(\[.*\])?==", (ROOT / requirements).read_text(), re.MULTILINE))
     say(
         tell(
-            "Installing {count} packages of {requirements} into .venv …",
+            "Installing %(count)s packages of %(requirements)s into .venv …",
             count=count,
             requirements=requirements,
         )
@@ -241,7 +237,7 @@ def install_packages(requirements: str) -> None:
         run_module(*pip, *options, on_line=progress.note)
     finally:
         progress.clear()
-    say(tell("Installed in {seconds} s.", seconds=round(time.monotonic() - started)))
+    say(tell("Installed in %(seconds)s s.", seconds=round(time.monotonic() - started)))
 
 
 class Progress:
@@ -257,10 +253,10 @@ class Progress:
         """Take a line of pip's output."""
         if found := re.match(r"Collecting ([\w.-]+)", line):
             self._done = min(self._done + 1, self._count)
-            text = "  fetching {done} of {count}: {package}"
-            self._show(tell(text, done=self._done, count=self._count, package=found[1]))
+            values = {"done": self._done, "count": self._count, "package": found[1]}
+            self._show(tell("  fetching %(done)s of %(count)s: %(package)s", **values))
         elif line.startswith("Installing collected packages"):
-            self._show(tell("  putting {count} packages in place …", count=self._count))
+            self._show(tell("  putting %(count)s packages in place …", count=self._count))
 
     def clear(self) -> None:
         self._show("")
@@ -295,12 +291,18 @@ def run_module(*command: str, on_line: Callable[[str], None] = lambda _line: Non
     if status == 0:
         return
     if shutil.disk_usage(ROOT).free < DISK_SPACE:
-        nearly_full = "The disk that holds {folder} is nearly full: about {megabytes} MB are needed."
-        hint = tell(nearly_full, folder=ROOT, megabytes=DISK_SPACE // 1_000_000)
+        hint = tell(
+            "The disk that holds %(folder)s is nearly full: about %(megabytes)s MB are needed.",
+            folder=ROOT,
+            megabytes=DISK_SPACE // 1_000_000,
+        )
     else:
-        hint = tell(OFFLINE)
+        hint = tell(
+            "Is this machine online? Packages come from pip's package index; PIP_INDEX_URL can name another one, and"
+            " HTTPS_PROXY a proxy. Then run the command again: it continues where it stopped."
+        )
     said = "".join(output[-LINES_SHOWN:]).strip()
-    raise SetupError(f"{said}\n\n{tell('{program} failed.', program=command[0])} {hint}")
+    raise SetupError(f"{said}\n\n{tell('%(program)s failed.', program=command[0])} {hint}")
 
 
 if __name__ == "__main__":

@@ -51,12 +51,25 @@ def go_on_in_venv() -> None:
     os.execv(str(PYTHON), [str(PYTHON), str(Path(__file__).resolve())] + sys.argv[1:])  # noqa: RUF005, S606
 
 
-def give_up(missing: str = "its packages") -> NoReturn:
-    """Say what to do, and end."""
+def give_up(missing: str = "psycopg") -> NoReturn:
+    """Say what to do, and end. In English where Python is too old to read the module with the other language."""
+    sys.path[0] = str(ROOT)
+    try:
+        from rdservice.text.terminal import tell
+    except Exception:  # noqa: BLE001 - whatever an old Python makes of it
+
+        def tell(text, **values):  # type: ignore[no-untyped-def, misc]
+            return text % values
+
     sys.stderr.write(
-        f"The diagnosis cannot run: {sys.executable} lacks {missing}.\n"
-        f"Run scripts/start (or scripts/test) once, which sets up {VENV}.\n"
-        f"O diagnóstico não pode rodar: faltam pacotes ({missing}). Execute scripts/start uma vez.\n"
+        tell(
+            "The diagnosis cannot run: %(python)s lacks packages (%(missing)s). Run scripts/start or scripts/test once;"
+            " it sets up %(venv)s.",
+            python=sys.executable,
+            missing=missing,
+            venv=VENV,
+        )
+        + "\n"
     )
     sys.exit(EXIT_COULD_NOT_RUN)
 

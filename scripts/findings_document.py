@@ -7,10 +7,11 @@ in the terminal, in its file and in the documents.
 import re
 from pathlib import Path
 
-from rdservice.diagnosis import summary, words_en, words_pt
-from rdservice.diagnosis.finding import Language
+from rdservice.diagnosis import summary
 from rdservice.diagnosis.guide import GUIDE
 from rdservice.diagnosis.verdict import ORDER
+from rdservice.diagnosis.words_en import WORDS
+from rdservice.text.catalogue import Language, Plural, message, translated, translated_plural
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS: dict[Language, Path] = {
@@ -19,65 +20,36 @@ DOCUMENTS: dict[Language, Path] = {
 }
 BLOCK = re.compile(r"(?<=<!-- findings -->\n).*(?=<!-- /findings -->)", re.DOTALL)
 
-BUTTONS: dict[Language, dict[str, str]] = {
-    "en": {"connect": "“Connect again”", "refresh": "“Refresh now”", "upload": "uploading tokens"},
-    "pt-BR": {"connect": "“Conectar de novo”", "refresh": "“Renovar agora”", "upload": "enviar tokens"},
+BUTTONS = {
+    "connect": message("“Connect again”"),
+    "refresh": message("“Refresh now”"),
+    "upload": message("uploading tokens"),
 }
-PLACES: dict[Language, dict[str, str]] = {
-    "en": {
-        "account": "account",
-        "ago": "how long",
-        "answer": "answer",
-        "api_url": "RDSTATION_API_URL",
-        "aud": "other API",
-        "count": "number",
-        "error": "error",
-        "example": "example",
-        "failures": "number",
-        "kinds": "errors",
-        "login": "/rd/login?account_id=…",
-        "migrations": "names",
-        "needed": "key id",
-        "operation": "request",
-        "reason": "reason",
-        "required": "scope",
-        "scope": "scope",
-        "silence": "how long",
-        "skew": "how much",
-        "there": "key ids",
-        "uri": "RDSTATION_REDIRECT_URI",
-        "variable": "setting",
-        "wait": "how long",
-        "what": "what is wrong with it",
-    },
-    "pt-BR": {
-        "account": "conta",
-        "ago": "quanto tempo",
-        "answer": "resposta",
-        "api_url": "RDSTATION_API_URL",
-        "aud": "outra API",
-        "count": "número",
-        "error": "erro",
-        "example": "exemplo",
-        "failures": "número",
-        "kinds": "erros",
-        "login": "/rd/login?account_id=…",
-        "migrations": "nomes",
-        "needed": "id da chave",
-        "operation": "requisição",
-        "reason": "motivo",
-        "required": "escopo",
-        "scope": "escopo",
-        "silence": "quanto tempo",
-        "skew": "quanto",
-        "there": "ids das chaves",
-        "uri": "RDSTATION_REDIRECT_URI",
-        "variable": "configuração",
-        "wait": "quanto tempo",
-        "what": "o que há de errado nela",
-    },
+PLACES = {
+    "account": message("account"),
+    "ago": message("how long"),
+    "answer": message("answer"),
+    "api_url": "RDSTATION_API_URL",
+    "aud": message("other API"),
+    "count": message("number"),
+    "error": message("error"),
+    "example": message("example"),
+    "left": message("how long"),
+    "login": "/rd/login?account_id=…",
+    "migrations": message("names"),
+    "needed": message("key id"),
+    "operation": message("request"),
+    "reason": message("reason"),
+    "required": message("scope"),
+    "scope": message("scope"),
+    "silence": message("how long"),
+    "skew": message("how much"),
+    "there": message("key ids"),
+    "uri": "RDSTATION_REDIRECT_URI",
+    "variable": message("setting"),
+    "wait": message("how long"),
+    "what": message("what is wrong with a setting"),
 }
-HELPS: dict[Language, str] = {"en": "Helps on the page", "pt-BR": "Ajuda na página"}
 
 
 def main() -> None:
@@ -93,27 +65,35 @@ def with_findings(text: str, language: Language) -> str:
 
 
 def _section(code: str, language: Language) -> list[str]:
-    words = (words_pt if language == "pt-BR" else words_en).WORDS
-    labels = summary.LABELS[language]
+    def label(name: str) -> str:
+        return summary.label(language, name)
+
     lines = [f"### `{code}`", ""]
-    for name in (name for name in words if name.split("/")[0] == code):
-        seen, meaning, todo = (_named(sentence, language) for sentence in words[name])
+    for name in (name for name in WORDS if name.split("/")[0] == code):
+        seen, meaning, todo = (_told(sentences, language) for sentences in WORDS[name])
         who, action = GUIDE[name]
+        helps = "" if action == "none" else " " + translated(language, "Helps on the page:")
         lines += [
             f"**{seen}**",
             "",
-            f"- {labels['meaning']}: {meaning}",
-            f"- {labels['todo']}: {todo}",
-            f"- {labels['who']}: {labels[who]}."
-            + ("" if action == "none" else f" {HELPS[language]}: {BUTTONS[language][action]}."),
+            f"- {label('meaning')}: {meaning}",
+            f"- {label('todo')}: {todo}",
+            f"- {label('who')}: {label(who)}."
+            + (f"{helps} {translated(language, BUTTONS[action])}." if helps else ""),
             "",
         ]
     return lines
 
 
-def _named(sentence: str, language: Language) -> str:
-    """Return a sentence with the names of what stands in its places."""
-    return sentence.format_map({name: f"‹{place}›" for name, place in PLACES[language].items()})
+def _told(sentences: list[str | Plural], language: Language) -> str:
+    """Return sentences, in the plural where there is one, with the names of what stands in their places."""
+    names = {name: f"‹{translated(language, place)}›" for name, place in PLACES.items()}
+    return " ".join(
+        translated(language, sentence, **names)
+        if isinstance(sentence, str)
+        else translated_plural(language, *sentence, 2, **names)
+        for sentence in sentences
+    )
 
 
 if __name__ == "__main__":

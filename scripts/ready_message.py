@@ -6,26 +6,29 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
+from rdservice.text.catalogue import message
+from rdservice.text.terminal import tell
 from scripts import first_look
 from scripts.local_settings import Credentials
 from scripts.sandbox_consent import ConsentError, TokenPair, obtain_tokens
-from scripts.terminal_words import tell
 
 PLACEHOLDER = {"access_token": "…", "refresh_token": "…", "expires_in": 86400}
 WIDTH = 100
 
-FIRST_LOOK = (
-    "Open that address and log in. An account of the sandbox, “{account}”, is connected already, so that there is "
+FIRST_LOOK = message(
+    "Open that address and log in. An account of the sandbox, “%(account)s”, is connected already, so that there is "
     "something to look at. Connect your own on the page, or from here with tokens of the sandbox:"
 )
-LOG_IN = "Log in there and connect the account, or connect it from a terminal with tokens of the sandbox:"
-SANDBOX = "The sandbox, an imitation of RD Station, is {sandbox_url}. All of this is also in"
-NO_ACCESS = (
-    "Nobody was given access, because the database or the app of RD Station is your own. To log in, and to make a key "
-    "for programs that upload tokens (POST {url}/rd/tokens):"
+LOG_IN = message(
+    "Log in there and connect the account, or connect it from a terminal with tokens of the sandbox:"
 )
-MADE = (
-    "Settings that were missing were made and are in {file}: keep a copy of TOKEN_ENCRYPTION_KEYS, without which the "
+SANDBOX = message("The sandbox, an imitation of RD Station, is %(sandbox_url)s. All of this is also in")
+NO_ACCESS = message(
+    "Nobody was given access, because the database or the app of RD Station is your own. To log in, and to make a key "
+    "for programs that upload tokens (POST %(url)s/rd/tokens):"
+)
+MADE = message(
+    "Settings that were missing were made and are in %(file)s: keep a copy of TOKEN_ENCRYPTION_KEYS, without which the "
     "stored tokens cannot be read. Ctrl-C ends everything."
 )
 
@@ -53,7 +56,7 @@ def ready_message(
     return "\n".join(
         [
             "",
-            tell("The service is ready: {url}", url=url),
+            tell("The service is ready: %(url)s", url=url),
             "",
             *(f"    {name:<{width}}  {value}" for name, value in access.items()),
             "",
@@ -82,7 +85,7 @@ def sandbox_tokens(credentials: Credentials, settings: Mapping[str, str], rd_acc
 def _message_without_secrets(url: str, data_dir: Path) -> str:
     flask = f"RDSERVICE_DATA_DIR={shlex.quote(str(data_dir))} .venv/bin/python -m flask"
     return f"""
-{tell("The service is ready: {url}", url=url)}
+{tell("The service is ready: %(url)s", url=url)}
 
 {_wrapped(tell(NO_ACCESS, url=url))}
 
@@ -105,7 +108,7 @@ def _upload_command(credentials: Credentials, settings: Mapping[str, str]) -> st
     try:
         pair = sandbox_tokens(credentials, settings, "default")
     except ConsentError as error:
-        return f"{_curl(credentials, PLACEHOLDER)}\n\n{tell('(Put tokens in place of …: {reason}.)', reason=error)}"
+        return f"{_curl(credentials, PLACEHOLDER)}\n\n{tell('(Put tokens in place of …: %(reason)s.)', reason=error)}"
     return _curl(credentials, pair.as_upload())
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from rdservice.text.terminal import tell
 from scripts import first_look
 from scripts.child_process import STOP_SIGNALS, run
 from scripts.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
@@ -36,7 +37,6 @@ from scripts.postgres_binaries import BinariesMissingError
 from scripts.ready_message import ready_message, sandbox_tokens
 from scripts.sandbox_consent import ConsentError
 from scripts.supervisor import Child, ChildEndedError, Printer, Supervisor
-from scripts.terminal_words import tell
 from scripts.web_port import PortError, open_sockets
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -100,7 +100,9 @@ class LocalService:
         """Start everything and return when the web application is ready."""
         self._sockets = open_sockets(self._given.get("PORT"))
         if "PORT" not in self._given and not self.url.endswith(":8000"):
-            self._say(tell("Port 8000 is taken by another program: this one listens on {url}", url=self.url))
+            self._say(
+                tell("Port 8000 is taken by another program: this one listens on %(url)s", url=self.url)
+            )
         self._data_dir.note_running(self.url)
         if uses_embedded_postgres(self._given):
             self._start_postgres()
@@ -129,8 +131,8 @@ class LocalService:
         while True:
             self._supervisor.turn()
             if self._postgres is not None and not self._postgres.is_running:
-                died = "PostgreSQL has died (its log: {file}); starting it again …"
-                self._say(tell(died, file=self._postgres.log_file))
+                log_file = self._postgres.log_file
+                self._say(tell("PostgreSQL has died (its log: %(file)s); starting it again …", file=log_file))
                 self._postgres.start()
                 self._say(tell("PostgreSQL is back"))
 
@@ -206,7 +208,7 @@ class LocalService:
         if done.returncode != 0:
             output = (done.stdout + done.stderr).decode(errors="replace").strip()
             status = EXIT_CONFIG if done.returncode == EXIT_CONFIG else EXIT_UNAVAILABLE
-            failed = tell("flask {command} failed:", command=shlex.join(arguments[:2]))
+            failed = tell("flask %(command)s failed:", command=shlex.join(arguments[:2]))
             raise StartError(f"{failed}\n{output}", status)
         return done.stdout.decode().strip()
 
@@ -256,8 +258,12 @@ class LocalService:
             # The web processes write their lines of requests a moment later.
             self._supervisor.turn()
         except (ConsentError, first_look.FirstLookError) as error:
-            failed = "The account for a first look could not be connected ({reason}); everything else works."
-            self._say(tell(failed, reason=error))
+            self._say(
+                tell(
+                    "The account for a first look could not be connected (%(reason)s); everything else works.",
+                    reason=error,
+                )
+            )
 
     def _start_web_and_worker(self) -> None:
         self._say(tell("Starting web and worker …"))
@@ -276,8 +282,14 @@ class LocalService:
             with contextlib.suppress(OSError, http.client.HTTPException):
                 status = self._get("/readyz", {})
             if time.monotonic() > give_up:
-                late = "{url}/readyz did not answer 200 within {seconds} s, but {status}"
-                raise StartError(tell(late, url=self.url, seconds=READY_SECONDS, status=status))
+                raise StartError(
+                    tell(
+                        "%(url)s/readyz did not answer 200 within %(seconds)s s, but %(status)s",
+                        url=self.url,
+                        seconds=READY_SECONDS,
+                        status=status,
+                    )
+                )
 
     def _get(self, path: str, headers: dict[str, str]) -> int:
         """The status with which the web application answers."""
@@ -344,8 +356,11 @@ def _run(given: dict[str, str], printer: Printer) -> int:
         printer.say(f"\n{error}")
         return EXIT_UNAVAILABLE
     except PermissionError as error:
-        denied = "{file} cannot be used by this user. Choose another folder: RDSERVICE_DATA_DIR=…"
-        printer.say("\n" + tell(denied, file=error.filename))
+        denied = tell(
+            "%(file)s cannot be used by this user. Choose another folder: RDSERVICE_DATA_DIR=…",
+            file=error.filename,
+        )
+        printer.say("\n" + denied)
         return EXIT_UNAVAILABLE
     finally:
         _ignore_signals()

@@ -15,7 +15,10 @@ from cryptography.fernet import Fernet
 
 from rdservice import settings as settings_module
 from rdservice.encryption import KeyRing
-from rdservice.settings import EXIT_CONFIG, ROOT, Settings, SettingsError, collect_sources
+from rdservice.settings import EXIT_CONFIG, ROOT, Settings, collect_sources
+from rdservice.settings_problems import Code, Problem, SettingsError
+from rdservice.text import settings_problems
+from rdservice.text.catalogue import LANGUAGES
 
 # Not random: test ids hold it, which all processes of a run must agree about.
 FERNET_KEY = "dzpPopuI4_KNx-qnj3WNpMLS2v0Vek-qyopYqciI7cE="
@@ -30,16 +33,16 @@ VALID = {
 REQUIRED = list(VALID)
 
 
-def problems(**changes: str) -> list[str]:
-    """Return what is said about the valid settings with `changes`; nothing when they can be used."""
+def problems(**changes: str) -> list[Problem]:
+    """Return what is wrong with the valid settings with `changes`; nothing when they can be used."""
     try:
         Settings.from_mapping(VALID | changes)
     except SettingsError as error:
-        return error.problems
+        return list(error.problems)
     return []
 
 
-def only_problem(**changes: str) -> str:
+def only_problem(**changes: str) -> Problem:
     (problem,) = problems(**changes)
     return problem
 
@@ -146,23 +149,23 @@ def test_encryption_keys_may_come_in_odd_forms(given: str, expected: int) -> Non
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ("", "entry 2 is empty: there is a comma too many"),
-        (f"{FERNET_KEY} {HEX_KEY}", "entry 2 contains white space; several keys are separated by commas"),
-        (f'"{FERNET_KEY}"', "entry 2 contains a quotation mark: leave it out"),
-        (f"\u201c{HEX_KEY}\u201d", "entry 2 contains a quotation mark: leave it out"),
-        (HEX_KEY[:32], "entry 2 has 32 hexadecimal digits, not 64"),
-        (HEX_KEY + "0", "entry 2 has 65 hexadecimal digits, not 64"),
-        (FERNET_KEY.rstrip("="), "entry 2 lacks the = at its end: copy the whole key"),
-        (base64.urlsafe_b64encode(b"Z" * 31).decode(), "entry 2 is base64 of 31 bytes, not of 32"),
-        (base64.urlsafe_b64encode(b"Z" * 33).decode(), "entry 2 is base64 of 33 bytes, not of 32"),
-        (FERNET_KEY[:-2] + "é=", "entry 2 is neither a Fernet key nor 64 hexadecimal digits"),
-        (f"{FERNET_KEY};{HEX_KEY}", "entry 2 is neither a Fernet key nor 64 hexadecimal digits"),
+        ("", "is empty: there is a comma too many"),
+        (f"{FERNET_KEY} {HEX_KEY}", "contains white space; separate several keys with commas"),
+        (f'"{FERNET_KEY}"', "contains a quotation mark: leave it out"),
+        (f"\u201c{HEX_KEY}\u201d", "contains a quotation mark: leave it out"),
+        (HEX_KEY[:32], "has 32 hexadecimal digits, not 64"),
+        (HEX_KEY + "0", "has 65 hexadecimal digits, not 64"),
+        (FERNET_KEY.rstrip("="), "lacks the = at its end: copy the whole key"),
+        (base64.urlsafe_b64encode(b"Z" * 31).decode(), "is base64 of 31 bytes, not of 32"),
+        (base64.urlsafe_b64encode(b"Z" * 33).decode(), "is base64 of 33 bytes, not of 32"),
+        (FERNET_KEY[:-2] + "é=", "is neither a Fernet key nor 64 hexadecimal digits"),
+        (f"{FERNET_KEY};{HEX_KEY}", "is neither a Fernet key nor 64 hexadecimal digits"),
     ],
 )
 def test_what_is_wrong_with_an_encryption_key_is_said_without_showing_it(entry: str, said: str) -> None:
     problem = only_problem(TOKEN_ENCRYPTION_KEYS=f"{HEX_KEY},{entry},{FERNET_KEY}")
-    assert problem.startswith(f"TOKEN_ENCRYPTION_KEYS {said}. Example: ")
-    shown = problem.partition(". Example: ")[0]
+    shown = settings_problems.sentence("en", problem)
+    assert shown == f"TOKEN_ENCRYPTION_KEYS: entry 2 {said}."
     parts = {
         text[start : start + 6] for text in (entry, HEX_KEY, FERNET_KEY) for start in range(len(text) - 5)
     }
@@ -269,9 +272,8 @@ def test_a_settings_file_in_another_encoding_is_named_and_not_quoted(root: Path,
     with pytest.raises(SettingsError) as caught:
         collect_sources({})
     (problem,) = caught.value.problems
-    assert str(root / ".env") in problem
-    assert "UTF-8" in problem
-    assert "confidential" not in problem
+    assert (problem.code, problem.facts) == ("file_not_utf8", {"file": str(root / ".env")})
+    assert "confidential" not in repr(problem) + repr(caught.value)
 
 
 def test_a_settings_file_that_cannot_be_opened_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,7 +285,9 @@ def test_a_settings_file_that_cannot_be_opened_is_named(root: Path, monkeypatch:
     monkeypatch.setattr(settings_module, "dotenv_values", refuse)
     with pytest.raises(SettingsError) as caught:
         collect_sources({})
-    assert str(root / ".env") in caught.value.problems[0]
+    (problem,) = caught.value.problems
+    assert problem.code == "file_unreadable"
+    assert problem.facts == {"file": str(root / ".env"), "error": "EACCES"}
 
 
 # Mistakes
@@ -294,14 +298,24 @@ def test_every_mistake_is_reported_at_once_by_name_with_an_example() -> None:
         Settings.from_mapping(
             {"RDSTATION_CACHE_TTL": "soon", "TRUSTED_PROXIES": "-1", "RDSTATION_API_URL": "x"}
         )
-    named = [problem.split()[0] for problem in caught.value.problems]
-    assert sorted(named) == sorted([*REQUIRED, "RDSTATION_CACHE_TTL", "TRUSTED_PROXIES", "RDSTATION_API_URL"])
-    for name, problem in zip(named, caught.value.problems, strict=True):
-        assert f"Example: {name}=" in problem
-    report = caught.value.report()
-    assert f"({len(named)} to mend)" in report
-    for problem in caught.value.problems:
-        assert f"\n  - {problem}" in report
+    found = caught.value.problems
+    named = [problem.variable for problem in found]
+    assert set(named) == {*REQUIRED, "RDSTATION_CACHE_TTL", "TRUSTED_PROXIES", "RDSTATION_API_URL"}
+    title, *items = settings_problems.report("en", found).splitlines()
+    assert title == "Invalid settings (9 problems):"
+    for name, item in zip(named, items, strict=True):
+        assert item.startswith(f"  - {name} ")
+        assert f" Example: {name}=" in item
+
+
+def test_a_single_mistake_is_reported_in_the_singular_in_both_languages() -> None:
+    found = problems(SECRET_KEY="short")
+    english, portuguese = (settings_problems.report(language, found).splitlines() for language in LANGUAGES)
+    assert english[0] == "Invalid settings (1 problem):"
+    assert portuguese[0] == "Configurações inválidas (1 problema):"
+    assert portuguese[1].startswith(
+        "  - SECRET_KEY tem menos de 32 caracteres. Exemplo: SECRET_KEY=a saída de"
+    )
 
 
 @pytest.mark.parametrize("name", REQUIRED)
@@ -311,95 +325,131 @@ def test_a_required_variable_has_no_default(name: str, environment: dict[str, st
     with pytest.raises(SettingsError) as caught:
         Settings.from_mapping(values | environment)
     (problem,) = caught.value.problems
-    assert problem.startswith(f"{name} is not set. Example: {name}=")
+    assert (problem.variable, problem.code) == (name, "not_set")
+    assert f"{name} is not set. Example: {name}=" in settings_problems.report("en", [problem])
 
 
 @pytest.mark.parametrize("name", ["RDSTATION_CACHE_TTL", "RDSTATION_RATE_LIMIT", "TRUSTED_PROXIES"])
 @pytest.mark.parametrize("value", ["15 minutes", "9.5", "-1", "1e3", "0x10", "٣", "9999999999", "1_000"])
 def test_a_number_must_be_a_whole_number_in_its_range(name: str, value: str) -> None:
-    assert only_problem(**{name: value}).startswith(f"{name} must be a whole number from ")
+    problem = only_problem(**{name: value})
+    assert (problem.variable, problem.code) == (name, "not_a_whole_number")
+    assert problem.facts.keys() == {"low", "high"}
 
 
-KNOWN_MISTAKES = [
+KNOWN_MISTAKES: list[tuple[str, dict[str, str], Code]] = [
     (
         "a secret pasted as redirect URI",
         {"RDSTATION_REDIRECT_URI": VALID["RDSTATION_CLIENT_SECRET"]},
-        "secret",
+        "redirect_uri_holds_secret",
     ),
     (
         "any secret pasted as redirect URI",
         {"RDSTATION_REDIRECT_URI": "0a1b2c3d4e5f60718293a4b5"},
-        "looks like",
+        "redirect_uri_holds_secret",
     ),
     (
         "the secret inside the redirect URI",
         {"RDSTATION_REDIRECT_URI": f"https://a.example.com/{VALID['RDSTATION_CLIENT_SECRET']}"},
-        "holds the client secret",
+        "redirect_uri_holds_secret",
     ),
-    ("a URL pasted as secret", {"RDSTATION_CLIENT_SECRET": "https://x.example.com/rd/callback"}, "swapped"),
-    ("a URL pasted as id", {"RDSTATION_CLIENT_ID": "https://x.example.com/"}, "holds a URL"),
-    ("two ids", {"RDSTATION_CLIENT_ID": "one two"}, "white space"),
-    ("the id pasted as secret", {"RDSTATION_CLIENT_SECRET": VALID["RDSTATION_CLIENT_ID"]}, "is the same as"),
-    ("secrets with spaces", {"RDSTATION_CLIENT_SECRET": "one two"}, "separated by commas"),
-    ("only commas", {"RDSTATION_CLIENT_SECRET": ",,"}, "only commas"),
+    (
+        "a URL pasted as secret",
+        {"RDSTATION_CLIENT_SECRET": "https://x.example.com/rd/callback"},
+        "client_secret_holds_url",
+    ),
+    ("a URL pasted as id", {"RDSTATION_CLIENT_ID": "https://x.example.com/"}, "client_id_holds_url"),
+    ("two ids", {"RDSTATION_CLIENT_ID": "one two"}, "white_space"),
+    (
+        "the id pasted as secret",
+        {"RDSTATION_CLIENT_SECRET": VALID["RDSTATION_CLIENT_ID"]},
+        "client_secret_is_client_id",
+    ),
+    ("secrets with spaces", {"RDSTATION_CLIENT_SECRET": "one two"}, "client_secret_white_space"),
+    ("only commas", {"RDSTATION_CLIENT_SECRET": ",,"}, "client_secret_only_commas"),
     (
         "a local host in production",
         {"RDSTATION_REDIRECT_URI": "http://localhost:8000/rd/callback", "DYNO": "web.1"},
-        "local host",
+        "redirect_uri_local_host",
     ),
     (
         "a local host under https in production",
         {"RDSTATION_REDIRECT_URI": "https://127.0.0.1/rd/callback", "RDSERVICE_ENV": "production"},
-        "local host",
+        "redirect_uri_local_host",
     ),
     (
         "http in production",
         {"RDSTATION_REDIRECT_URI": "http://app.example.com/rd/callback", "DYNO": "web.1"},
-        "must use https",
+        "redirect_uri_not_https",
     ),
-    ("http elsewhere", {"RDSTATION_REDIRECT_URI": "http://app.example.com/rd/callback"}, "must use https"),
-    ("an environment that does not exist", {"RDSERVICE_ENV": "prod"}, "must be production"),
-    ("another scheme", {"RDSTATION_REDIRECT_URI": "ftp://app.example.com/rd/callback"}, "https://"),
-    ("a path only", {"RDSTATION_REDIRECT_URI": "/rd/callback"}, "absolute URL"),
-    ("no scheme", {"RDSTATION_REDIRECT_URI": "app.example.com/rd/callback"}, "absolute URL"),
+    (
+        "http elsewhere",
+        {"RDSTATION_REDIRECT_URI": "http://app.example.com/rd/callback"},
+        "redirect_uri_not_https",
+    ),
+    ("an environment that does not exist", {"RDSERVICE_ENV": "prod"}, "environment_unknown"),
+    (
+        "another scheme",
+        {"RDSTATION_REDIRECT_URI": "ftp://app.example.com/rd/callback"},
+        "redirect_uri_not_https",
+    ),
+    ("a path only", {"RDSTATION_REDIRECT_URI": "/rd/callback"}, "redirect_uri_not_absolute"),
+    ("no scheme", {"RDSTATION_REDIRECT_URI": "app.example.com/rd/callback"}, "redirect_uri_not_absolute"),
     (
         "a port that is none",
         {"RDSTATION_REDIRECT_URI": "https://a.example:99999/rd/callback"},
-        "absolute URL",
+        "redirect_uri_not_absolute",
     ),
-    ("a broken address", {"RDSTATION_REDIRECT_URI": "https://[::1/rd/callback"}, "absolute URL"),
-    ("another path", {"RDSTATION_REDIRECT_URI": "https://app.example.com/callback"}, "/rd/callback"),
-    ("a slash too many", {"RDSTATION_REDIRECT_URI": "https://app.example.com/rd/callback/"}, "nothing after"),
-    ("a query", {"RDSTATION_REDIRECT_URI": "https://app.example.com/rd/callback?a=1"}, "nothing after"),
-    ("a path of the API", {"RDSTATION_API_URL": "https://api.rd.services/platform"}, "no path"),
-    ("no URL of the API", {"RDSTATION_API_URL": "api.rd.services"}, "absolute http(s) URL"),
-    ("credentials for the API", {"RDSTATION_API_URL": "https://a:b@api.rd.services"}, "without credentials"),
+    ("a broken address", {"RDSTATION_REDIRECT_URI": "https://[::1/rd/callback"}, "redirect_uri_not_absolute"),
+    (
+        "another path",
+        {"RDSTATION_REDIRECT_URI": "https://app.example.com/callback"},
+        "redirect_uri_wrong_path",
+    ),
+    (
+        "a slash too many",
+        {"RDSTATION_REDIRECT_URI": "https://app.example.com/rd/callback/"},
+        "redirect_uri_wrong_path",
+    ),
+    (
+        "a query",
+        {"RDSTATION_REDIRECT_URI": "https://app.example.com/rd/callback?a=1"},
+        "redirect_uri_wrong_path",
+    ),
+    ("a path of the API", {"RDSTATION_API_URL": "https://api.rd.services/platform"}, "api_url_has_path"),
+    ("no URL of the API", {"RDSTATION_API_URL": "api.rd.services"}, "api_url_not_absolute"),
+    ("credentials for the API", {"RDSTATION_API_URL": "https://a:b@api.rd.services"}, "api_url_not_absolute"),
     (
         "an API in plain text in production",
         {"RDSTATION_API_URL": "http://api.rd.services", "DYNO": "web.1"},
-        "must use https",
+        "api_url_not_https",
     ),
-    ("another database", {"DATABASE_URL": "mysql://user:password@db/app"}, "postgres://"),
-    ("a database URL that is none", {"DATABASE_URL": "postgres://user:pa%ss@db/app"}, "percent-encoded"),
-    ("a short key", {"SECRET_KEY": "short"}, "shorter than 32"),
-    ("a key that is none", {"TOKEN_ENCRYPTION_KEYS": f"{FERNET_KEY},nonsense!"}, "entry 2 is neither"),
+    ("another database", {"DATABASE_URL": "mysql://user:password@db/app"}, "database_url_scheme"),
+    (
+        "a database URL that is none",
+        {"DATABASE_URL": "postgres://user:pa%ss@db/app"},
+        "database_url_unparsable",
+    ),
+    ("a short key", {"SECRET_KEY": "short"}, "secret_key_short"),
+    ("a key that is none", {"TOKEN_ENCRYPTION_KEYS": f"{FERNET_KEY},nonsense!"}, "key_form"),
     (
         "a trailing comma",
         {"TOKEN_ENCRYPTION_KEYS": f"{FERNET_KEY},"},
-        "entry 2 is empty: there is a comma too many",
+        "key_empty",
     ),
 ]
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"), [case[1:] for case in KNOWN_MISTAKES], ids=[case[0] for case in KNOWN_MISTAKES]
+    ("changes", "code"), [case[1:] for case in KNOWN_MISTAKES], ids=[case[0] for case in KNOWN_MISTAKES]
 )
-def test_a_known_mistake_has_its_own_message(changes: dict[str, str], said: str) -> None:
+def test_a_known_mistake_has_its_own_message(changes: dict[str, str], code: Code) -> None:
     problem = only_problem(**changes)
     name = next(iter(changes))
-    assert problem.startswith(f"{name} ")
-    assert said in problem
-    assert f"Example: {name}=" in problem
+    assert (problem.variable, problem.code) == (name, code)
+    for language in LANGUAGES:
+        assert settings_problems.sentence(language, problem).startswith(name)
+        assert settings_problems.example(language, problem)
 
 
 def test_a_swapped_secret_and_redirect_uri_are_both_named() -> None:
@@ -407,13 +457,12 @@ def test_a_swapped_secret_and_redirect_uri_are_both_named() -> None:
         RDSTATION_CLIENT_SECRET=VALID["RDSTATION_REDIRECT_URI"],
         RDSTATION_REDIRECT_URI=VALID["RDSTATION_CLIENT_SECRET"],
     )
-    assert [problem.split()[0] for problem in said] == ["RDSTATION_CLIENT_SECRET", "RDSTATION_REDIRECT_URI"]
+    assert [problem.variable for problem in said] == ["RDSTATION_CLIENT_SECRET", "RDSTATION_REDIRECT_URI"]
 
 
 def test_a_right_redirect_uri_is_not_blamed_for_being_pasted_as_secret_too() -> None:
-    assert only_problem(RDSTATION_CLIENT_SECRET=VALID["RDSTATION_REDIRECT_URI"]).startswith(
-        "RDSTATION_CLIENT_SECRET holds a URL"
-    )
+    problem = only_problem(RDSTATION_CLIENT_SECRET=VALID["RDSTATION_REDIRECT_URI"])
+    assert problem.code == "client_secret_holds_url"
 
 
 def _odd_values(seed: int) -> dict[str, str]:
@@ -445,7 +494,8 @@ def test_no_message_quotes_a_value(seed: int) -> None:
     values = _odd_values(seed)
     with pytest.raises(SettingsError) as caught:
         Settings.from_mapping(values)
-    told = caught.value.report() + str(caught.value) + repr(caught.value)
+    told = str(caught.value) + repr(caught.value.problems)
+    told += "".join(settings_problems.report(language, caught.value.problems) for language in LANGUAGES)
     for name, value in values.items():
         for start in range(0, max(1, len(value) - 8), 4):
             part = value[start : start + 8]
@@ -457,6 +507,34 @@ def test_no_message_quotes_a_value(seed: int) -> None:
 
 
 # Processes
+
+
+AUDITED = """
+import sys
+from rdservice.settings import Settings
+seen = []
+def hook(event, _arguments):
+    if event.startswith(("socket.", "subprocess.")) or event in {
+        "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"
+    }:
+        seen.append(event)
+sys.addaudithook(hook)
+print(len(Settings.load().notify_urls), seen)
+"""
+"""Names of events: https://docs.python.org/3/library/audit_events.html."""
+
+
+def test_reading_the_settings_starts_no_process_and_touches_no_network() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AUDITED],
+        cwd=ROOT,
+        env=VALID | {"NOTIFY_URLS": "json://hook.example.com/a slack://a/b/c", "RDSERVICE_ENV": "production"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("2 []\n", "")
 
 
 @pytest.mark.parametrize("command", [["flask", "settings", "check"], ["worker"], ["flask", "release"]])
@@ -481,6 +559,6 @@ def test_a_process_with_broken_settings_ends_with_78_and_all_problems_on_stderr(
     )
     assert ended.returncode == EXIT_CONFIG == 78, ended.stderr
     for name in REQUIRED:
-        assert f"  - {name} " in ended.stderr
+        assert f"  - {name}" in ended.stderr
     assert "planted" not in ended.stdout + ended.stderr
     assert "Traceback" not in ended.stderr

@@ -13,7 +13,9 @@ from rdservice.encryption import KeyMissing
 from rdservice.notifications.notifier import Notifier
 from rdservice.process import leave_no_core_file
 from rdservice.services import Services
-from rdservice.settings import EXIT_CONFIG, Settings, SettingsError
+from rdservice.settings import EXIT_CONFIG, Settings
+from rdservice.settings_problems import SettingsError
+from rdservice.text import settings_problems, terminal
 from worker.auto_refresh import auto_refresh_tokens
 from worker.bell import Bell, stop_on_signal
 
@@ -30,7 +32,7 @@ def main() -> int:
     try:
         settings = Settings.load()
     except SettingsError as error:
-        print(error.report(), file=sys.stderr)
+        print(settings_problems.report(terminal.language(), error.problems), file=sys.stderr)
         return EXIT_CONFIG
     logs.configure(settings)
     bell = Bell()

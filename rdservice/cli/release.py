@@ -7,6 +7,8 @@ from flask.cli import with_appcontext
 from rdservice import database
 from rdservice.cli import progress
 from rdservice.cli.connection import author, errors_in_one_line
+from rdservice.notifications import targets
+from rdservice.text import settings_problems, terminal
 from rdservice.tokens import adoption
 from rdservice.web.context import services
 
@@ -17,7 +19,7 @@ def release() -> None:
     """Bring the database to this version.
 
     Applies migrations and encrypts tokens that an older backend left. Safe to repeat, to run twice at once and to
-    interrupt.
+    interrupt. Warns of receivers in NOTIFY_URLS that apprise cannot use.
 
     \b
     Example:
@@ -40,6 +42,11 @@ def release() -> None:
         )
     if not applied and not encrypted:
         click.echo("The database is up to date.")
+    unusable = targets.unusable(services().settings.notify_urls)
+    if unusable:
+        language = terminal.language()
+        click.echo(terminal.tell("Warning: no notification goes to these receivers:"), err=True)
+        click.echo("\n".join(settings_problems.lines(language, unusable)), err=True)
 
 
 def _bring_up_to_date() -> tuple[list[database.Migration], int]:

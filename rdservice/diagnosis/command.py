@@ -8,16 +8,16 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
 from rdservice.diagnosis import summary
-from rdservice.diagnosis.finding import Language
 from rdservice.diagnosis.report import Report, diagnose
 from rdservice.diagnosis.report_file import NAME, CannotWrite, ReportFile
-from rdservice.terminal_language import is_portuguese
+from rdservice.text import terminal
+from rdservice.text.terminal import tell
 
 EXIT_WELL = 0
 EXIT_NEEDS_A_PERSON = 1
@@ -46,18 +46,14 @@ def main(arguments: Sequence[str]) -> int:
                 file.write(report.to_bytes())
             _say(sys.stdout, report, [str(file.path)])
     except KeyboardInterrupt:
-        return _failed("Interrupted; nothing was written.")
+        return _failed(tell("Interrupted; nothing was written."))
     except CannotWrite as error:
-        return _failed(f"{error} Choose another place with --output PATH, or '--output -' for the terminal.")
+        elsewhere = tell("Choose another place with --output PATH, or '--output -' for the terminal.")
+        return _failed(f"{error} {elsewhere}")
     except Exception as error:  # noqa: BLE001 - told without its message, which could hold a secret
         where = "".join(traceback.format_tb(error.__traceback__))
-        return _failed(f"The diagnosis itself failed:\n{where}{type(error).__qualname__}")
+        return _failed(f"{tell('The diagnosis itself failed:')}\n{where}{type(error).__qualname__}")
     return EXIT_NEEDS_A_PERSON if report.needs_a_person else EXIT_WELL
-
-
-def preferred_language(environ: Mapping[str, str]) -> Language:
-    """Return the language of the terminal's messages."""
-    return "pt-BR" if is_portuguese(environ) else "en"
 
 
 def _diagnosed(options: argparse.Namespace) -> Report:
@@ -75,7 +71,7 @@ def _file(output: str | None) -> Iterator[ReportFile]:
     try:
         file = ReportFile(Path.cwd() / (output or NAME))
     except FileNotFoundError:
-        raise CannotWrite("The current folder is gone.") from None
+        raise CannotWrite(tell("The current folder is gone.")) from None
     with file.reserved():
         yield file
 
@@ -83,22 +79,32 @@ def _file(output: str | None) -> Iterator[ReportFile]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="debug_rdstation_integration.py",
-        description=f"Find out what is wrong with the connection to RD Station. Writes {NAME} in the current folder, "
-        "without secrets. Exit status: 0 all is well, 1 something needs a person, 2 could not run.",
+        description=tell(
+            "Find out what is wrong with the connection to RD Station. Writes %(name)s in the current folder, without"
+            " secrets. Exit status: 0 all is well, 1 something needs a person, 2 could not run.",
+            name=NAME,
+        ),
     )
     parser.add_argument(
         "--account",
         metavar="NAME",
-        help="the account with which RD Station is tried (default: 'default', or the only one)",
+        help=tell("the account with which RD Station is tried (default: 'default', or the only one)"),
     )
-    parser.add_argument("--no-refresh", action="store_true", help="do not try to renew the account's tokens")
     parser.add_argument(
-        "--offline", action="store_true", help="do not ask RD Station, nor the way to it: the database only"
+        "--no-refresh", action="store_true", help=tell("do not try to renew the account's tokens")
+    )
+    parser.add_argument(
+        "--offline",
+        action="store_true",
+        help=tell("do not ask RD Station and do not test the network: the database only"),
     )
     parser.add_argument(
         "--output",
         metavar="PATH",
-        help=f"where to write, in place of {NAME}; '-' for standard output, and the summary on standard error",
+        help=tell(
+            "where to write, in place of %(name)s; '-' for standard output, and the summary on standard error",
+            name=NAME,
+        ),
     )
     return parser
 
@@ -113,10 +119,10 @@ def _failed(message: str) -> int:
 
 
 def _say(stream: TextIO, report: Report, written: Sequence[str]) -> None:
-    language = preferred_language(os.environ)
+    language = terminal.language()
     coloured = summary.takes_colours(stream, dict(os.environ))
     lines = summary.lines(report.findings, language, coloured=coloured)
-    lines += [f"{summary.LABELS[language]['written']}: {path}" for path in written]
+    lines += [f"{summary.label(language, 'written')}: {path}" for path in written]
     if isinstance(stream, io.TextIOWrapper):
         # A terminal that lacks a character must not end the diagnosis.
         stream.reconfigure(errors="replace")

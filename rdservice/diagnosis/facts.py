@@ -4,20 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from rdservice.settings_problems import Problem
+
 TokenState = Literal["readable", "plain", "key_missing", "damaged", "unknown"]
 """Whether a stored value can be decrypted; `plain` is not encrypted, `unknown` without usable keys."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SettingsProblem:
-    """One mistake in the settings, in the English words of `rdservice.settings`.
-
-    `variable` and `example` are None where it is about a whole file.
-    """
-
-    variable: str | None
-    what: str
-    example: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +134,7 @@ class Probe:
 class Facts:
     """All that findings are made from. What was not looked at is None, or empty."""
 
-    settings_problems: tuple[SettingsProblem, ...] = ()
+    settings_problems: tuple[Problem, ...] = ()
     database_error: str | None = None
     database_reached: bool = True
     """Whether PostgreSQL let us in, so that `database_error` is about what came then."""

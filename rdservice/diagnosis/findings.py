@@ -3,29 +3,25 @@
 Pure functions: no database, no network, no clock.
 """
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
 
 from rdservice.diagnosis import rdstation_findings
-from rdservice.diagnosis.facts import Account, DatabaseFacts, Facts, SettingsProblem
+from rdservice.diagnosis.facts import Account, DatabaseFacts, Facts
 from rdservice.diagnosis.finding import Finding, Severity, duration
+from rdservice.diagnosis.guide import GUIDE
 from rdservice.diagnosis.verdict import ordered
+from rdservice.settings_problems import Code, Problem
 
 WORKER_SILENT_S = 60.0
 """A worker beats every 10 s; six beats missed are no coincidence."""
 
-SETTINGS_MISTAKES = (
-    (
-        "redirect_uri_holds_secret",
-        re.compile(r"RDSTATION_REDIRECT_URI (holds the client secret|looks like a secret)"),
-    ),
-    ("redirect_uri_local_host", re.compile(r"RDSTATION_REDIRECT_URI names a local host")),
-    ("redirect_uri_not_https", re.compile(r"RDSTATION_REDIRECT_URI must (use https|begin with https)")),
-    ("redirect_uri_wrong_path", re.compile(r"RDSTATION_REDIRECT_URI must end in")),
-    ("client_secret_holds_url", re.compile(r"RDSTATION_CLIENT_SECRET holds a URL")),
-)
-"""Mistakes that have words of their own, by the words of `rdservice.settings`."""
+SETTINGS_VARIANTS: Mapping[Code, str] = {
+    "file_not_utf8": "file",
+    "file_unreadable": "file",
+    "undecodable": "encoding",
+}
+"""Which sentences of `settings_broken` fit; for all other mistakes those without a variant."""
 
 REFUSED_SO_FAR = frozenset({"revoked", "unauthorized", "answer_lost"})
 
@@ -44,23 +40,18 @@ def find(facts: Facts) -> list[Finding]:
     return ordered(found)
 
 
-def _settings(problems: Iterable[SettingsProblem]) -> Iterator[Finding]:
+def _settings(problems: Iterable[Problem]) -> Iterator[Finding]:
     for problem in problems:
-        if problem.variable is None:
+        if problem.code in ("notify_url_unusable", "notify_url_web_address"):
+            # Web and worker run all the same.
             yield Finding(
-                code="settings_broken", severity="error", variant="file", values={"what": problem.what}
+                code="notifications_failing", severity="warning", variant="unusable", problem=problem
             )
-            continue
-        if problem.example is None:
-            values = {"variable": problem.variable, "what": problem.what}
-            yield Finding(code="settings_broken", severity="error", variant="encoding", values=values)
-            continue
-        sentence = f"{problem.variable} {problem.what}"
-        code = next(
-            (code for code, mistake in SETTINGS_MISTAKES if mistake.match(sentence)), "settings_broken"
-        )
-        values = {"variable": problem.variable, "what": problem.what, "example": problem.example}
-        yield Finding(code=code, severity="error", values=values)
+        elif problem.code in GUIDE:
+            yield Finding(code=problem.code, severity="error", problem=problem)
+        else:
+            variant = SETTINGS_VARIANTS.get(problem.code)
+            yield Finding(code="settings_broken", severity="error", variant=variant, problem=problem)
 
 
 def _database(facts: Facts) -> Iterator[Finding]:
@@ -133,7 +124,7 @@ def _account(account: Account, facts: Facts) -> Iterator[Finding]:
     if account.last_error == "upload_refused":
         yield _about(account, "upload_refused", "warning")
     elif account.last_error in REFUSED_SO_FAR:
-        yield _about(account, "refresh_refused", "warning", error=account.last_error or "")
+        yield _about(account, "refresh_refused", "warning", kinds=account.last_error or "")
     if account.status == "unverified":
         yield _about(account, "unverified", "info")
     if account.retry_in_s > 0:
@@ -142,8 +133,8 @@ def _account(account: Account, facts: Facts) -> Iterator[Finding]:
             "refresh_backing_off",
             "info",
             wait=duration(account.retry_in_s),
-            failures=str(account.failures),
-            error=account.last_error or "?",
+            count=str(max(account.failures, 1)),
+            kinds=account.last_error or "",
         )
 
 
@@ -168,7 +159,8 @@ def _reauthorization(account: Account) -> Iterator[Finding]:
             yield _about(account, "value_damaged", "error", variant="earlier")
         return
     variant = account.last_error if account.last_error in ("answer_lost", "no_refresh_token") else None
-    yield _about(account, "reauthorization_required", "error", variant=variant)
+    left = duration(account.life_left_s) if account.life_left_s > 0 else ""
+    yield _about(account, "reauthorization_required", "error", variant=variant, left=left)
 
 
 def _claims(account: Account, facts: Facts) -> Iterator[Finding]:

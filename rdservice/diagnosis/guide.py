@@ -82,4 +82,5 @@ GUIDE: dict[str, Guide] = {
     "refresh_backing_off": _WAIT,
     "unverified": _WAIT,
     "notifications_failing": _SERVER,
+    "notifications_failing/unusable": _SERVER,
 }

@@ -3,19 +3,18 @@
 import base64
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import psycopg
 import psycopg.conninfo
 
-from rdservice.diagnosis.facts import SettingsProblem
+from rdservice import notify_urls
 from rdservice.diagnosis.fingerprints import SHORTEST, described
 from rdservice.encryption import key_id
-from rdservice.notifications.targets import label
-from rdservice.notifications.targets import secrets_in as notification_secrets
-from rdservice.settings import ROOT, Settings, SettingsError, collect_sources, is_production
+from rdservice.settings import ROOT, Settings, collect_sources, is_production
+from rdservice.settings_problems import Problem, SettingsError
 
 SECRETS = (
     "RDSTATION_CLIENT_SECRET",
@@ -55,7 +54,7 @@ class KnownSettings:
     """What could be read. `settings` has stand-ins where `broken` names a variable; use it where `usable` allows."""
 
     values: Mapping[str, str] = field(repr=False)
-    problems: tuple[SettingsProblem, ...]
+    problems: tuple[Problem, ...]
     settings: Settings
     broken: frozenset[str]
 
@@ -81,26 +80,24 @@ class KnownSettings:
 
 def collect(environ: Mapping[str, str]) -> KnownSettings:
     """Read the settings from all their sources, as every process of the service does. Never raises SettingsError."""
-    problems: list[str] = []
+    problems: list[Problem] = []
     try:
         values: Mapping[str, str] = collect_sources(environ)
     except SettingsError as error:
-        problems += error.problems
+        problems += map(_without_home, error.problems)
         values = {name: value for name, value in environ.items() if value.strip()}
     try:
         settings = Settings.from_mapping(values)
         broken: frozenset[str] = frozenset()
     except SettingsError as error:
         problems += error.problems
-        broken = frozenset(parsed.variable for parsed in map(_parse, error.problems) if parsed.variable)
+        broken = frozenset(problem.variable for problem in error.problems if problem.variable)
         # A variable without stand-in has a default.
         sound = {name: value for name, value in values.items() if name not in broken}
         settings = Settings.from_mapping(
             sound | {name: value for name, value in STAND_INS.items() if name in broken}
         )
-    return KnownSettings(
-        values=values, problems=tuple(map(_parse, problems)), settings=settings, broken=broken
-    )
+    return KnownSettings(values=values, problems=tuple(problems), settings=settings, broken=broken)
 
 
 def of_running(settings: Settings) -> KnownSettings:
@@ -123,17 +120,12 @@ def of_running(settings: Settings) -> KnownSettings:
     return KnownSettings(values=values, problems=(), settings=settings, broken=frozenset())
 
 
-def _parse(problem: str) -> SettingsProblem:
-    """Take apart a sentence of SettingsError: "NAME is wrong so. Example: NAME=value", or one without an example."""
-    found = re.fullmatch(r"([A-Z_]+) (.*?)\. (?:Example: \1=(.*)|Write it anew\.)", problem, re.DOTALL)
-    if found is None:
-        return SettingsProblem(variable=None, what=_without_home(problem), example=None)
-    return SettingsProblem(variable=found[1], what=found[2], example=found[3])
-
-
-def _without_home(text: str) -> str:
-    """Shorten paths: the name of a home folder is often a person's."""
-    return text.replace(f"{ROOT}/", "").replace(f"{Path.home()}/", "~/")
+def _without_home(problem: Problem) -> Problem:
+    """Shorten the path of a file: the name of a home folder is often a person's."""
+    if "file" not in problem.facts:
+        return problem
+    path = str(problem.facts["file"]).replace(f"{ROOT}/", "").replace(f"{Path.home()}/", "~/")
+    return replace(problem, facts={**problem.facts, "file": path})
 
 
 def masked(known: KnownSettings) -> dict[str, Any]:
@@ -166,7 +158,7 @@ def masked(known: KnownSettings) -> dict[str, Any]:
         "entries": [{"length": len(part)} for part in _entries(known, "METRICS_TOKEN")]
     }
     variables["NOTIFY_URLS"] = _state(known, "NOTIFY_URLS") | {
-        "entries": [{"target": label(url)} for url in settings.notify_urls]
+        "entries": [{"target": notify_urls.label(url)} for url in settings.notify_urls]
     }
     return {
         "usable": not known.problems,
@@ -179,7 +171,7 @@ def secrets_in(known: KnownSettings) -> set[str]:
     """Return every secret text of the settings, whole and in parts: what no output may hold."""
     texts = {known.values.get(name, "").strip() for name in SECRETS}
     texts |= {part.strip() for text in texts for part in text.split(",")}
-    texts |= notification_secrets(known.settings.notify_urls)
+    texts |= notify_urls.secrets_in(known.settings.notify_urls)
     texts |= {key.decode() for key in known.settings.encryption_keys if known.usable("TOKEN_ENCRYPTION_KEYS")}
     if known.usable("DATABASE_URL"):
         texts.add(str(_conninfo(known).get("password") or ""))

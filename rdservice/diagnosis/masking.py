@@ -30,12 +30,11 @@ def redacted(value: Any, redact: Callable[[str], str]) -> Any:
 
 def masked(finding: Finding, names: dict[str, str], redact: Callable[[str], str]) -> Finding:
     """Return the finding fit for a report."""
-    account_id = finding.account_id
+    account_id, problem = finding.account_id, finding.problem
     return replace(
         finding,
         account_id=None if account_id is None else redact(names.get(account_id, account_id)),
-        # An example is ours: a URL with "user:password" in it, for one.
-        values={
-            name: value if name == "example" else redact(value) for name, value in finding.values.items()
-        },
+        values={name: redact(value) for name, value in finding.values.items()},
+        # Its example is ours: a URL with "user:password" in it, for one.
+        problem=problem and replace(problem, facts=redacted(dict(problem.facts), redact)),
     )

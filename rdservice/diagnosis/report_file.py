@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rdservice.text.terminal import tell
+
 NAME = "rdstation_debug_info.json"
 MODE = 0o600
 
@@ -25,12 +27,14 @@ class ReportFile:
     def reserved(self) -> Iterator[None]:
         """Hold a new file in the folder; whatever was not written by the end is removed. Raises CannotWrite."""
         if self.path.is_dir() and not self.path.is_symlink():
-            raise CannotWrite(f"{self.path} is a folder.")
+            raise CannotWrite(tell("%(path)s is a folder.", path=self.path))
         try:
             # O_EXCL makes a file of our own, and follows no symbolic link.
             os.close(os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE))
         except OSError as error:
-            raise CannotWrite(f"{self.path} cannot be written: {error.strerror}.") from error
+            raise CannotWrite(
+                tell("%(path)s cannot be written: %(reason)s.", path=self.path, reason=error.strerror)
+            ) from error
         try:
             yield
         finally:
@@ -51,4 +55,6 @@ class ReportFile:
                 os.fsync(out.fileno())
             os.replace(self._new, self.path)
         except OSError as error:
-            raise CannotWrite(f"{self.path} cannot be written: {error.strerror}.") from error
+            raise CannotWrite(
+                tell("%(path)s cannot be written: %(reason)s.", path=self.path, reason=error.strerror)
+            ) from error

@@ -15,8 +15,10 @@ from rdservice.diagnosis import database_check, network, probes
 from rdservice.diagnosis.database_check import DatabaseCheck
 from rdservice.diagnosis.facts import Account, Clocks, Facts, Network, Probe
 from rdservice.diagnosis.known_settings import KnownSettings
+from rdservice.notifications import targets
 from rdservice.rdstation import RDStation
 from rdservice.services import Services
+from rdservice.settings_problems import Problem
 from rdservice.tokens.store import DEFAULT_ACCOUNT
 
 T = TypeVar("T")
@@ -37,7 +39,8 @@ class Schedule:
     begin_leads_until_s: float
     leads_until_s: float
     way_until_s: float
-    """The way to RD Station and its consent dialog, which are tried from the start beside all else."""
+    """The way to RD Station, its consent dialog and the receivers' URLs, which are tried from the start beside all
+    else."""
     exchanges_until_s: float
     given_up_until_s: float
     second_look_within_s: float
@@ -107,13 +110,14 @@ class _Run:
         self._refresh = self._leads = probes.skipped("not tried")
 
     def collected(self) -> Collected:
-        way, dialog = self._begin_way(), self._begin_dialog()
+        way, dialog, receivers = self._begin_way(), self._begin_dialog(), self._begin_receivers()
         if self._known.usable("DATABASE_URL"):
             self._database = self._check_database(self._schedule.database_until_s)
         self._try_rdstation()
-        return Collected(
-            facts=self._facts(self._end_of_way(way), self._end_of_dialog(dialog)), database=self._database
+        facts = self._facts(
+            self._end_of_way(way), self._end_of_dialog(dialog), self._end_of_receivers(receivers)
         )
+        return Collected(facts=facts, database=self._database)
 
     def _begin_way(self) -> Future[Network] | None:
         if self._wishes.offline or not self._known.usable("RDSTATION_API_URL"):
@@ -144,6 +148,15 @@ class _Run:
             return dialog.result(self._left_s(self._schedule.way_until_s))
         except TimeoutError:
             return Probe(result="failed", error="timeout")
+
+    def _begin_receivers(self) -> Future[tuple[Problem, ...]]:
+        return begun(lambda: targets.unusable(self._known.settings.notify_urls))
+
+    def _end_of_receivers(self, receivers: Future[tuple[Problem, ...]]) -> tuple[Problem, ...]:
+        try:
+            return receivers.result(self._left_s(self._schedule.way_until_s))
+        except TimeoutError:
+            return ()
 
     def _try_rdstation(self) -> None:
         """Try a refresh and a call, with what can be used; then look at the database once more."""
@@ -245,11 +258,11 @@ class _Run:
     def _left_s(self, until_s: float) -> float:
         return max(0.0, until_s - (time.monotonic() - self._started))
 
-    def _facts(self, way: Network | None, dialog: Probe) -> Facts:
+    def _facts(self, way: Network | None, dialog: Probe, receivers: tuple[Problem, ...]) -> Facts:
         check, settings = self._database, self._known.settings
         told = (probe.rdstation_clock_ahead_s for probe in (dialog, self._leads))
         return Facts(
-            settings_problems=self._known.problems,
+            settings_problems=self._known.problems + receivers,
             client_mixed_up=self._known.client_mixed_up,
             database_error=check.error,
             database_reached=check.reached,

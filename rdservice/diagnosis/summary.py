@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import TextIO
 
-from rdservice.diagnosis.finding import Finding, Language
+from rdservice.diagnosis.finding import Finding
+from rdservice.text.catalogue import Language, message, translated
 
 MAX_FINDINGS = 20
 """The file has all."""
@@ -11,55 +12,40 @@ MAX_FINDINGS = 20
 RED, YELLOW, BLUE, GREEN, BOLD = "31", "33", "34", "32", "1"
 COLOURS = {"error": RED, "warning": YELLOW, "info": BLUE}
 
-LABELS: dict[Language, dict[str, str]] = {
-    "en": {
-        "root": "ROOT CAUSE",
-        "error": "ERROR",
-        "warning": "WARNING",
-        "info": "NOTE",
-        "meaning": "What it means",
-        "todo": "What to do",
-        "who": "Who",
-        "operator": "you, or whoever may give consent in RD Station",
-        "server": "whoever runs this service",
-        "rdstation": "RD Station's support",
-        "nobody": "nobody: it passes by itself",
-        "consequences": "It explains",
-        "more": "and {count} more, which are in the file",
-        "well": "All is well.",
-        "written": "Written",
-        "help": "Step by step: docs/leads-stopped.md",
-    },
-    "pt-BR": {
-        "root": "CAUSA PRINCIPAL",
-        "error": "ERRO",
-        "warning": "AVISO",
-        "info": "NOTA",
-        "meaning": "O que significa",
-        "todo": "O que fazer",
-        "who": "Quem",
-        "operator": "você, ou quem pode dar o consentimento no RD Station",
-        "server": "quem cuida deste serviço",
-        "rdstation": "o suporte do RD Station",
-        "nobody": "ninguém: passa sozinho",
-        "consequences": "Isso explica",
-        "more": "e mais {count}, que estão no arquivo",
-        "well": "Tudo certo.",
-        "written": "Gravado em",
-        "help": "Passo a passo: docs/leads-stopped.pt-BR.md",
-    },
+LABELS: dict[str, str] = {
+    "root": message("ROOT CAUSE"),
+    "error": message("ERROR"),
+    "warning": message("WARNING"),
+    "info": message("NOTE"),
+    "meaning": message("What it means"),
+    "todo": message("What to do"),
+    "who": message("Who"),
+    "operator": message("you, or a person who may authorize the app in RD Station"),
+    "server": message("the administrator of this service"),
+    "rdstation": message("RD Station's support"),
+    "nobody": message("nobody: it resolves itself"),
+    "consequences": message("It explains"),
+    "more": message("and %(count)s more in the file"),
+    "well": message("All is well"),
+    "written": message("Written"),
+    "help": message("Step by step: docs/leads-stopped.md"),
 }
+
+
+def label(language: Language, name: str) -> str:
+    """Return one of `LABELS` in `language`."""
+    return translated(language, LABELS[name])
 
 
 def lines(findings: Sequence[Finding], language: Language, *, coloured: bool) -> list[str]:
     """Return the summary, line by line; `coloured` adds the escape codes of terminals (ECMA-48)."""
-    labels = LABELS[language]
+    labels = {name: label(language, name) for name in LABELS}
 
     def paint(text: str, *codes: str) -> str:
         return f"\033[{';'.join(codes)}m{text}\033[0m" if coloured else text
 
     if not findings:
-        return [paint(labels["well"], GREEN), ""]
+        return [paint(f"{labels['well']}.", GREEN), ""]
     made: list[str] = []
     for number, finding in enumerate(findings[:MAX_FINDINGS]):
         text, colour = finding.text(language), COLOURS[finding.severity]
@@ -68,18 +54,18 @@ def lines(findings: Sequence[Finding], language: Language, *, coloured: bool) ->
                 made[-1:] = [f"  {labels['consequences']}:"]
             else:
                 made.pop()
-            made += [f"    - {text.seen} [{finding.code}]", ""]
+            made += [f"    - {text.seen} [{finding.reference}]", ""]
             continue
-        label = f"{labels['root']}, {labels[finding.severity]}" if number == 0 else labels[finding.severity]
+        head = f"{labels['root']}, {labels[finding.severity]}" if number == 0 else labels[finding.severity]
         made += [
-            f"{paint(label, BOLD, colour)}  {paint(text.seen, BOLD)} [{finding.code}]",
+            f"{paint(head, BOLD, colour)}  {paint(text.seen, BOLD)} [{finding.reference}]",
             f"  {labels['meaning']}: {text.meaning}",
             f"  {labels['todo']}: {text.todo}",
             f"  {labels['who']}: {labels[finding.who]}",
             "",
         ]
     if len(findings) > MAX_FINDINGS:
-        made += [labels["more"].format(count=len(findings) - MAX_FINDINGS), ""]
+        made += [labels["more"] % {"count": len(findings) - MAX_FINDINGS}, ""]
     return [*made, labels["help"]]
 
 

@@ -16,7 +16,8 @@ from rdservice.events.payloads import EVENT_TYPES, EventType
 from rdservice.notices import Notice
 from rdservice.rdstation import Answer
 from rdservice.services import Services
-from rdservice.settings import LOCAL_HOSTS, Settings
+from rdservice.settings import Settings
+from rdservice.settings_reader import LOCAL_HOSTS
 from rdservice.subscriptions import store
 from rdservice.subscriptions.remote import Hook, Remote
 

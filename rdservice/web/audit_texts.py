@@ -9,9 +9,9 @@ def action_words(action: str) -> str:
     words = {
         "account_connected": gettext("Account connected"),
         "tokens_uploaded": gettext("Tokens uploaded"),
-        "tokens_refreshed": gettext("Tokens renewed by hand"),
+        "tokens_refreshed": gettext("Tokens renewed manually"),
         "account_disconnected": gettext("Account disconnected"),
-        "key_created": gettext("API key made"),
+        "key_created": gettext("API key created"),
         "key_revoked": gettext("API key revoked"),
         "operator_created": gettext("Operator added"),
         "operator_removed": gettext("Operator removed"),
@@ -19,9 +19,9 @@ def action_words(action: str) -> str:
         "password_changed": gettext("Own password changed"),
         "logged_in": gettext("Logged in"),
         "login_failed": gettext("Log-in failed"),
-        "values_encrypted": gettext("Stored values encrypted anew"),
+        "values_encrypted": gettext("Stored values encrypted again"),
         "leads_exported": gettext("Leads exported"),
-        "erasure_begun": gettext("Erasure of a person begun"),
+        "erasure_begun": gettext("Erasure of a person started"),
         "person_erased": gettext("Person erased"),
         "events_subscribed": gettext("Subscribed to lead events"),
         "events_unsubscribed": gettext("Subscription to lead events ended"),
@@ -38,7 +38,7 @@ def actor_words(kind: Kind, name: str | None) -> str:
         return gettext("API key %(name)s", name=str(name))
     if kind == "command":
         return gettext("Command line (%(name)s)", name=str(name))
-    return gettext("Someone not logged in")
+    return gettext("Unidentified person")
 
 
 def detail_words(name: str, value: object) -> str:
@@ -63,4 +63,4 @@ def detail_words(name: str, value: object) -> str:
 def _export_words(name: str, value: bool) -> str:
     if name == "full":
         return gettext("full records") if value else gettext("as listed")
-    return gettext("from where it broke off") if value else gettext("from the beginning")
+    return gettext("from where it stopped") if value else gettext("from the beginning")

@@ -11,17 +11,17 @@ def scope_words() -> dict[str, str]:
     return {
         "tokens:write": gettext("Connect, upload, renew and remove tokens"),
         "tokens:status": gettext("See which accounts are connected and until when"),
-        "tokens:read": gettext("Take live access tokens of RD Station"),
+        "tokens:read": gettext("Get valid access tokens"),
         "leads:read": gettext("Read leads, segmentations and lead events"),
         "api:call": gettext("Call any RD Station route through this service, also to change data"),
-        "privacy:erase": gettext("Erase a person from all that this service keeps"),
+        "privacy:erase": gettext("Erase a person's data (LGPD)"),
     }
 
 
 def form_error(field: str) -> str:
     """Return what is wrong with the form's field `name` or `scopes`."""
     if field == "name":
-        return gettext("The name must have 1 to 100 characters that can be read.")
+        return gettext("The name must have 1 to 100 readable characters.")
     return gettext("Choose at least one permission.")
 
 

@@ -4,13 +4,13 @@ prefer it to Portuguese.
 
 from collections.abc import Callable
 from datetime import tzinfo
-from pathlib import Path
 
 import flask_babel
 from flask import Flask, request
 
+from rdservice.text.catalogue import Language, translated, translated_plural
+
 DEFAULT = "pt_BR"
-TRANSLATIONS = Path(__file__).resolve().parent.parent / "translations"
 COOKIE = "rdservice_language"
 NAMES = {"pt-BR": "Português", "en": "English"}
 """The languages of pages, by their tags (RFC 5646), each in its own words."""
@@ -20,14 +20,14 @@ _OFFERED = {"pt": DEFAULT, "en": "en"}
 def init_app(app: Flask, preferred_zone: Callable[[], tzinfo]) -> None:
     """Translate the pages of `app`, with times in the zone that `preferred_zone` gives for a request.
 
-    The texts in the code are English.
+    The texts in the code are English. Flask-Babel chooses the locale and formats times and numbers; the texts come from
+    the catalogue that everything else uses too.
     """
     flask_babel.Babel(
-        app,
-        default_locale=DEFAULT,
-        default_translation_directories=str(TRANSLATIONS),
-        locale_selector=preferred,
-        timezone_selector=preferred_zone,
+        app, default_locale=DEFAULT, locale_selector=preferred, timezone_selector=preferred_zone
+    )
+    app.jinja_env.install_gettext_callables(  # type: ignore[attr-defined]
+        gettext, lambda singular, plural, count: ngettext(singular, plural, count, count=count), newstyle=True
     )
     app.jinja_env.globals["page_language"] = page_language
     app.jinja_env.globals["language_names"] = NAMES
@@ -45,11 +45,16 @@ def preferred() -> str:
     return DEFAULT
 
 
-def page_language() -> str:
-    """Return the language tag (RFC 5646) of this request's pages: pt-BR or en."""
-    return str(flask_babel.get_locale()).replace("_", "-")
+def page_language() -> Language:
+    """Return the language tag (RFC 5646) of this request's pages."""
+    return "pt-BR" if str(flask_babel.get_locale()) == DEFAULT else "en"
 
 
 def gettext(text: str, **values: str) -> str:
     """Return the English `text` in this request's language, with `%(name)s` replaced by `values`."""
-    return str(flask_babel.gettext(text, **values))
+    return translated(page_language(), text, **values)
+
+
+def ngettext(singular: str, plural: str, count: int, /, **values: str) -> str:
+    """Return the form for `count` in this request's language; `values` may have `count` in other words."""
+    return translated_plural(page_language(), singular, plural, count, **values)

@@ -76,7 +76,10 @@ def distance_words(moment: datetime, now: datetime) -> str:
     if abs((moment - now).total_seconds()) < 1:
         return gettext("now")
     # By the default of 0.85, 21 hours were a day.
-    return str(format_timedelta(moment - now, add_direction=True, threshold=1))
+    distance = str(format_timedelta(moment - now, threshold=1))
+    if moment > now:
+        return gettext("in %(distance)s", distance=distance)
+    return gettext("%(distance)s ago", distance=distance)
 
 
 def number_words(number: float) -> str:

@@ -29,7 +29,8 @@ def flash_subscribed(account_id: str, *, changed: bool) -> None:
         text = gettext("RD Station delivers the lead events of %(account)s from now on.", account=account_id)
     else:
         text = gettext(
-            "Nothing to do: RD Station delivers the lead events of %(account)s.", account=account_id
+            "You don't need to do anything: RD Station already delivers the lead events of %(account)s.",
+            account=account_id,
         )
     flash(text, "ok")
 
@@ -39,7 +40,8 @@ def flash_unsubscribed(account_id: str, *, changed: bool) -> None:
         text = gettext("RD Station delivers no more lead events of %(account)s.", account=account_id)
     else:
         text = gettext(
-            "Nothing to do: RD Station delivered no lead events of %(account)s.", account=account_id
+            "You don't need to do anything: RD Station delivered no lead events of %(account)s.",
+            account=account_id,
         )
     flash(text, "ok")
 
@@ -48,7 +50,9 @@ def flash_refresh(result: Result) -> None:
     """Tell what came of a refresh that the operator asked for."""
     texts = {
         Result.STORED: gettext("Renewed: the account has a fresh access token."),
-        Result.SUPERSEDED: gettext("Nothing to do: the account was renewed or connected anew meanwhile."),
+        Result.SUPERSEDED: gettext(
+            "You don't need to do anything: the account was renewed or connected again in the meantime."
+        ),
         Result.TRANSIENT: gettext(
             "RD Station did not renew the token this time. It is tried again by itself."
         ),

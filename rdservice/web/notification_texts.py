@@ -7,7 +7,7 @@ from rdservice.web.languages import gettext
 
 def kind_words(kind: NotificationKind) -> str:
     """Return what a message is about."""
-    return gettext("Test") if kind == "test" else gettext("Accounts that need somebody, or have recovered")
+    return gettext("Test") if kind == "test" else gettext("Accounts that need attention or have recovered")
 
 
 def incident_words(kind: Kind, *, well: bool) -> str:
@@ -15,7 +15,7 @@ def incident_words(kind: Kind, *, well: bool) -> str:
     words = {
         "reauthorization_required": gettext("Must be authorized again"),
         "expiring": gettext("Expires because renewals fail"),
-        "credentials_refused": gettext("RD Station refuses the client id or secret"),
+        "credentials_refused": gettext("RD Station refuses the client ID or the client secret"),
     }[kind]
     return gettext("%(what)s; well again for some minutes", what=words) if well else words
 

@@ -7,11 +7,11 @@ from itertools import groupby
 from flask import Blueprint, flash, redirect, url_for
 from flask.typing import ResponseReturnValue
 
-from rdservice import audit, database
+from rdservice import audit, database, notify_urls
 from rdservice.notifications import deliveries, incidents
 from rdservice.notifications.deliveries import Delivery
 from rdservice.notifications.incidents import OpenIncident
-from rdservice.notifications.targets import label, targets
+from rdservice.notifications.targets import targets
 from rdservice.web import guard, live
 from rdservice.web.context import services
 from rdservice.web.languages import gettext
@@ -65,7 +65,7 @@ def show() -> ResponseReturnValue:
     return live.answer(
         "notifications.html",
         "notifications_part.html",
-        targets=[label(url) for url in services().settings.notify_urls],
+        targets=[notify_urls.label(url) for url in services().settings.notify_urls],
         messages=_messages(sent),
         incidents=[_incident(incident) for incident in open_incidents],
     )
@@ -77,7 +77,7 @@ def test() -> ResponseReturnValue:
     """Have the worker send a test to all targets; the page shows what became of it."""
     settings = services().settings
     if not settings.notify_urls:
-        flash(gettext("There is nobody to send a test to: NOTIFY_URLS is not set."), "error")
+        flash(gettext("A test cannot be sent: NOTIFY_URLS is not set."), "error")
         return redirect(url_for("notifications.show"), code=303)
     with database.transaction(services().pool) as conn:
         number = deliveries.begin_test(conn, targets(settings.notify_urls, settings.secret_key))

@@ -10,11 +10,11 @@ def form_error(field: str) -> str:
     words = {
         "current_password": gettext("This is not your current password."),
         "new_password": gettext("Choose one with at least 12 characters, and not over 1000 bytes."),
-        "new_password_again": gettext("This differs from the new password. Type both once more."),
+        "new_password_again": gettext("The passwords do not match. Type both again."),
     }
     return words[field]
 
 
 def flash_changed() -> None:
     """Tell on the next page that the password was changed."""
-    flash(gettext("Your password was changed. Wherever else you were logged in, you are logged out."), "ok")
+    flash(gettext("Your password was changed. You were signed out everywhere else."), "ok")

@@ -30,10 +30,8 @@ def _texts() -> dict[str, PageText]:
             gettext("This API key may not do that. Log in, or use a key with the right scope."),
         ),
         "route_forbidden": PageText(
-            gettext("Not for callers"),
-            gettext(
-                "This route of RD Station cannot be reached through this service, which renews tokens itself."
-            ),
+            gettext("Not available here"),
+            gettext("This route is not available here: this service already takes care of the tokens."),
         ),
         "csrf_failed": PageText(
             gettext("The page is out of date"),
@@ -54,15 +52,15 @@ def _texts() -> dict[str, PageText]:
         "invalid_state": PageText(
             gettext("Authorization not recognized"),
             gettext(
-                "This way back from RD Station was used already, is older than ten minutes, or was begun by someone"
-                " else or in another browser. If the account is shown as connected all is well; otherwise connect it"
+                "This return from RD Station was already used, is older than ten minutes, or was started by someone"
+                " else or in another browser. If the account is shown as connected, all is well; otherwise connect it"
                 " again."
             ),
         ),
         "consent_refused": PageText(
-            gettext("Consent refused"),
+            gettext("Authorization refused"),
             gettext(
-                "RD Station was told not to give access, and nothing has changed. Connect again if that was a mistake."
+                "The access was denied in RD Station, and nothing has changed. Connect again if that was a mistake."
             ),
         ),
         "code_expired": PageText(

@@ -17,8 +17,8 @@ def attempt_words(outcome: Outcome | None, error: str | None, *, cut_off: bool) 
     words = {
         "stored": ("ok", gettext("Renewed")),
         "refused": ("bad", why or gettext("Refused")),
-        "transient": ("warn", gettext("Put off: %(why)s", why=why)),
-        "superseded": ("plain", gettext("Not needed: the account was connected anew meanwhile")),
+        "transient": ("warn", gettext("Postponed: %(why)s", why=why)),
+        "superseded": ("plain", gettext("Not needed: the account was connected again in the meantime")),
         "released": ("plain", gettext("Not begun, and left to another process")),
     }
     return words[outcome]
@@ -29,7 +29,7 @@ def reason_words(reason: str) -> str:
     words = {
         "due": gettext("on schedule"),
         "early": gettext("for a program that needed a token"),
-        "operator": gettext("asked for by hand"),
+        "operator": gettext("requested manually"),
         "rejected": gettext("because RD Station refused the access token"),
     }
     return words[reason]

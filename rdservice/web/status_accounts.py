@@ -63,7 +63,7 @@ def card(account: AccountState, *, worker_runs: bool = True) -> Card:
         tone=TONES[state],
         next_step=next_step(state, due=due, overdue=account.due_at <= account.now, worker_runs=worker_runs),
         next_tone=TONES[state] if worker_runs else "bad",
-        advice=advice(account.status, account.last_error),
+        advice=advice(account.account_id, account.status, account.last_error),
         outcome=outcome_words(account.last_error, attempted=account.attempted_at is not None),
         valid_until=moment_of(account.expires_at, account.now),
         valid=account.expires_at > account.now,

@@ -9,17 +9,16 @@ from typing import Any, Literal
 from urllib.parse import urlencode
 
 import psycopg
-from flask_babel import ngettext
 
 from rdservice.diagnosis import database_facts
 from rdservice.diagnosis.facts import Facts
-from rdservice.diagnosis.finding import Finding, Language
+from rdservice.diagnosis.finding import Finding
 from rdservice.diagnosis.findings import find
 from rdservice.diagnosis.guide import Action
-from rdservice.diagnosis.words_en import Words
+from rdservice.diagnosis.sentences import Words
 from rdservice.services import Services
 from rdservice.tokens.listing import State
-from rdservice.web.languages import gettext, page_language
+from rdservice.web.languages import gettext, ngettext, page_language
 from rdservice.web.moments import number_words
 from rdservice.web.status_accounts import account_path, login_url, refresh_path
 
@@ -127,8 +126,7 @@ def _follows(finding: Finding, cause: Finding) -> bool:
 
 
 def _words(finding: Finding) -> Words:
-    language: Language = "pt-BR" if page_language() == "pt-BR" else "en"
-    return finding.text(language)
+    return finding.text(page_language())
 
 
 def _button(action: Action, account_id: str | None) -> Button | None:
@@ -166,7 +164,7 @@ def _verdict(causes: list[Finding], counts: Mapping[State, int]) -> Verdict:
         )
     if worst.who == "rdstation":
         return Verdict(tone="bad", sentence=gettext("RD Station has a problem"), more=seen)
-    return Verdict(tone="bad", sentence=gettext("Whoever runs the server must act"), more=seen)
+    return Verdict(tone="bad", sentence=gettext("Your administrator needs to act"), more=seen)
 
 
 def _all_is_well(accounts: int) -> Verdict:
@@ -174,8 +172,8 @@ def _all_is_well(accounts: int) -> Verdict:
         more = gettext("Connect the first account to begin.")
     else:
         more = ngettext(
-            "The account is connected and renewed by itself. There is nothing to do.",
-            "All %(count)s accounts are connected and renewed by themselves. There is nothing to do.",
+            "The account is connected and renewed automatically. You don't need to do anything.",
+            "All %(count)s accounts are connected and renewed automatically. You don't need to do anything.",
             accounts,
             count=number_words(accounts),
         )

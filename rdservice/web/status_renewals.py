@@ -10,7 +10,7 @@ from flask_babel import format_date, get_timezone
 
 from rdservice.tokens import attempts
 from rdservice.tokens.attempts import Attempt
-from rdservice.web.languages import gettext
+from rdservice.web.languages import gettext, ngettext
 from rdservice.web.moments import Moment, moment_of, number_words
 from rdservice.web.renewal_texts import attempt_words, reason_words
 
@@ -70,11 +70,12 @@ def _day(day: date, stored: int, refused: int, put_off: int) -> Day:
 
 
 def _numbers(stored: int, refused: int, put_off: int) -> str:
-    return gettext(
-        "%(stored)s succeeded, %(refused)s refused, %(put_off)s put off",
-        stored=number_words(stored),
-        refused=number_words(refused),
-        put_off=number_words(put_off),
+    return ", ".join(
+        (
+            ngettext("%(count)s succeeded", "%(count)s succeeded", stored, count=number_words(stored)),
+            ngettext("%(count)s refused", "%(count)s refused", refused, count=number_words(refused)),
+            ngettext("%(count)s postponed", "%(count)s postponed", put_off, count=number_words(put_off)),
+        )
     )
 
 

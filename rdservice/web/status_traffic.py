@@ -79,7 +79,7 @@ def _leads(hours: list[Hour]) -> Chart:
     kinds = [
         ("good", gettext("from the cache"), lambda hour: _count(hour, LEADS, "hit")),
         ("other", gettext("fetched fresh"), lambda hour: _count(hour, LEADS, "miss")),
-        ("poor", gettext("older than usual"), lambda hour: _count(hour, LEADS, "stale")),
+        ("poor", gettext("out of date"), lambda hour: _count(hour, LEADS, "stale")),
     ]
     return _chart("leads", gettext("Answers with leads"), hours, kinds)
 

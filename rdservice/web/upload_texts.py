@@ -19,7 +19,7 @@ def field_problem(error: InvalidField) -> str:
             "Use letters, digits and signs, but no slash."
         ),
         f"is longer than {MAX_TOKEN_LENGTH} characters": gettext(
-            "A token has %(most)s characters at the most. Copy the token alone.",
+            "A token has at most %(most)s characters. Copy the token alone.",
             most=number_words(MAX_TOKEN_LENGTH),
         ),
         "has characters that no token has (spaces, line breaks or non-ASCII)": gettext(

@@ -1,4 +1,4 @@
-"""`flask notifications`, and what `flask settings check` shows of NOTIFY_URLS."""
+"""`flask notifications`, and what other commands say of NOTIFY_URLS."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from rdservice.services import Services
-from rdservice.settings import Settings
+from rdservice.settings import EXIT_CONFIG, Settings
 from tests.cli.conftest import MakeRun, Run
 from tests.conftest import Clock
 from tests.odd_server import OddServer, answer_with, odd_server
@@ -35,6 +35,15 @@ def run_telling(
         return run_with(make_services(Settings.from_mapping(variables | {"NOTIFY_URLS": urls})))
 
     return make
+
+
+@pytest.fixture
+def run_unusable(
+    run_with: MakeRun, make_services: Callable[[Settings], Services], variables: dict[str, str]
+) -> Run:
+    """Runs a command with a second receiver whose scheme apprise does not know."""
+    urls = f"json://127.0.0.1:9/good nonsense://{PLANTED}"
+    return run_with(make_services(Settings.from_mapping(variables | {"NOTIFY_URLS": urls})))
 
 
 def test_a_test_is_sent_without_any_worker_and_its_result_printed(
@@ -83,3 +92,36 @@ def test_the_check_of_the_settings_shows_receivers_masked(run_telling: Callable[
     assert ended.exit_code == 0
     assert "notifications go to: json://…" in ended.output
     assert PLANTED not in ended.output
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+@pytest.mark.parametrize(
+    ("language", "title", "said"),
+    [
+        ("en_GB.UTF-8", "Invalid settings (1 problem):", "entry 2 is no URL that apprise can use"),
+        ("pt_BR.UTF-8", "Configurações inválidas (1 problema):", "a entrada 2 não é uma URL que o apprise"),
+    ],
+)
+def test_the_check_of_the_settings_ends_with_78_where_apprise_cannot_use_a_receiver(
+    run_unusable: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    language: str,
+    title: str,
+    said: str,
+) -> None:
+    monkeypatch.setenv("LC_ALL", language)
+    ended = run_unusable("settings", "check", *options)
+    assert (ended.exit_code, ended.stdout) == (EXIT_CONFIG, "")
+    assert ended.stderr.startswith(f"{title}\n  - NOTIFY_URLS: {said}")
+    assert PLANTED not in ended.stderr
+
+
+def test_a_release_warns_of_a_receiver_that_apprise_cannot_use_and_succeeds(
+    run_unusable: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "en_GB.UTF-8")
+    ended = run_unusable("release")
+    assert (ended.exit_code, ended.stdout) == (0, "The database is up to date.\n")
+    assert "Warning: no notification goes to these receivers:\n  - NOTIFY_URLS: entry 2 is" in ended.stderr
+    assert PLANTED not in ended.stderr

@@ -1,6 +1,5 @@
 """Findings from plain facts: which ones, in which order, how serious, and in words that both languages have."""
 
-import string
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -8,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
-from rdservice.diagnosis import words_en, words_pt
+from rdservice.diagnosis import words_en
 from rdservice.diagnosis.facts import (
     Account,
     Clocks,
@@ -16,15 +15,17 @@ from rdservice.diagnosis.facts import (
     Facts,
     Network,
     Probe,
-    SettingsProblem,
     StoredValue,
     TokenClaims,
     TokenState,
 )
-from rdservice.diagnosis.finding import Finding, Language, duration
+from rdservice.diagnosis.finding import Finding, duration
 from rdservice.diagnosis.findings import find
 from rdservice.diagnosis.guide import GUIDE
 from rdservice.diagnosis.verdict import ORDER
+from rdservice.settings_problems import Code, Problem
+from rdservice.text.catalogue import LANGUAGES
+from rdservice.text.settings_problems import SENTENCES
 from rdservice.tokens.store import Status
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -274,7 +275,7 @@ def test_the_trouble_of_this_run_is_told_and_not_that_of_an_earlier_one_with_it(
 def test_accounts_with_the_same_trouble_are_one_finding() -> None:
     accounts = [account(account_id=str(number), last_error="timeout") for number in range(3)]
     (only,) = find(Facts(database=database(*accounts)))
-    assert "3 account(s)" in only.text("en").seen
+    assert "3 accounts" in only.text("en").seen
     (only,) = find(Facts(database=database(*accounts, more_accounts=True)))
     assert "3+ account(s)" in only.text("en").seen
 
@@ -320,7 +321,7 @@ def test_causes_come_before_what_they_bring_about() -> None:
     late = account(status="expired", life_left_s=-60.0, last_error="timeout", retry_in_s=20.0)
     made = find(
         Facts(
-            settings_problems=(SettingsProblem(variable="SECRET_KEY", what="is not set", example="x"),),
+            settings_problems=(Problem(variable="SECRET_KEY", code="not_set", example="x"),),
             pending_migrations=("0009_later",),
             database=database(late, account(account_id="b", status="unverified"), worker_silent_s=None),
         )
@@ -404,6 +405,13 @@ def test_durations_are_short(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
+def problem(code: Code) -> Problem:
+    """Return a mistake with every fact that a sentence about it may need."""
+    names = ("entry", "error", "file", "high", "length", "low", "needed", "path")
+    facts: dict[str, str | int] = dict.fromkeys(names, 7)
+    return Problem(variable="SECRET_KEY", code=code, facts=facts, example="an-example")
+
+
 def all_facts() -> Iterator[Facts]:  # noqa: C901
     """Yield facts of every kind, which between them lead to every finding."""
     states: list[TokenState] = list(get_args(TokenState))
@@ -439,21 +447,8 @@ def all_facts() -> Iterator[Facts]:  # noqa: C901
     yield Facts(database_read_only=True)
     for form in ("swapped", "id_form"):
         yield Facts(database=database(WELL, credentials_closed_for_s=10.0), client_mixed_up=form)
-    yield Facts(
-        settings_problems=(
-            SettingsProblem(variable="SECRET_KEY", what="has a NUL or bytes that are no UTF-8", example=None),
-        )
-    )
-    for variable, what in (
-        (None, ".env cannot be read (Permission denied)"),
-        ("SECRET_KEY", "is not set"),
-        ("RDSTATION_REDIRECT_URI", "holds the client secret; it must be the callback URL"),
-        ("RDSTATION_REDIRECT_URI", "must end in /rd/callback, with nothing after it"),
-        ("RDSTATION_REDIRECT_URI", "must begin with https://"),
-        ("RDSTATION_REDIRECT_URI", "names a local host, which RD Station cannot send operators back to"),
-        ("RDSTATION_CLIENT_SECRET", "holds a URL: were the secret and RDSTATION_REDIRECT_URI swapped?"),
-    ):
-        yield Facts(settings_problems=(SettingsProblem(variable=variable, what=what, example="an-example"),))
+    for code in SENTENCES:
+        yield Facts(settings_problems=(problem(code),))
     yield Facts(database_error="refused", database_reached=False)
     yield Facts(database_error="SyntaxError", database_reached=True)
     yield Facts(pending_migrations=("0001_tokens",))
@@ -470,26 +465,45 @@ def all_findings() -> list[Finding]:
 def test_every_code_and_every_sentence_is_reached() -> None:
     made = all_findings()
     assert {finding.code for finding in made} == set(ORDER)
-    assert {finding.words for finding in made} == set(words_en.WORDS) == set(words_pt.WORDS)
+    assert {finding.words for finding in made} == set(words_en.WORDS)
     assert set(GUIDE) == set(words_en.WORDS)
 
 
 def test_every_finding_has_all_its_sentences_in_both_languages() -> None:
     for finding in all_findings():
-        for language in get_args(Language):
+        for language in LANGUAGES:
             for sentence in finding.text(language):
                 assert sentence, finding.words
-                assert "{" not in sentence
+                assert "%(" not in sentence
                 assert "None" not in sentence
         assert finding.text("en") != finding.text("pt-BR")
 
 
-def test_both_languages_tell_the_same_facts() -> None:
-    def places(words: words_en.Words) -> list[set[str | None]]:
-        return [{name for _, name, _, _ in string.Formatter().parse(text) if name} for text in words]
+@pytest.mark.parametrize(
+    ("accounts", "more", "seen"),
+    [
+        (1, False, "A última renovação de uma conta falhou: o RD Station teve um erro."),
+        (2, False, "A última renovação de 2 contas falhou: o RD Station teve um erro."),
+        (2, True, "A última renovação de 2+ contas falhou: o RD Station teve um erro."),
+    ],
+)
+def test_the_number_of_accounts_chooses_the_sentence(accounts: int, more: bool, seen: str) -> None:
+    hit = [account(account_id=str(number), last_error="server_error") for number in range(accounts)]
+    (only,) = find(Facts(database=database(*hit, more_accounts=more)))
+    assert only.text("pt-BR").seen == seen
+    assert only.reference == "rdstation_failing: server_error"
 
-    for name, english in words_en.WORDS.items():
-        assert places(english) == places(words_pt.WORDS[name]), name
+
+@pytest.mark.parametrize(
+    ("left_s", "words"),
+    [
+        (54_180.0, "Programs keep reading its leads for another 15 h 3 min."),
+        (-1.0, "Programs no longer get its leads."),
+    ],
+)
+def test_an_account_to_authorize_again_says_how_long_its_leads_are_served(left_s: float, words: str) -> None:
+    (only,) = find(Facts(database=database(account(status="reauthorization_required", life_left_s=left_s))))
+    assert only.text("en").meaning.endswith(words)
 
 
 def test_the_way_to_reconnect_works_for_any_name() -> None:
@@ -503,4 +517,4 @@ def test_notifications_that_do_not_arrive_are_told_with_the_kinds_of_their_error
     facts = Facts(database=database(WELL, failed_notifications=("timeout", "http_500", "timeout")))
     (finding,) = find(facts)
     assert (finding.code, finding.severity, finding.who) == ("notifications_failing", "warning", "server")
-    assert "(http_500, timeout)" in " ".join(finding.text("en"))
+    assert finding.reference == "notifications_failing: http_500, timeout"

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from rdservice import settings as settings_module
-from rdservice.diagnosis import known_settings, settings_pt
+from rdservice.diagnosis import known_settings
 from rdservice.diagnosis.facts import Facts
 from rdservice.diagnosis.findings import find
 from rdservice.diagnosis.known_settings import KnownSettings
+from rdservice.notifications import targets
 
 # Not random: test ids hold it, which all processes of a run must agree about.
 FERNET_KEY = "dzpPopuI4_KNx-qnj3WNpMLS2v0Vek-qyopYqciI7cE="
@@ -49,6 +50,8 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ({"DATABASE_URL": "mysql://db"}, "settings_broken"),
     ({"DATABASE_URL": "postgres://app:100%zz@db/rd"}, "settings_broken"),
     ({"DATABASE_URL": "postgres://app:a/b@db/rd"}, "settings_broken"),
+    ({"NOTIFY_URLS": "team@example.org"}, "settings_broken"),
+    ({"NOTIFY_URLS": "a-word"}, "settings_broken"),
     ({"RDSTATION_SCOPE": "Contacts!"}, "settings_broken"),
     ({"RDSTATION_SCOPE": "contacts\udcff"}, "settings_broken"),
     ({"RDSERVICE_ENV": "staging"}, "settings_broken"),
@@ -94,9 +97,10 @@ def test_each_mistake_is_a_finding_in_both_languages(changes: dict[str, str], co
     found = known(**changes)
     (finding,) = find(Facts(settings_problems=found.problems))
     assert (finding.code, finding.severity) == (code, "error")
-    what = finding.values["what"]
-    assert settings_pt.problem(what) != what, "translate this in settings_pt"
-    assert next(iter(changes)) in finding.text("pt-BR").seen
+    english, portuguese = finding.text("en").seen, finding.text("pt-BR").seen
+    assert english != portuguese
+    for seen in (english, portuguese):
+        assert seen.startswith(next(iter(changes)))
 
 
 @pytest.mark.parametrize(("changes", "code"), MISTAKES)
@@ -116,6 +120,24 @@ def test_one_mistake_leaves_the_other_settings_usable(changes: dict[str, str], c
     others = [name for name in VALID if name not in changes]
     assert found.usable(*others)
     assert not found.usable(next(iter(changes)))
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "seen"),
+    [
+        ("team@example.org", "settings_broken", "é um endereço de e-mail"),
+        ("a-word", "settings_broken", "não tem esquema"),
+        ("https://example.com/hook", "notifications_failing", "é um endereço web comum"),
+        ("nonsense://a-word", "notifications_failing", "não é uma URL que o apprise possa usar"),
+    ],
+)
+def test_each_mistake_in_a_receiver_is_told_in_portuguese_too(url: str, code: str, seen: str) -> None:
+    found = known(NOTIFY_URLS=url)
+    problems = found.problems + targets.unusable(found.settings.notify_urls)
+    (finding,) = find(Facts(settings_problems=problems))
+    assert finding.code == code
+    assert finding.text("pt-BR").seen.startswith(f"NOTIFY_URLS: a entrada 1 {seen}")
+    assert url not in str(finding)
 
 
 def test_how_to_make_a_key_is_told_in_portuguese_too() -> None:

@@ -335,6 +335,33 @@ def test_a_database_that_hangs_is_given_up(
     assert "no answer within" in made.content["database"]["error"]
 
 
+def test_a_receiver_that_apprise_cannot_use_is_a_warning_in_both_languages(
+    diagnosed: Diagnosed, working: dict[str, str]
+) -> None:
+    made = diagnosed(
+        working | {"NOTIFY_URLS": "json://127.0.0.1:9/good nonsense://planted-token"}, offline=True
+    )
+    (finding,) = made.content["verdict"]["findings"]
+    assert (finding["code"], finding["severity"]) == ("notifications_failing", "warning")
+    assert finding["seen"]["en"].startswith("NOTIFY_URLS: entry 2 is no URL that apprise can use")
+    assert finding["seen"]["pt-BR"].startswith(
+        "NOTIFY_URLS: a entrada 2 não é uma URL que o apprise possa usar"
+    )
+    assert "mailtos://user:password@example.com" in finding["todo"]["en"]
+    assert "planted" not in str(made.content)
+    assert made.content["settings"]["usable"] is True
+
+
+def test_a_running_process_tells_of_such_a_receiver_too(
+    make_services: Callable[[Settings], Services], working: dict[str, str]
+) -> None:
+    services = make_services(Settings.from_mapping(working | {"NOTIFY_URLS": "https://example.com/planted"}))
+    made = report.diagnose_running(services, by=BY)
+    (finding,) = made.findings
+    assert finding.words == "notifications_failing/unusable"
+    assert "planted" not in str(made.content)
+
+
 def test_with_broken_settings_the_rest_is_looked_at_all_the_same(
     diagnosed: Diagnosed, working: dict[str, str], sandbox: SandboxProcess
 ) -> None:

@@ -50,8 +50,8 @@ def test_when_all_is_well_the_page_says_so_above_the_accounts(
 @pytest.mark.parametrize(
     ("language", "words"),
     [
-        ("en", "no longer accepts the refresh token of account default"),
-        ("pt-BR", "não aceita mais o refresh token"),
+        ("en", "default must be authorized again."),
+        ("pt-BR", "default precisa ser autorizada de novo."),
     ],
 )
 def test_findings_stand_above_the_accounts_in_the_reader_s_language(

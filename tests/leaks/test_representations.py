@@ -50,6 +50,7 @@ HARMLESS = {
     "rdservice.refresh.Refresher.keys": "KeyRing, which does not show them",
     "rdservice.services.Services.access_tokens": "the part that gives them out",
     "rdservice.services.Services.keys": "KeyRing, which does not show them",
+    "rdservice.settings_problems.Problem.code": "one of a closed set",
     "rdservice.tokens.encrypted.TokenTable.name": "a table",
     "rdservice.tokens.memory._Known.token": "StoredToken hides its tokens",
     "rdservice.tokens.overview.Overview.tokens": "how many there are",

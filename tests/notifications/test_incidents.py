@@ -196,7 +196,7 @@ def test_credentials_that_work_again_are_told(
     outbox.look()
     clock.advance(WELL_FOR_S + 1)
     [body] = outbox.look()
-    assert "Client id e client secret" in body
+    assert "Client ID e client secret" in body
 
 
 def test_what_comes_and_goes_is_one_incident(
@@ -262,7 +262,7 @@ def test_an_expiring_account_that_then_must_be_authorized_is_told_of_that(
     outbox.look()
     clock.advance(HOUR_S)
     [body] = outbox.look()
-    assert "Precisa ser autorizada de novo" in body
+    assert "precisa ser autorizada de novo" in body
     assert "Voltou" not in body
 
 

@@ -10,8 +10,10 @@ import psycopg
 import pytest
 
 from rdservice.notifications import targets as targets_module
-from rdservice.notifications.targets import SendFailed, Target, mistakes, send, split, targets
-from rdservice.settings import Settings, SettingsError
+from rdservice.notifications.targets import SendFailed, Target, send, targets, unusable
+from rdservice.notify_urls import split
+from rdservice.settings import Settings
+from rdservice.settings_problems import Code, SettingsError
 from tests.notifications.conftest import OK, Receiver
 from tests.odd_server import answer_with, odd_server, say_nothing
 
@@ -145,27 +147,36 @@ def test_urls_are_separated_by_white_space_or_commas_before_a_scheme(
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
-    [
-        ("team@example.com", "is an e-mail address"),
-        ("planted-secret-word", "has no scheme"),
-        ("https://example.com/planted-secret-word", "write jsons://"),
-        ("http://example.com/planted-secret-word", "write json://"),
-        ("slack://planted-secret-word", "parts are missing"),
-        ("nonsense://planted-secret-word", "unknown scheme"),
-        ("file:///etc/passwd", "unknown scheme"),
-    ],
+    ("url", "code"),
+    [("team@example.com", "notify_url_e_mail"), ("planted-secret-word", "notify_url_no_scheme")],
 )
-def test_a_mistake_in_the_setting_is_told_by_its_place_and_never_quoted(
-    variables: dict[str, str], url: str, said: str
+def test_a_mistake_in_the_form_is_told_by_its_place_and_never_quoted(
+    variables: dict[str, str], url: str, code: Code
 ) -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_mapping(variables | {"NOTIFY_URLS": f"json://127.0.0.1:9/good {url}"})
     [problem] = caught.value.problems
-    assert problem.startswith("NOTIFY_URLS entry 2 ")
-    assert said in problem
-    assert "planted" not in problem
-    assert "team@example.com" not in problem.partition("Example:")[0]
+    assert (problem.variable, problem.code, problem.facts) == ("NOTIFY_URLS", code, {"entry": 2})
+    assert problem.example == "mailtos://user:password@example.com?to=team@example.com"
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("https://example.com/planted-secret-word", "notify_url_web_address"),
+        ("http://example.com/planted-secret-word", "notify_url_web_address"),
+        ("slack://planted-secret-word", "notify_url_unusable"),
+        ("nonsense://planted-secret-word", "notify_url_unusable"),
+        ("file:///etc/passwd", "notify_url_unusable"),
+    ],
+)
+def test_what_apprise_refuses_is_told_by_its_place_and_stops_no_process(
+    variables: dict[str, str], url: str, code: Code
+) -> None:
+    settings = Settings.from_mapping(variables | {"NOTIFY_URLS": f"json://127.0.0.1:9/good {url}"})
+    [problem] = unusable(settings.notify_urls)
+    assert (problem.variable, problem.code, problem.facts) == ("NOTIFY_URLS", code, {"entry": 2})
+    assert "planted" not in repr(problem)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +191,7 @@ def test_a_mistake_in_the_setting_is_told_by_its_place_and_never_quoted(
     ],
 )
 def test_the_documented_forms_can_be_used(url: str) -> None:
-    assert mistakes((url,)) == (None,)
+    assert unusable((url,)) == ()
 
 
 @pytest.mark.parametrize(
@@ -200,5 +211,7 @@ def test_people_see_the_scheme_and_a_masked_host_alone(url: str, label: str) -> 
 
 def test_a_machine_too_busy_to_judge_a_url_does_not_call_it_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(targets_module, "CHECK_WITHIN_S", 0.001)
-    assert mistakes(("json://127.0.0.1:9/never-judged-before",)) == (None,)
-    mistakes.cache_clear()
+    urls = ("nonsense://never-judged-before",)
+    assert unusable(urls) == ()
+    monkeypatch.undo()
+    assert [problem.code for problem in unusable(urls)] == ["notify_url_unusable"]

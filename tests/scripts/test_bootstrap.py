@@ -28,11 +28,12 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, first_outputs: list[str])
     """
     folder = tmp_path_factory.mktemp("copy") / ("a long path with spaces " * 6).strip()
     (folder / "scripts").mkdir(parents=True)
-    for name in ("__init__.py", "bootstrap.py", "child_process.py", "terminal_words.py"):
+    for name in ("__init__.py", "bootstrap.py", "child_process.py"):
         shutil.copy(ROOT / "scripts" / name, folder / "scripts")
     (folder / "rdservice").mkdir()
-    for name in ("__init__.py", "terminal_language.py"):
-        shutil.copy(ROOT / "rdservice" / name, folder / "rdservice")
+    shutil.copy(ROOT / "rdservice" / "__init__.py", folder / "rdservice")
+    for name in ("text", "translations"):
+        shutil.copytree(ROOT / "rdservice" / name, folder / "rdservice" / name)
     for name in (LOCAL, DEVELOPMENT):
         (folder / name).write_text("# nothing\n")
     (folder / "scripts" / "start_service.py").write_text("import sys\nprint('started by', sys.prefix)\n")

@@ -1,0 +1,13 @@
+"""What findings and notifications both say of a trouble, so that people read the same words in both."""
+
+from rdservice.text.catalogue import message
+
+MUST_BE_AUTHORIZED = message("%(account)s must be authorized again.")
+CONNECT_AGAIN = message("Connect the account again: “Connect again” on its page.")
+CREDENTIALS_REFUSED = message("RD Station refuses the client ID or the client secret.")
+NOT_RENEWED = message(
+    "No token can be renewed until that is fixed; the stored tokens are kept, and access tokens work until they expire."
+)
+COMPARE_CREDENTIALS = message(
+    "Compare RDSTATION_CLIENT_ID and RDSTATION_CLIENT_SECRET with the app in the RD Station App Store."
+)
