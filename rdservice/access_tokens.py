@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
-from http import HTTPStatus
 from typing import Any, NoReturn
 from urllib.parse import urlencode
 
@@ -16,7 +15,6 @@ import psycopg
 from rdservice import audit, database, errors
 from rdservice.audit import Author
 from rdservice.encryption import KeyMissing, ValueDamaged
-from rdservice.rdstation import Answer
 from rdservice.refresh import Refresher, Result
 from rdservice.settings import Settings
 from rdservice.tokens import claims, credentials
@@ -96,19 +94,6 @@ class AccessTokens:
         Raises NotConnected or TokenUnreadable.
         """
         return self._found(account_id, self._memory.get)
-
-    def call(self, account_id: str, send: Callable[[str], Answer]) -> Answer:
-        """Call RD Station with a live access token; `send` takes the token and returns the answer.
-
-        A 401 is worth one refresh of that token, shared by everyone who meets it, and one repetition; then it is the
-        answer. Raises what `usable` and `send` raise.
-        """
-        token = self.usable(account_id)
-        answer = send(token.access_token)
-        if answer.status != HTTPStatus.UNAUTHORIZED:
-            return answer
-        renewed = self.replace_rejected(token)
-        return answer if renewed is None else send(renewed.access_token)
 
     def replace_rejected(self, rejected: StoredToken) -> StoredToken | None:
         """Return the token that takes the place of one that RD Station refused with 401, or None when there is none.

@@ -13,9 +13,10 @@ from typing import Any, NoReturn
 import psycopg
 
 from rdservice import audit, database, errors, notices
+from rdservice.account_calls.failures import call_once
 from rdservice.audit import Author
+from rdservice.errors import RdServiceError
 from rdservice.notices import Notice
-from rdservice.rdstation import NoAnswer
 from rdservice.services import Services
 from rdservice.texts import is_readable
 from rdservice.token_answers import REFUSALS, Meaning, judge
@@ -164,8 +165,8 @@ def _take_state(services: Services, operator_id: str, session_id: str, state: st
 def _exchange(services: Services, code: str) -> FullPair:
     """Exchange a code, or raise what the operator should read."""
     try:
-        answer = services.rdstation.exchange_code(code)
-    except NoAnswer as error:
+        answer = call_once(lambda: services.rdstation.exchange_code(code))
+    except RdServiceError as error:
         raise errors.RdStationUnavailable(
             "RD Station did not answer. Nothing has changed; start the connection again in a few minutes."
         ) from error
@@ -204,8 +205,7 @@ def _introduce(
     warnings = jwt_claims.warnings(
         access_token, api_url=services.settings.api_url, scope=services.settings.scope
     )
-    services.rate_budget.count(account_id)
-    name = read_name(services, access_token)
+    name = _read_name(services, account_id, access_token)
     if name is None:
         warnings.append(notices.name_unknown())
         return Connected(account_id=account_id, name=None, warnings=warnings)
@@ -216,12 +216,14 @@ def _introduce(
     return Connected(account_id=account_id, name=name, warnings=warnings)
 
 
-def read_name(services: Services, access_token: str) -> str | None:
+def _read_name(services: Services, account_id: str, access_token: str) -> str | None:
     """Return the name of the RD Station account of this token, or None when RD Station does not tell."""
     try:
-        answer = services.rdstation.account_info(access_token)
-    except NoAnswer as error:
-        log.warning("the account's name could not be read: %s", error)
+        answer = services.account_calls.send_counted(
+            account_id, lambda: services.rdstation.account_info(access_token)
+        )
+    except RdServiceError as error:
+        log.warning("the account's name could not be read (%s)", error.code)
         return None
     return name_in(answer.json()) if answer.status == 200 else None
 

@@ -18,11 +18,12 @@ from typing import Any
 from uuid import UUID
 
 from rdservice import audit, database, errors, leads
+from rdservice.account_calls.failures import is_transient, refusal
 from rdservice.audit import Author
 from rdservice.errors import RdServiceError
 from rdservice.export_format import LISTED_COLUMNS, Csv, Format, Lines, Ndjson, full_columns
 from rdservice.export_walk import PAGE_SIZE, Lead, Page, Position, Unsettled, Walk
-from rdservice.rdstation import Answer, NoAnswer
+from rdservice.rdstation import Answer
 from rdservice.services import Services
 
 log = logging.getLogger(__name__)
@@ -209,9 +210,6 @@ class Export:
         """Call RD Station once. Raises _MayPass when it is worth another attempt, else RdServiceError."""
         try:
             answer = self._call(send)
-        except NoAnswer as failure:
-            kind = errors.RdStationTimeout if failure.kind == "timeout" else errors.RdStationUnavailable
-            raise _MayPass(kind("RD Station did not answer.", retry_after_s=RETRY_S)) from failure
         except (errors.RdStationUnavailable, errors.RdStationTimeout) as error:
             raise _MayPass(error) from error
         except database.UNAVAILABLE as failure:
@@ -219,10 +217,9 @@ class Export:
             raise _MayPass(unavailable) from failure
         if answer.status == HTTPStatus.OK and accept(answer):
             return answer
-        refusal = _refused(answer)
-        if answer.status in (HTTPStatus.OK, HTTPStatus.TOO_MANY_REQUESTS) or answer.status >= 500:
-            raise _MayPass(refusal)
-        raise refusal
+        if is_transient(answer):
+            raise _MayPass(refusal(answer))
+        raise refusal(answer)
 
     def _call(self, send: Callable[[str], Answer]) -> Answer:
         services, account_id = self._services, self._wanted.account_id
@@ -231,17 +228,13 @@ class Export:
                 f"Another RD Station account was connected as {account_id!r} during the export. Begin it again.",
                 extra={"reauthorize_url": services.access_tokens.reauthorize_url(account_id)},
             )
-
-        def spend(access_token: str) -> Answer:
-            return services.rate_budget.spend(
-                account_id,
-                lambda: send(access_token),
-                background=True,
-                patience_s=math.inf if self._under_way else self._begin_by - time.monotonic(),
-                pause=self._pause,
-            )
-
-        return services.access_tokens.call(account_id, spend)
+        return services.account_calls.send(
+            account_id,
+            send,
+            background=True,
+            patience_s=math.inf if self._under_way else self._begin_by - time.monotonic(),
+            pause=self._pause,
+        )
 
     def _pause(self, seconds: float) -> None:
         if self._closed.is_set():
@@ -301,17 +294,3 @@ def _names_of_fields(answer: Answer) -> list[str] | None:
 def _without_links(record: dict[str, Any]) -> dict[str, Any]:
     """Return the record without its addresses in RD Station's API, of which nobody else has any use."""
     return {name: value for name, value in record.items() if name != "links"}
-
-
-def _refused(answer: Answer) -> RdServiceError:
-    """Return what follows from an answer that cannot be used."""
-    if answer.status == HTTPStatus.NOT_FOUND:
-        return errors.NotFound("RD Station does not know what was asked for.")
-    if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
-        return errors.TooManyRequests(
-            "RD Station says that the account makes too many requests.",
-            retry_after_s=answer.retry_after_s or RETRY_S,
-        )
-    return errors.RdStationFailed(
-        f"RD Station answered with status {answer.status}, or not to the end.", retry_after_s=RETRY_S
-    )

@@ -5,7 +5,6 @@ all of them (https://developers.rdstation.com/reference/segmentações).
 """
 
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -13,12 +12,13 @@ from typing import Any, Literal, NoReturn
 from weakref import WeakKeyDictionary
 
 from rdservice import errors
+from rdservice.account_calls.failures import is_transient, refusal
 from rdservice.cache.answers import Content, FetchFailed, Served
 from rdservice.cache.cache import Fetch
 from rdservice.cache.memory import Name
 from rdservice.errors import RdServiceError
-from rdservice.rate_budget import PATIENCE_S, Limit
-from rdservice.rdstation import Answer, NoAnswer
+from rdservice.rate_budget import Limit
+from rdservice.rdstation import Answer
 from rdservice.services import Services
 from rdservice.texts import is_readable
 
@@ -30,7 +30,6 @@ LONGEST_EMAIL = 254
 """RFC 5321 4.5.3.1.3, without the angle brackets."""
 NOT_FOUND_S = 30.0
 """How long RD Station's word that there is no such thing is kept."""
-RETRY_S = 2.0
 ALL_CONTACTS = "Todos os contatos"
 """How the standard segmentation of all contacts begins, should an account have further standard ones."""
 
@@ -270,35 +269,12 @@ def _fetch(
     """Return a function that makes a call for the cache. `field`: the parameter to blame for a 400 or 422."""
 
     def fetch(latest_start: float) -> Content:
-        def spend(access_token: str) -> Answer:
-            left_s = latest_start - time.monotonic()
-            if left_s < 0:
-                raise errors.RdStationTimeout(
-                    "Getting a live access token took too long. Try again.", retry_after_s=RETRY_S
-                )
-            return services.rate_budget.spend(
-                account_id,
-                lambda: send(access_token),
-                patience_s=min(PATIENCE_S, left_s),
-                limit=limit,
-            )
-
         try:
-            answer = services.access_tokens.call(account_id, spend)
-        except NoAnswer as error:
-            raise FetchFailed(_no_answer(error), stale=True) from error
+            answer = services.account_calls.send(account_id, send, latest_start=latest_start, limit=limit)
         except RdServiceError as error:
             raise FetchFailed(error, stale=_passes(error)) from error
-        if answer.status != HTTPStatus.OK:
+        if answer.status != HTTPStatus.OK or not accept(answer.json()):
             raise _refused(answer, field)
-        if not accept(answer.json()):
-            raise FetchFailed(
-                errors.RdStationFailed(
-                    "RD Station answered with something else than what was asked for, or not to the end. Try again.",
-                    retry_after_s=RETRY_S,
-                ),
-                stale=True,
-            )
         paging = [
             (name.lower(), value)
             for name, value in answer.headers.items()
@@ -320,40 +296,14 @@ def _passes(error: RdServiceError) -> bool:
     )
 
 
-def _no_answer(error: NoAnswer) -> RdServiceError:
-    if error.kind == "timeout":
-        return errors.RdStationTimeout("RD Station did not answer in time. Try again.", retry_after_s=RETRY_S)
-    return errors.RdStationUnavailable("RD Station cannot be reached. Try again.", retry_after_s=RETRY_S)
-
-
 def _refused(answer: Answer, field: str | None) -> FetchFailed:
-    """Return what follows from an answer that is not 200."""
-    status = answer.status
-    if status == HTTPStatus.NOT_FOUND:
-        error: RdServiceError = errors.NotFound("RD Station does not know what was asked for.")
-        return FetchFailed(error, stale=False, gone=True, shared_s=NOT_FOUND_S)
-    if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY) and field is not None:
+    """Return what follows from an answer that is not what was asked for."""
+    if answer.status == HTTPStatus.NOT_FOUND:
+        return FetchFailed(refusal(answer), stale=False, gone=True, shared_s=NOT_FOUND_S)
+    if answer.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY) and field is not None:
         error = errors.InvalidField(f"RD Station does not accept this {field}.", extra={"field": field})
         return FetchFailed(error, stale=False, shared_s=NOT_FOUND_S)
-    if status == HTTPStatus.UNAUTHORIZED:
-        error = errors.RdStationFailed(
-            "RD Station answers 401 in spite of a live access token: the app may lack the scope contacts, or its access"
-            " was taken back. An operator connects the account again."
-        )
-        return FetchFailed(error, stale=False)
-    if status == HTTPStatus.FORBIDDEN:
-        error = errors.RdStationFailed(
-            "RD Station answers 403: neither the app's scope nor the account's plan may allow this. Check both."
-        )
-        return FetchFailed(error, stale=False)
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        error = errors.TooManyRequests(
-            "RD Station's own limit of calls for the account is spent. Wait as long as Retry-After says.",
-            retry_after_s=answer.retry_after_s or RETRY_S,
-        )
-        return FetchFailed(error, stale=True)
-    error = errors.RdStationFailed(f"RD Station failed (HTTP {status}). Try again.", retry_after_s=RETRY_S)
-    return FetchFailed(error, stale=status >= 500)
+    return FetchFailed(refusal(answer), stale=is_transient(answer))
 
 
 def _is_segmentation_id(value: object) -> bool:

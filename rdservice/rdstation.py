@@ -1,4 +1,7 @@
-"""The one place where RD Station is called.
+"""The operations of RD Station that this service knows, each with its HTTP request.
+
+Requests that programs make up are sent by `rdservice.streamed_calls`; nothing else connects to RD Station. Calls for an
+account go through `rdservice.account_calls`.
 
 Facts of the API: https://developers.rdstation.com/reference (authentication, contacts, account info).
 """

@@ -10,6 +10,7 @@ from psycopg_pool import ConnectionPool
 
 from rdservice import database
 from rdservice.access_tokens import AccessTokens
+from rdservice.account_calls.calls import AccountCalls
 from rdservice.cache.cache import Cache
 from rdservice.encryption import KeyRing
 from rdservice.metrics import api_calls
@@ -39,6 +40,7 @@ class Services:
     refresher: Refresher
     access_tokens: AccessTokens
     rate_budget: RateBudget
+    account_calls: AccountCalls
     cache: Cache
 
     @classmethod
@@ -61,6 +63,7 @@ class Services:
             must_end=threading.Event(),
         )
         access_tokens = AccessTokens(settings, memory, refresher)
+        rate_budget = RateBudget(pool, settings.rate_limit)
         return cls(
             settings=settings,
             pool=pool,
@@ -72,7 +75,8 @@ class Services:
             memory=memory,
             refresher=refresher,
             access_tokens=access_tokens,
-            rate_budget=RateBudget(pool, settings.rate_limit),
+            rate_budget=rate_budget,
+            account_calls=AccountCalls(access_tokens, rate_budget),
             cache=Cache(
                 pool=pool,
                 keys=keys,

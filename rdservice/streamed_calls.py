@@ -1,7 +1,7 @@
 """Calls to RD Station whose bodies pass through piece by piece, for requests that a program has made up.
 
-Beside `rdservice.rdstation` the only place where RD Station is called. Each call has a connection of its own, which
-ends with it: what one caller makes the two servers misunderstand can never reach the answer of another, and a request
+All other requests to RD Station are those of `rdservice.rdstation`. Each call has a connection of its own, which ends
+with it: what one caller makes the two servers misunderstand can never reach the answer of another, and a request
 that could not be sent for certain was not sent.
 """
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rdservice import audit, database, errors, notices
+from rdservice.account_calls.failures import call_once
 from rdservice.audit import Author
 from rdservice.authorization import name_in
 from rdservice.encryption import KeyMissing, ValueDamaged
+from rdservice.errors import RdServiceError
 from rdservice.notices import Notice
-from rdservice.rdstation import NoAnswer
 from rdservice.services import Services
 from rdservice.subscriptions import store as subscriptions
 from rdservice.subscriptions.manage import remove_with_token
@@ -140,19 +141,20 @@ def disconnect(services: Services, account_id: str, *, by: Author) -> Disconnect
 def _revoke(services: Services, access_token: str) -> str:
     """Revoke at RD Station; return why it was not done, empty when it was."""
     try:
-        answer = services.rdstation.revoke(access_token)
-    except NoAnswer as error:
-        return str(error)
+        answer = call_once(lambda: services.rdstation.revoke(access_token))
+    except RdServiceError as error:
+        return error.title
     return "" if 200 <= answer.status < 300 else f"RD Station answered HTTP {answer.status}"
 
 
 def _verify(services: Services, given: Upload, before: AccountState | None) -> tuple[str | None, bool]:
     """Ask RD Station whose token it is; return the account's name and whether the token works."""
-    services.rate_budget.count(given.account_id)
     try:
-        answer = services.rdstation.account_info(given.access_token)
-    except NoAnswer as error:
-        reason = str(error)
+        answer = services.account_calls.send_counted(
+            given.account_id, lambda: services.rdstation.account_info(given.access_token)
+        )
+    except RdServiceError as error:
+        reason = error.title
     else:
         if 200 <= answer.status < 300 and (name := name_in(answer.json())) is not None:
             return name, True

@@ -49,6 +49,17 @@ def connect_account(
     return pair
 
 
+def kill_access_token(sandbox: SandboxProcess, pair: dict[str, Any]) -> None:
+    """Make RD Station refuse the pair's access token although it should live."""
+    sandbox.patch(replaced_access_tokens_die=True)
+    body = {
+        "client_id": sandbox.client_id,
+        "client_secret": sandbox.client_secret,
+        "refresh_token": pair["refresh_token"],
+    }
+    requests.post(f"{sandbox.url}/auth/token", json=body, timeout=10).raise_for_status()
+
+
 def claim_due(services: Services, *, slots: int = 10) -> list[Claim]:
     """Claim what is due, as the worker does."""
     with database.transaction(services.pool) as conn:

@@ -9,11 +9,9 @@ from typing import Any
 
 import psycopg
 import pytest
-import requests
 from requests_mock import Mocker
 
 from rdservice import access_tokens, errors
-from rdservice.rdstation import Answer
 from rdservice.refresh import Result
 from rdservice.services import Services
 from rdservice.settings import Settings
@@ -325,78 +323,6 @@ def test_a_new_row_is_seen_at_once(services: Services) -> None:
     assert services.access_tokens.usable("default")
 
 
-def kill_access_token(sandbox: SandboxProcess, pair: dict[str, Any]) -> None:
-    """Make RD Station refuse the pair's access token although it should live."""
-    sandbox.patch(replaced_access_tokens_die=True)
-    body = {
-        "client_id": sandbox.client_id,
-        "client_secret": sandbox.client_secret,
-        "refresh_token": pair["refresh_token"],
-    }
-    requests.post(f"{sandbox.url}/auth/token", json=body, timeout=10).raise_for_status()
-
-
-def ask_name(services: Services) -> Answer:
-    return services.access_tokens.call("default", services.rdstation.account_info)
-
-
-def test_a_401_is_worth_one_refresh_of_that_token_and_one_repetition(
-    connected: Services, sandbox: SandboxProcess, conn: Conn
-) -> None:
-    kill_access_token(sandbox, connect_account(connected, sandbox, due=False))
-    assert ask_name(connected).status == 200
-    assert sandbox.calls()["account_info"] == {"401": 1, "200": 1}
-    assert sandbox.calls()["token_refresh"] == {"200": 2}  # one of them by the test
-    assert conn.execute("SELECT reason FROM rdstation_refresh_attempts").fetchall() == [("rejected",)]
-
-
-def test_a_second_401_within_five_minutes_is_the_answer(
-    connected: Services, sandbox: SandboxProcess, conn: Conn
-) -> None:
-    connect_account(connected, sandbox, due=False)
-    sandbox.patch(faults=[{"operation": "account_info", "kind": "status", "status": 401}])
-    assert ask_name(connected).status == 401
-    assert ask_name(connected).status == 401
-    assert sandbox.calls()["account_info"] == {"401": 3}
-    assert sandbox.calls()["token_refresh"] == {"200": 1}
-
-
-def test_a_401_with_a_token_that_was_replaced_meanwhile_causes_no_refresh(
-    make_services: Callable[[Settings], Services], sandbox_settings: Settings, sandbox: SandboxProcess
-) -> None:
-    slow, quick = make_services(sandbox_settings), make_services(sandbox_settings)
-    pair = connect_account(slow, sandbox, due=False)
-    slow.access_tokens.usable("default")
-    kill_access_token(sandbox, pair)
-    quick.access_tokens.refresh_now("default", by=BY)
-    assert ask_name(slow).status == 200
-    assert sandbox.calls()["token_refresh"] == {"200": 2}
-
-
-def test_many_callers_who_meet_a_401_cause_one_refresh(
-    make_services: Callable[[Settings], Services], sandbox_settings: Settings, sandbox: SandboxProcess
-) -> None:
-    processes = [make_services(sandbox_settings) for _ in range(2)]
-    pair = connect_account(processes[0], sandbox, due=False)
-    for process in processes:
-        process.access_tokens.usable("default")
-    kill_access_token(sandbox, pair)
-    with ThreadPoolExecutor(20) as callers:
-        answers = list(callers.map(lambda number: ask_name(processes[number % 2]).status, range(20)))
-    assert answers == [200] * 20
-    assert sandbox.calls()["token_refresh"] == {"200": 2}
-
-
-def test_a_401_on_a_revoked_account_asks_for_reauthorization(
-    connected: Services, sandbox: SandboxProcess
-) -> None:
-    connect_account(connected, sandbox, due=False)
-    sandbox.revoke()
-    with pytest.raises(errors.ReauthorizationRequired) as raised:
-        ask_name(connected)
-    assert raised.value.extra["reauthorize_url"] == "http://localhost:8000/rd/login?account_id=default"
-
-
 @contextmanager
 def row_locked_until_a_claim_has_passed_it_by(monkeypatch: pytest.MonkeyPatch, conn: Conn) -> Iterator[None]:
     """Hold the row as another process does in the instant before its claim is visible."""
@@ -424,13 +350,13 @@ def row_locked_until_a_claim_has_passed_it_by(monkeypatch: pytest.MonkeyPatch, c
     holding.join()
 
 
-def test_a_401_is_not_the_answer_because_another_process_was_just_claiming(
+def test_a_refused_token_is_replaced_although_another_process_was_just_claiming(
     connected: Services, sandbox: SandboxProcess, conn: Conn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kill_access_token(sandbox, connect_account(connected, sandbox, due=False))
-    connected.access_tokens.usable("default")
+    connect_account(connected, sandbox, due=False)
+    refused = connected.access_tokens.usable("default")
     with row_locked_until_a_claim_has_passed_it_by(monkeypatch, conn):
-        assert ask_name(connected).status == 200
+        assert connected.access_tokens.replace_rejected(refused) is not None
 
 
 def test_refresh_now_does_not_fail_because_another_process_was_just_claiming(

@@ -20,7 +20,7 @@ from rdservice.leads import Listing
 from rdservice.rdstation import MAX_ANSWER_BYTES
 from rdservice.services import Services
 from rdservice.settings import Settings
-from tests.accounts import connect_account
+from tests.accounts import connect_account, kill_access_token
 from tests.conftest import Clock
 from tests.e2e.waiting import wait_until
 from tests.sandbox_process import SandboxProcess
@@ -400,17 +400,6 @@ def test_no_call_begins_that_its_lease_would_not_outlast(
     monkeypatch.setattr(table, "LEASE_S", 19)
     assert code_of(lambda: first_leads(services)) == "rdstation_timeout"
     assert requests_mock.call_count == 0
-
-
-def kill_access_token(sandbox: SandboxProcess, pair: dict[str, Any]) -> None:
-    """Make RD Station refuse the pair's access token although it should live."""
-    sandbox.patch(replaced_access_tokens_die=True)
-    body = {
-        "client_id": sandbox.client_id,
-        "client_secret": sandbox.client_secret,
-        "refresh_token": pair["refresh_token"],
-    }
-    requests.post(f"{sandbox.url}/auth/token", json=body, timeout=10).raise_for_status()
 
 
 def test_a_401_leads_to_one_forced_refresh_and_one_repetition(

@@ -155,6 +155,22 @@ def test_a_failure_in_the_middle_leaves_nothing_behind(
     assert manage.subscribe(services, "default", by=BY).changed is True
 
 
+def test_a_401_to_a_new_subscription_is_about_its_address_and_refreshes_no_token(
+    services: Services, rd: RdAccount, sandbox: SandboxProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def refuse(_access_token: str, url: str, _event_type: str) -> Answer:
+        asked.append(url)
+        return Answer(operation="other", status=401, headers={}, body=b"")
+
+    monkeypatch.setattr(services.rdstation, "create_webhook", refuse)
+    with pytest.raises(RdStationFailed):
+        manage.subscribe(services, "default", by=BY)
+    assert len(asked) == 1
+    assert sandbox.calls()["token_refresh"] == {}
+
+
 def test_one_process_at_a_time_makes_them_and_a_dead_one_holds_nobody_up_for_long(
     services: Services, rd: RdAccount, clock: Clock
 ) -> None:

@@ -5,10 +5,11 @@ import time
 from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
 
+from rdservice.account_calls.failures import call_once, no_answer_behind
 from rdservice.audit import Author
 from rdservice.diagnosis.facts import Account, Probe
 from rdservice.errors import RdServiceError, TooManyRequests
-from rdservice.rdstation import Answer, NoAnswer, RDStation
+from rdservice.rdstation import Answer, RDStation
 from rdservice.services import Services
 from rdservice.tokens.attempts import Attempt
 
@@ -37,7 +38,7 @@ def refresh(services: Services, account: Account, *, by: Author) -> Probe:
         until = account.retry_at.isoformat(timespec="seconds") if account.retry_at else "the next attempt"
         return skipped(f"back-off until {until}")
     except RdServiceError as error:
-        return Probe(result=error.code, duration_ms=_milliseconds(started), reason=error.detail)
+        return _failed(error, started)
     return Probe(result=result.value, duration_ms=_milliseconds(started))
 
 
@@ -64,9 +65,9 @@ def dialog(rdstation: RDStation) -> Probe:
     """Open the consent dialog with the app's client id and redirect URI, without consenting to anything."""
     started = time.monotonic()
     try:
-        answer = rdstation.open_dialog()
-    except NoAnswer as error:
-        return Probe(result="failed", error=error.kind, duration_ms=_milliseconds(started))
+        answer = call_once(rdstation.open_dialog)
+    except RdServiceError as error:
+        return _failed(error, started)
     refused = answer.status in NOT_OPENED
     kind = "refused" if refused else "server_error" if answer.status >= 500 else None
     return Probe(
@@ -85,21 +86,15 @@ def leads(services: Services, account_id: str) -> Probe:
     def send(access_token: str) -> Answer:
         nonlocal sent
         sent += 1
-        return services.rate_budget.spend(
-            account_id,
-            lambda: services.rdstation.segmentations(access_token, {"page": 1, "page_size": 1}),
-            limit="segmentations",
-        )
+        return services.rdstation.segmentations(access_token, {"page": 1, "page_size": 1})
 
     started = time.monotonic()
     try:
-        answer = services.access_tokens.call(account_id, send)
-    except NoAnswer as error:
-        return Probe(result="failed", error=error.kind, duration_ms=_milliseconds(started), renewed=sent > 1)
+        answer = services.account_calls.send(account_id, send, limit="segmentations")
     except TooManyRequests as error:
         return Probe(result="skipped", error="rate_limited", reason=error.detail)
     except RdServiceError as error:
-        return Probe(result=error.code, duration_ms=_milliseconds(started), reason=error.detail)
+        return _failed(error, started, renewed=sent > 1)
     kind = _error_kind(answer)
     return Probe(
         result="ok" if kind is None else "failed",
@@ -110,6 +105,13 @@ def leads(services: Services, account_id: str) -> Probe:
         error_type=_error_type(answer),
         rdstation_clock_ahead_s=_clock_ahead_s(answer),
     )
+
+
+def _failed(error: RdServiceError, started: float, *, renewed: bool = False) -> Probe:
+    no_answer = no_answer_behind(error)
+    if no_answer is None:
+        return Probe(result=error.code, duration_ms=_milliseconds(started), reason=error.detail)
+    return Probe(result="failed", error=no_answer.kind, duration_ms=_milliseconds(started), renewed=renewed)
 
 
 def _error_type(answer: Answer) -> str | None:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from http import HTTPStatus
 
 from rdservice import errors
+from rdservice.account_calls.failures import no_answer_behind
 from rdservice.errors import RdServiceError, TooManyRequests
 from rdservice.rate_budget import Limit
-from rdservice.rdstation import NoAnswer
 from rdservice.services import Services
 from rdservice.streamed_calls import (
     LOOK_S,
@@ -29,7 +29,6 @@ PAUSE_S = 0.5
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 """RFC 9110 9.2.2: doing it twice is doing it once."""
 PASSING = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
-RETRY_S = 2.0
 
 
 def relay(
@@ -44,17 +43,11 @@ def relay(
     caller's body raises.
     """
     call = _Call(services, account_id, outgoing, is_wanted)
-    token = services.access_tokens.usable(account_id)
-    answer = call.make(token.access_token)
     try:
-        if answer.status == HTTPStatus.UNAUTHORIZED:
-            renewed = services.access_tokens.replace_rejected(token)
-            if renewed is not None:
-                answer.close()
-                answer = call.make_again(renewed.access_token)
+        answer = call.make()
         _check(answer, outgoing.method)
     except BaseException:
-        answer.close()
+        call.close()
         raise
     return answer
 
@@ -71,53 +64,49 @@ class _Call:
         self._is_wanted = is_wanted
         self._began = time.monotonic()
         self._repetitions = 0
+        self._answer: StreamedAnswer | None = None
+        """The latest one, open until the next attempt is sent."""
 
-    def make_again(self, access_token: str) -> StreamedAnswer:
-        """As `make`, after a 401, by which nothing took effect."""
-        if not self._can_be_sent:
-            raise errors.RdStationUnavailable(
-                "RD Station refused the access token, which has been renewed, and the request's body was read already."
-                " Nothing took effect: send the request again.",
-                retry_after_s=1,
-                extra={"reached_rd_station": "no"},
-            )
-        return self.make(access_token)
+    def close(self) -> None:
+        """End the call, if it still runs."""
+        if self._answer is not None:
+            self._answer.close()
 
-    def make(self, access_token: str) -> StreamedAnswer:
+    def make(self) -> StreamedAnswer:
         """Call RD Station until there is an answer to pass on, or another attempt would be in vain or unsafe."""
-        outcome = self._attempt(access_token)
-        try:
-            while (pause_s := self._pause_s(outcome)) is not None and self._goes_on_after(pause_s):
-                self._repetitions += 1
-                following = self._attempt(access_token)
-                _close(outcome)
-                outcome = following
-        except TooManyRequests:
-            # What came of the attempt before says more.
-            pass
-        except BaseException:
-            _close(outcome)
-            raise
-        if isinstance(outcome, NoAnswer):
-            raise _failure(outcome) from outcome
+        outcome = self._attempt()
+        while (pause_s := self._pause_s(outcome)) is not None and self._goes_on_after(pause_s):
+            self._repetitions += 1
+            latest = self._answer
+            try:
+                outcome = self._attempt()
+            except TooManyRequests:
+                if self._answer is not latest:
+                    raise
+                # Nothing was sent: what came of the attempt before says more.
+                break
+        if isinstance(outcome, RdServiceError):
+            raise outcome
         return outcome
 
     @property
     def _can_be_sent(self) -> bool:
         return self._outgoing.upload is None or self._outgoing.upload.can_be_sent
 
-    def _attempt(self, access_token: str) -> StreamedAnswer | NoAnswer:
-        def send() -> StreamedAnswer:
-            return self._services.streamed_calls.send(
-                self._outgoing, access_token, ends=self._began + DEADLINE_S, is_wanted=self._is_wanted
-            )
-
+    def _attempt(self) -> StreamedAnswer | RdServiceError:
+        """Return RD Station's answer, or the error of none."""
         try:
-            return self._services.rate_budget.spend(
-                self._account_id, send, limit=limit_of(self._outgoing.method, self._outgoing.target)
+            return self._services.account_calls.send(
+                self._account_id,
+                self._send,
+                limit=limit_of(self._outgoing.method, self._outgoing.target),
+                before_repetition=self._check_repeatable,
+                passed_through=True,
             )
-        except NoAnswer as no_answer:
-            return no_answer
+        except (errors.RdStationTimeout, errors.RdStationUnavailable) as error:
+            if no_answer_behind(error) is None:
+                raise
+            return error
         except NobodyWaits as gone:
             raise _nobody_waits(sent=gone.sent) from gone
         except UploadBroken as broken:
@@ -125,11 +114,32 @@ class _Call:
                 raise broken.__cause__ from None
             raise errors.BadRequest("The request's body broke off.") from broken
 
-    def _pause_s(self, outcome: StreamedAnswer | NoAnswer) -> float | None:
+    def _send(self, access_token: str) -> StreamedAnswer:
+        self.close()
+        self._answer = None
+        self._answer = self._services.streamed_calls.send(
+            self._outgoing, access_token, ends=self._began + DEADLINE_S, is_wanted=self._is_wanted
+        )
+        return self._answer
+
+    def _check_repeatable(self) -> None:
+        """Raise RdStationUnavailable when the body cannot be sent again after a 401, by which nothing took effect."""
+        if not self._can_be_sent:
+            raise errors.RdStationUnavailable(
+                "RD Station refused the access token, which has been renewed, and the request's body was read already."
+                " Nothing took effect: send the request again.",
+                retry_after_s=1,
+                extra={"reached_rd_station": "no"},
+            )
+
+    def _pause_s(self, outcome: StreamedAnswer | RdServiceError) -> float | None:
         """Return how long to wait before another attempt, or None when there must be none."""
         repeatable = self._outgoing.method in IDEMPOTENT
-        if isinstance(outcome, NoAnswer):
-            is_safe = not outcome.sent or (repeatable and outcome.kind == "connection")
+        if isinstance(outcome, RdServiceError):
+            no_answer = no_answer_behind(outcome)
+            is_safe = no_answer is not None and (
+                not no_answer.sent or (repeatable and no_answer.kind == "connection")
+            )
             asked_s = 0.0
         else:
             is_safe = repeatable and outcome.status in PASSING
@@ -155,21 +165,6 @@ def limit_of(method: str, target: str) -> Limit:
         return "segmentations"
     is_scarce = path.startswith("/platform/contacts/") and (method != "GET" or "/funnels/" in path)
     return "contact" if is_scarce else "account"
-
-
-def _close(outcome: StreamedAnswer | NoAnswer) -> None:
-    if isinstance(outcome, StreamedAnswer):
-        outcome.close()
-
-
-def _failure(no_answer: NoAnswer) -> RdServiceError:
-    if not no_answer.sent:
-        reached, detail = "no", "RD Station cannot be reached; the request was not sent. Try again."
-    else:
-        reached = "unknown"
-        detail = "RD Station did not answer. The request may have taken effect: look before you repeat it."
-    kind = errors.RdStationTimeout if no_answer.kind == "timeout" else errors.RdStationUnavailable
-    return kind(detail, retry_after_s=RETRY_S, extra={"reached_rd_station": reached})
 
 
 def _nobody_waits(*, sent: bool) -> RdServiceError:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from rdservice import audit, database, errors, notices
+from rdservice.account_calls.failures import call_once
 from rdservice.audit import Author
 from rdservice.errors import RdServiceError, ReauthorizationRequired
 from rdservice.events.payloads import EVENT_TYPES, EventType
@@ -79,8 +80,8 @@ def remove_with_token(services: Services, access_token: str, hashes: Iterable[by
     if not wanted:
         return []
 
-    def call(send: Callable[[str], Answer]) -> Answer:
-        return send(access_token)
+    def call(send: Callable[[str], Answer], **_: bool) -> Answer:
+        return call_once(lambda: send(access_token))
 
     remote = Remote(services.rdstation, call, services.settings.public_origin)
     try:

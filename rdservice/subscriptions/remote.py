@@ -7,19 +7,23 @@ tells which of them belong to which account here.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 from rdservice import errors
+from rdservice.account_calls.failures import refusal
 from rdservice.events.payloads import EVENT_TYPES, EventType
-from rdservice.rdstation import Answer, NoAnswer, RDStation
+from rdservice.rdstation import Answer, RDStation
 from rdservice.services import Services
 from rdservice.subscriptions import store
 
 PATH = "/rd/webhooks/"
 RETRY_S = 5.0
 
-Call = Callable[[Callable[[str], Answer]], Answer]
-"""Makes a call with a live access token. Raises RdServiceError or NoAnswer."""
+
+class Call(Protocol):
+    """Makes a call with a live access token, as `AccountCalls.send` does. Raises RdServiceError."""
+
+    def __call__(self, send: Callable[[str], Answer], *, refresh_on_401: bool = True) -> Answer: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,17 +51,14 @@ class Remote:
     def of(cls, services: Services, account_id: str) -> "Remote":
         """Return the subscriptions of the account as it is connected here, its rate budget included."""
 
-        def call(send: Callable[[str], Answer]) -> Answer:
-            def spend(access_token: str) -> Answer:
-                return services.rate_budget.spend(account_id, lambda: send(access_token))
-
-            return services.access_tokens.call(account_id, spend)
+        def call(send: Callable[[str], Answer], *, refresh_on_401: bool = True) -> Answer:
+            return services.account_calls.send(account_id, send, refresh_on_401=refresh_on_401)
 
         return cls(services.rdstation, call, services.settings.public_origin)
 
     def list(self) -> list[Hook]:
         """Return the subscriptions whose address is on this service. Raises RdServiceError."""
-        answer = self._answered(self._rdstation.webhooks)
+        answer = self._call(self._rdstation.webhooks)
         body = answer.json()
         listed = body.get("webhooks") if isinstance(body, dict) else body
         if answer.status != HTTPStatus.OK or not isinstance(listed, list):
@@ -67,7 +68,10 @@ class Remote:
     def create(self, secret: str, event_type: EventType) -> str:
         """Let RD Station deliver events of this type to the address with this secret; return its id of that."""
         url = self._prefix + secret
-        answer = self._answered(lambda token: self._rdstation.create_webhook(token, url, event_type))
+        # RD Station also says 401 when the address does not respond to it as it should.
+        answer = self._call(
+            lambda token: self._rdstation.create_webhook(token, url, event_type), refresh_on_401=False
+        )
         body = answer.json()
         uuid = body.get("uuid") if isinstance(body, dict) else None
         if answer.status not in (HTTPStatus.OK, HTTPStatus.CREATED) or not isinstance(uuid, str):
@@ -76,21 +80,9 @@ class Remote:
 
     def delete(self, uuid: str) -> None:
         """End a subscription; one that is not there has ended. Raises RdServiceError."""
-        answer = self._answered(lambda token: self._rdstation.delete_webhook(token, uuid))
+        answer = self._call(lambda token: self._rdstation.delete_webhook(token, uuid))
         if not (200 <= answer.status < 300 or answer.status == HTTPStatus.NOT_FOUND):
             raise _failed(answer)
-
-    def _answered(self, send: Callable[[str], Answer]) -> Answer:
-        try:
-            return self._call(send)
-        except NoAnswer as error:
-            if error.kind == "timeout":
-                raise errors.RdStationTimeout(
-                    "RD Station did not answer in time. Try again.", retry_after_s=RETRY_S
-                ) from error
-            raise errors.RdStationUnavailable(
-                "RD Station cannot be reached. Try again.", retry_after_s=RETRY_S
-            ) from error
 
     def _hook(self, entry: Any) -> Hook | None:
         if not isinstance(entry, dict):
@@ -102,11 +94,9 @@ class Remote:
         return Hook(uuid=uuid, event_type=known, secret=url.removeprefix(self._prefix))
 
 
-def _failed(answer: Answer) -> errors.RdStationFailed:
+def _failed(answer: Answer) -> errors.RdServiceError:
     if answer.status == HTTPStatus.FORBIDDEN:
-        return errors.RdStationFailed(
-            "RD Station answers 403: neither the app's scope nor the account's plan may allow webhooks. Check both."
-        )
+        return refusal(answer)
     return errors.RdStationFailed(
         f"RD Station did not do what was asked of its webhooks (HTTP {answer.status}). Try again.",
         retry_after_s=RETRY_S,

@@ -9,6 +9,7 @@ import psycopg
 from psycopg_pool import ConnectionPool
 
 from rdservice.access_tokens import AccessTokens
+from rdservice.account_calls.calls import AccountCalls
 from rdservice.cache.cache import Cache
 from rdservice.encryption import KeyRing
 from rdservice.metrics.definitions import Metrics
@@ -216,6 +217,7 @@ class WebProcess(Process):
         access_tokens = AccessTokens(
             parts.settings, memory, parts.refresher, executor=SimulatedExecutor(self)
         )
+        rate_budget = RateBudget(parts.pool, parts.settings.rate_limit)
         self.services = Services(
             settings=parts.settings,
             pool=parts.pool,
@@ -227,7 +229,8 @@ class WebProcess(Process):
             memory=memory,
             refresher=parts.refresher,
             access_tokens=access_tokens,
-            rate_budget=RateBudget(parts.pool, parts.settings.rate_limit),
+            rate_budget=rate_budget,
+            account_calls=AccountCalls(access_tokens, rate_budget),
             cache=Cache(
                 pool=parts.pool,
                 keys=world.keys,

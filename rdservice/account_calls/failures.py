@@ -1,0 +1,78 @@
+"""What callers are told when RD Station does not respond, or not with what was asked for."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import TypeVar
+
+from rdservice import errors
+from rdservice.errors import RdServiceError
+from rdservice.rdstation import Answer, NoAnswer
+
+RETRY_S = 2.0
+"""When to try again where RD Station does not say."""
+
+T = TypeVar("T")
+
+
+def call_once(call: Callable[[], T], *, passed_through: bool = False) -> T:
+    """Return what `call` returns. Raises RdStationTimeout or RdStationUnavailable when RD Station does not respond.
+
+    `passed_through`: the request is a program's own. The error then says in `reached_rd_station` whether the request
+    may have taken effect (`unknown`) or was never sent (`no`).
+    """
+    try:
+        return call()
+    except NoAnswer as failure:
+        raise _unanswered(failure, passed_through=passed_through) from failure
+
+
+def no_answer_behind(error: RdServiceError) -> NoAnswer | None:
+    """Return why RD Station did not respond; None for an error of another origin, such as a token's renewal."""
+    cause = error.__cause__
+    return cause if isinstance(cause, NoAnswer) else None
+
+
+def refusal(answer: Answer) -> RdServiceError:
+    """Return the error for a response that is not what was asked for, by its status or by its body."""
+    status = answer.status
+    if status == HTTPStatus.OK:
+        return errors.RdStationFailed(
+            "RD Station answered with something else than what was asked for, or not to the end. Try again.",
+            retry_after_s=RETRY_S,
+        )
+    if status == HTTPStatus.UNAUTHORIZED:
+        return errors.RdStationFailed(
+            "RD Station answers 401 in spite of a live access token: the app may lack the scope contacts, or its access"
+            " was taken back. An operator connects the account again."
+        )
+    if status == HTTPStatus.FORBIDDEN:
+        return errors.RdStationFailed(
+            "RD Station answers 403: neither the app's scope nor the account's plan may allow this. Check both."
+        )
+    if status == HTTPStatus.NOT_FOUND:
+        return errors.NotFound("RD Station does not know what was asked for.")
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return errors.TooManyRequests(
+            "RD Station's own limit of calls for the account is spent. Wait as long as Retry-After says.",
+            retry_after_s=answer.retry_after_s or RETRY_S,
+        )
+    return errors.RdStationFailed(f"RD Station failed (HTTP {status}). Try again.", retry_after_s=RETRY_S)
+
+
+def is_transient(answer: Answer) -> bool:
+    """Return whether another attempt may bring what was asked for, and this response was not that."""
+    return answer.status in (HTTPStatus.OK, HTTPStatus.TOO_MANY_REQUESTS) or answer.status >= 500
+
+
+def _unanswered(failure: NoAnswer, *, passed_through: bool) -> RdServiceError:
+    kind = errors.RdStationTimeout if failure.kind == "timeout" else errors.RdStationUnavailable
+    if not passed_through:
+        slow = failure.kind == "timeout"
+        what = "RD Station did not answer in time." if slow else "RD Station cannot be reached."
+        return kind(f"{what} Try again.", retry_after_s=RETRY_S)
+    if failure.sent:
+        reached = "unknown"
+        detail = "RD Station did not answer. The request may have taken effect: look before you repeat it."
+    else:
+        reached, detail = "no", "RD Station cannot be reached; the request was not sent. Try again."
+    return kind(detail, retry_after_s=RETRY_S, extra={"reached_rd_station": reached})
