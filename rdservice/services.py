@@ -16,12 +16,14 @@ from rdservice.encryption import KeyRing
 from rdservice.metrics import api_calls
 from rdservice.metrics.definitions import Metrics
 from rdservice.metrics.flusher import Flusher
+from rdservice.metrics.state import State
+from rdservice.notifications import deliveries
 from rdservice.rate_budget import RateBudget
 from rdservice.rdstation import RDStation
 from rdservice.refresh import Refresher
 from rdservice.settings import Settings
 from rdservice.streamed_calls import StreamedCalls
-from rdservice.tokens import credentials
+from rdservice.tokens import credentials, overview
 from rdservice.tokens.memory import TokenMemory
 
 
@@ -49,7 +51,7 @@ class Services:
         pool = database.create_pool(settings.database_url, max_size=pool_size, name=name)
         keys = KeyRing(settings.encryption_keys)
         metrics = Metrics()
-        metrics_flusher = Flusher(metrics, pool)
+        metrics_flusher = Flusher(metrics, pool, read_state)
         metrics_flusher.start()
         count = partial(api_calls.count, metrics, metrics_flusher.hurry)
         rdstation = RDStation(settings, on_call=count)
@@ -95,3 +97,8 @@ class Services:
         self.metrics_flusher.close()
         self.pool.close()
         self.rdstation.close()
+
+
+def read_state(conn: psycopg.Connection[Any]) -> State:
+    """Return the state that `/metrics` shows."""
+    return State(overview=overview.read(conn), failing_notifications=len(deliveries.failed(conn)))

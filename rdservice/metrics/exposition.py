@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 import rdservice
 from rdservice.metrics.definitions import Metrics, Series
 from rdservice.metrics.flusher import Snapshot
-from rdservice.tokens.overview import Overview
+from rdservice.metrics.state import State
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -47,12 +47,7 @@ class _Families(Collector):
 def _families(metrics: Metrics, snapshot: Snapshot | None) -> Iterator[Metric]:
     yield from _of_this_process(snapshot)
     if snapshot is not None:
-        yield from _of_state(snapshot.overview)
-        yield GaugeMetricFamily(
-            "rdstation_notifications_failing",
-            "Notifications of the last day that a receiver was sent and has not accepted.",
-            value=float(snapshot.failing_notifications),
-        )
+        yield from _of_state(snapshot.state)
         yield from _of_events(metrics, snapshot.totals)
 
 
@@ -75,12 +70,13 @@ def _of_this_process(snapshot: Snapshot | None) -> Iterator[Metric]:
     yield build
 
 
-def _of_state(overview: Overview) -> Iterator[Metric]:
+def _of_state(state: State) -> Iterator[Metric]:
+    overview = state.overview
     tokens = GaugeMetricFamily(
         "rdstation_tokens", "Connected accounts by state of their tokens.", labels=["state"]
     )
-    for state, number in overview.tokens.items():
-        tokens.add_metric([state], number)
+    for status, number in overview.tokens.items():
+        tokens.add_metric([status], number)
     yield tokens
     moments = [
         (
@@ -102,6 +98,11 @@ def _of_state(overview: Overview) -> Iterator[Metric]:
     for name, documentation, moment in moments:
         if moment is not None:
             yield GaugeMetricFamily(name, documentation, value=moment)
+    yield GaugeMetricFamily(
+        "rdstation_notifications_failing",
+        "Notifications of the last day that a receiver was sent and has not accepted.",
+        value=float(state.failing_notifications),
+    )
 
 
 def _of_events(metrics: Metrics, totals: dict[Series, float]) -> Iterator[Metric]:

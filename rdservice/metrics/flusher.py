@@ -7,6 +7,7 @@ import atexit
 import logging
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
@@ -19,10 +20,8 @@ from psycopg_pool import ConnectionPool
 from rdservice import database
 from rdservice.metrics import store
 from rdservice.metrics.definitions import Metrics, Series
+from rdservice.metrics.state import State
 from rdservice.metrics.store import Batch
-from rdservice.notifications import deliveries
-from rdservice.tokens import overview
-from rdservice.tokens.overview import Overview
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +36,10 @@ CLOSE_WITHIN_S = LAST_FLUSH_S + database.POOL_TIMEOUT_S + 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """The sums over all processes, and the state of tokens, workers and notifications."""
+    """The sums over all processes, and the state at the same moment."""
 
     totals: dict[Series, float]
-    overview: Overview
-    failing_notifications: int
-    """Messages of the last day that their receivers have not accepted."""
+    state: State
     flushed: bool
     """Whether the counts of this process are in the sums."""
 
@@ -61,9 +58,16 @@ class Flusher:
     `start` it once in the process that counts; the interpreter's exit closes it if nobody else does.
     """
 
-    def __init__(self, metrics: Metrics, pool: ConnectionPool[psycopg.Connection[Any]]) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        pool: ConnectionPool[psycopg.Connection[Any]],
+        read_state: Callable[[psycopg.Connection[Any]], State],
+    ) -> None:
+        """`read_state` is called for each snapshot, in its transaction."""
         self._metrics = metrics
         self._pool = pool
+        self._read_state = read_state
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
         # These belong to whoever holds the condition.
         self._wake = threading.Condition()
@@ -175,12 +179,7 @@ class Flusher:
     def _take_snapshot(self, *, flushed: bool) -> Snapshot | Exception:
         try:
             with database.transaction(self._pool) as conn:
-                return Snapshot(
-                    totals=store.totals(conn),
-                    overview=overview.read(conn),
-                    failing_notifications=len(deliveries.failed(conn)),
-                    flushed=flushed,
-                )
+                return Snapshot(totals=store.totals(conn), state=self._read_state(conn), flushed=flushed)
         except Exception as error:  # noqa: BLE001 - it is raised where the snapshot is awaited
             self._report(error)
             return error

@@ -1,11 +1,11 @@
 """The state of all tokens and workers at a glance, for the metrics."""
 
-from dataclasses import dataclass
 from typing import Any, get_args
 
 import psycopg
 from psycopg.rows import dict_row
 
+from rdservice.metrics.state import Overview
 from rdservice.tokens.store import Status
 
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -24,17 +24,6 @@ SELECT count(*) FILTER (WHERE status = 'connected' AND expires_at > rd_now()) AS
        (SELECT EXTRACT(epoch FROM max(beat_at))::float8 FROM rdstation_workers) AS worker_heartbeat
   FROM rdstation_tokens
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Overview:
-    """Numbers of tokens by status, and moments in seconds since 1970, None where there is none."""
-
-    tokens: dict[Status, int]
-    earliest_expiry: float | None
-    """Of the tokens that are still renewed."""
-    last_refresh_success: float | None
-    worker_heartbeat: float | None
 
 
 def read(conn: psycopg.Connection[Any]) -> Overview:

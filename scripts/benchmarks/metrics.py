@@ -18,6 +18,7 @@ from rdservice.metrics import api_calls
 from rdservice.metrics.definitions import Metrics
 from rdservice.metrics.flusher import Flusher
 from rdservice.rdstation import Answer
+from rdservice.services import read_state
 from rdservice.web import metrics as web_metrics
 from scripts.benchmarks import accounts
 from scripts.benchmarks.http_load import LoadMaker
@@ -55,7 +56,7 @@ class Process:
     def __init__(self, url: str) -> None:
         self.metrics = Metrics()
         self._pool = database.create_pool(url, max_size=1, name="bench")
-        self._flusher = Flusher(self.metrics, self._pool)
+        self._flusher = Flusher(self.metrics, self._pool, read_state)
         self._client = _client(self.metrics)
 
     def start(self) -> None:

@@ -17,7 +17,7 @@ from rdservice.metrics.flusher import Flusher
 from rdservice.rate_budget import RateBudget
 from rdservice.rdstation import RDStation
 from rdservice.refresh import Refresher
-from rdservice.services import Services
+from rdservice.services import Services, read_state
 from rdservice.settings import Settings
 from rdservice.streamed_calls import StreamedCalls
 from rdservice.tokens import credentials
@@ -223,7 +223,7 @@ class WebProcess(Process):
             pool=parts.pool,
             keys=world.keys,
             metrics=parts.metrics,
-            metrics_flusher=Flusher(parts.metrics, parts.pool),
+            metrics_flusher=Flusher(parts.metrics, parts.pool, read_state),
             rdstation=parts.rdstation,
             streamed_calls=StreamedCalls(parts.settings),
             memory=memory,

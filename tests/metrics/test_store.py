@@ -18,6 +18,7 @@ from rdservice.metrics import store
 from rdservice.metrics.definitions import Metrics, Series
 from rdservice.metrics.flusher import Flusher
 from rdservice.metrics.store import Batch
+from rdservice.services import read_state
 from tests.conftest import Clock
 
 HIT: Series = ("rdstation_leads_served_total", (("cache", "hit"),))
@@ -40,7 +41,7 @@ def make_flusher(pool: ConnectionPool[psycopg.Connection[Any]]) -> Iterator[Make
     made: list[Flusher] = []
 
     def make(metrics: Metrics) -> Flusher:
-        made.append(Flusher(metrics, pool))
+        made.append(Flusher(metrics, pool, read_state))
         made[-1].start()
         return made[-1]
 
