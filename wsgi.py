@@ -7,7 +7,7 @@ import sys
 
 from flask import Flask
 
-from rdservice import logs
+from rdservice import cli, logs
 from rdservice.process import leave_no_core_file
 from rdservice.services import Services
 from rdservice.settings import EXIT_CONFIG, Settings
@@ -25,7 +25,9 @@ def start() -> Flask:
         print(settings_problems.report(terminal.language(), error.problems), file=sys.stderr)
         raise SystemExit(EXIT_CONFIG) from None
     logs.configure(settings)
-    return create_app(Services.start(settings, name="web"))
+    app = create_app(Services.start(settings, name="web"))
+    cli.register(app)
+    return app
 
 
 app = start()

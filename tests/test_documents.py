@@ -29,11 +29,12 @@ from rdservice.metrics.definitions import OPERATIONS
 from rdservice.services import Services
 from rdservice.settings import Settings
 from rdservice.tokens import workers
-from rdservice.web import create_app, guard
+from rdservice.web import guard
 from scripts.benchmarks.__main__ import PARTS
 from scripts.simulation.__main__ import plans
 from scripts.simulation.invariants import Rule
 from tests.accounts import connect_account
+from tests.command_line import app_with_commands
 from tests.documents import (
     ROOT,
     assert_same_structure,
@@ -170,7 +171,7 @@ def _sections(name: str) -> Iterator[str]:
 
 @pytest.fixture
 def app(connected: Services) -> Flask:
-    return create_app(connected)
+    return app_with_commands(connected)
 
 
 @readme

@@ -20,8 +20,8 @@ from rdservice.errors import NotFound
 from rdservice.notifications.notifier import Notifier
 from rdservice.services import Services
 from rdservice.settings import Settings
-from rdservice.web import create_app
 from tests.accounts import claim_due, connect_account, stored_pair
+from tests.command_line import app_with_commands
 from tests.conftest import REDIRECT_URI
 from tests.deliveries import event, open_address
 from tests.dumps import copies_of, dumps_of, found_in, hashes, hidings
@@ -69,7 +69,7 @@ class Installation:
     """The service with everything in its tables that it ever writes; keeps what must not be found there."""
 
     def __init__(self, services: Services, sandbox: SandboxProcess, conn: Conn) -> None:
-        self.app: Flask = create_app(services)
+        self.app: Flask = app_with_commands(services)
         self.secrets: dict[str, str] = {}
         self.people: dict[str, str] = {}
         self._services, self._sandbox, self._conn = services, sandbox, conn
@@ -305,7 +305,7 @@ def test_hashes_of_what_can_be_guessed_need_the_secret_key(
     connect_account(make_services(sandbox_settings), sandbox, due=False)
     for secret_key in ("one" * 20, "two" * 20):
         services = make_services(replace(sandbox_settings, secret_key=secret_key))
-        Browser(create_app(services)).log_in("stranger@example.com", "a wrong password")
+        Browser(app_with_commands(services)).log_in("stranger@example.com", "a wrong password")
         with pytest.raises(NotFound):
             leads.lead_by_email(services, "default", "unknown.lead@example.com")
         derived.append({bytes(value) for (value,) in conn.execute(query).fetchall()})
@@ -342,7 +342,7 @@ def test_a_dump_of_an_adopted_table_holds_no_token(
         assert found_in(everything_before, plain) == set(plain)
 
         services = make_services(Settings.from_mapping(variables | {"DATABASE_URL": empty_database_url}))
-        ended = create_app(services).test_cli_runner().invoke(args=["release"])
+        ended = app_with_commands(services).test_cli_runner().invoke(args=["release"])
         assert ended.exit_code == 0, ended.output
         assert "Encrypted the plain tokens of 60 accounts." in ended.output
     for dump in dumps_of(empty_database_url, postgres_programs):

@@ -18,9 +18,9 @@ from flask import Flask
 from rdservice.access import keys
 from rdservice.services import Services
 from rdservice.settings import Settings
-from rdservice.web import create_app
 from rdservice.web.problem_texts import page_text
 from scripts.sandbox_consent import obtain_tokens
+from tests.command_line import app_with_commands
 from tests.documents import ROOT, code_blocks, read, table_rows
 
 guide = pytest.mark.parametrize("language", ["", ".pt-BR"])
@@ -28,7 +28,7 @@ guide = pytest.mark.parametrize("language", ["", ".pt-BR"])
 
 @pytest.fixture
 def app(connected: Services) -> Flask:
-    return create_app(connected)
+    return app_with_commands(connected)
 
 
 def flask_lines(text: str) -> list[list[str]]:

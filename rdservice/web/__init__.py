@@ -5,7 +5,6 @@ from pathlib import Path
 from flask import Flask, Response, request, send_from_directory
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from rdservice import cli
 from rdservice.errors import BadRequest
 from rdservice.services import Services
 from rdservice.web import (
@@ -101,7 +100,6 @@ def create_app(services: Services) -> Flask:
         privacy.bp,
     ):
         app.register_blueprint(blueprint)
-    cli.register(app)
     guard.check_declarations(app)
     fast_reads.init_app(app, services, counts)
     return app

@@ -13,7 +13,7 @@ from flask import Flask
 from rdservice.access import keys, operators, passwords, sessions
 from rdservice.services import Services
 from rdservice.settings import Settings
-from rdservice.web import create_app
+from tests.command_line import app_with_commands
 
 Conn = psycopg.Connection[Any]
 PASSWORD = "correct horse battery"
@@ -21,7 +21,7 @@ PASSWORD = "correct horse battery"
 
 @pytest.fixture
 def app(services: Services) -> Flask:
-    return create_app(services)
+    return app_with_commands(services)
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_without_a_database_there_is_one_line_and_status_75(
     variables: dict[str, str], make_services: Callable[[Settings], Services], arguments: list[str]
 ) -> None:
     values = variables | {"DATABASE_URL": "postgresql://someone:hidden@127.0.0.1:1/none"}
-    app = create_app(make_services(Settings.from_mapping(values)))
+    app = app_with_commands(make_services(Settings.from_mapping(values)))
     result = app.test_cli_runner().invoke(args=arguments)
     assert result.exit_code == 75
     assert result.stderr.startswith("Error: The database cannot be reached")
@@ -182,7 +182,7 @@ def test_without_tables_the_commands_name_the_release(
     variables: dict[str, str], empty_database_url: str, make_services: Callable[[Settings], Services]
 ) -> None:
     services = make_services(Settings.from_mapping(variables | {"DATABASE_URL": empty_database_url}))
-    result = create_app(services).test_cli_runner().invoke(args=["keys", "list"])
+    result = app_with_commands(services).test_cli_runner().invoke(args=["keys", "list"])
     assert result.exit_code == 1
     assert "flask release" in result.stderr
     services.pool.close()

@@ -8,7 +8,7 @@ from click.testing import Result
 from rdservice import database
 from rdservice.services import Services
 from rdservice.settings import Settings
-from rdservice.web import create_app
+from tests.command_line import app_with_commands
 
 Run = Callable[..., Result]
 MakeRun = Callable[[Services], Run]
@@ -19,7 +19,7 @@ def run_with() -> MakeRun:
     """Makes a runner of commands over given services; `stdin` is what the command reads."""
 
     def make(services: Services) -> Run:
-        app = create_app(services)
+        app = app_with_commands(services)
 
         def run(*arguments: str, stdin: str | None = None) -> Result:
             return app.test_cli_runner().invoke(args=list(arguments), input=stdin)

@@ -18,6 +18,7 @@ from flask.cli import FlaskGroup
 
 from rdservice.services import Services
 from rdservice.web import create_app
+from tests.command_line import app_with_commands
 from tests.e2e.processes import listening_socket
 from tests.e2e.waiting import wait_until
 from tests.leaks.commands import COMMANDS, NOT_RUN, Run
@@ -39,7 +40,7 @@ def test_the_table_of_routes_has_every_route(services: Services) -> None:
 
 
 def test_the_table_of_commands_has_every_command(services: Services) -> None:
-    app = create_app(services)
+    app = app_with_commands(services)
     there = set(commands_below(app.cli)) | set(commands_below(FlaskGroup(add_version_option=False)))
     assert there == set(COMMANDS) | set(NOT_RUN), (
         "add or remove these lines in COMMANDS of tests/leaks/commands.py"
