@@ -1,28 +1,18 @@
-"""Tokens that a program uploads, and the removal of an account."""
+"""Tokens that a program uploads."""
 
-import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rdservice import audit, database, errors, notices
-from rdservice.account_calls.failures import call_once
+from rdservice.accounts.ids import check_account_id
 from rdservice.audit import Author
 from rdservice.authorization import name_in
-from rdservice.encryption import KeyMissing, ValueDamaged
 from rdservice.errors import RdServiceError
 from rdservice.notices import Notice
 from rdservice.services import Services
-from rdservice.subscriptions import store as subscriptions
-from rdservice.subscriptions.manage import remove_with_token
-from rdservice.texts import is_readable
 from rdservice.token_answers import MAX_LIFETIME_S, MAX_TOKEN_LENGTH, is_lifetime, is_token
 from rdservice.tokens import jwt_claims, store
 from rdservice.tokens.store import DEFAULT_ACCOUNT, AccountState
-
-log = logging.getLogger(__name__)
-
-LONGEST_ACCOUNT_ID = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +24,6 @@ class Upload:
     refresh_token: str = field(repr=False)
     expires_in_s: int
     verify: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Disconnected:
-    """A removed account. `revoked`: RD Station confirmed that it no longer accepts its tokens."""
-
-    revoked: bool
-    warnings: list[Notice]
 
 
 def parse_upload(body: object) -> Upload:
@@ -58,15 +40,6 @@ def parse_upload(body: object) -> Upload:
         expires_in_s=_expires_in(body),
         verify=verify,
     )
-
-
-def check_account_id(value: object) -> str:
-    """Return `value` if it can name an account: 1 to 200 printable characters, no slash, no white space around."""
-    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_ACCOUNT_ID:
-        raise _invalid("account_id", f"must be a text of 1 to {LONGEST_ACCOUNT_ID} characters")
-    if not is_readable(value) or "/" in value or value != value.strip() or value in {".", ".."}:
-        raise _invalid("account_id", "may have printable characters only, no slash, no white space around it")
-    return value
 
 
 def upload(services: Services, given: Upload, *, by: Author) -> tuple[AccountState, list[Notice]]:
@@ -110,43 +83,6 @@ def upload(services: Services, given: Upload, *, by: Author) -> tuple[AccountSta
     return state, warnings
 
 
-def disconnect(services: Services, account_id: str, *, by: Author) -> Disconnected:
-    """Remove the account's tokens here; end its subscriptions and revoke the tokens at RD Station.
-
-    Raises NotFound without a row. What cannot be done at RD Station is a warning: the tokens are gone from here all the
-    same.
-    """
-    with database.transaction(services.pool) as conn:
-        delivered_to = [row.secret_hash for row in subscriptions.list_all(conn, account_id)]
-        removed = store.remove(conn, account_id)
-        if removed is not None:
-            audit.record(conn, by, "account_disconnected", account_id=account_id)
-    services.memory.forget(account_id)
-    if removed is None:
-        raise errors.NotFound(f"No account {account_id!r} is connected.")
-    try:
-        access_token = services.keys.decrypt("access_token", account_id, removed.access_token)
-    except (KeyMissing, ValueDamaged) as error:
-        return _not_revoked(str(error))
-    # While RD Station still accepts the token.
-    warnings = remove_with_token(services, access_token, delivered_to)
-    reason = "another account here is connected to the same RD Station account"
-    if not removed.shared:
-        reason = _revoke(services, access_token)
-    if not reason:
-        return Disconnected(revoked=True, warnings=warnings)
-    return _not_revoked(reason, warnings)
-
-
-def _revoke(services: Services, access_token: str) -> str:
-    """Revoke at RD Station; return why it was not done, empty when it was."""
-    try:
-        answer = call_once(lambda: services.rdstation.revoke(access_token))
-    except RdServiceError as error:
-        return error.title
-    return "" if 200 <= answer.status < 300 else f"RD Station answered HTTP {answer.status}"
-
-
 def _verify(services: Services, given: Upload, before: AccountState | None) -> tuple[str | None, bool]:
     """Ask RD Station whose token it is; return the account's name and whether the token works."""
     try:
@@ -171,11 +107,6 @@ def _verify(services: Services, given: Upload, before: AccountState | None) -> t
             retry_after_s=30,
         )
     return None, False
-
-
-def _not_revoked(reason: str, warnings: Sequence[Notice] = ()) -> Disconnected:
-    log.warning("an account was disconnected but not revoked at RD Station: %s", reason)
-    return Disconnected(revoked=False, warnings=[*warnings, notices.not_revoked(reason)])
 
 
 def _token(body: dict[str, Any], name: str) -> str:

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from rdservice import audit, database, uploads
+from rdservice.accounts.disconnect import disconnect
 from rdservice.audit import Author
 from rdservice.services import Services
 from tests.accounts import BY, connect_account
@@ -121,7 +122,7 @@ def test_a_deed_whose_entry_cannot_be_written_does_not_happen(
     connect_account(connected, sandbox, due=False)
     broken = Author(kind="command", origin="a null byte: \0")
     with pytest.raises(psycopg.DataError):
-        uploads.disconnect(connected, "default", by=broken)
+        disconnect(connected, "default", by=broken)
     with pytest.raises(psycopg.DataError):
         connected.access_tokens.refresh_now("default", by=broken)
     given = uploads.parse_upload(sandbox.pair("account-2") | {"account_id": "second"})

@@ -7,7 +7,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from rdservice import database, errors, leads, uploads
+from rdservice import database, errors, leads
+from rdservice.accounts.disconnect import disconnect
 from rdservice.services import Services
 from rdservice.settings import Settings
 from rdservice.tokens import claims
@@ -91,7 +92,7 @@ def test_a_damaged_token_moved_by_a_removal_is_not_revoked_for_the_wrong_account
     connect_account(connected, sandbox, "victim", due=False)
     connect_account(connected, None, "attacker", due=False)
     move(conn, "access_token", of="victim", to="attacker")
-    removed = uploads.disconnect(connected, "attacker", by=BY)
+    removed = disconnect(connected, "attacker", by=BY)
     assert not removed.revoked
     assert "belongs to another row" in removed.warnings[0].text
     assert sandbox.calls()["revoke"] == {}

@@ -6,7 +6,8 @@ import psycopg
 import pytest
 import requests
 
-from rdservice import audit, database, uploads
+from rdservice import audit, database
+from rdservice.accounts.disconnect import disconnect
 from rdservice.errors import (
     NotConnected,
     RdStationFailed,
@@ -247,7 +248,7 @@ def test_disconnecting_removes_them_before_the_tokens_are_revoked(services: Serv
         return answer
 
     services.rdstation.delete_webhook = counted  # type: ignore[method-assign]
-    removed = uploads.disconnect(services, "default", by=BY)
+    removed = disconnect(services, "default", by=BY)
     assert (removed.revoked, removed.warnings, len(deleted)) == (True, [], 2)
 
 
@@ -256,14 +257,14 @@ def test_what_is_left_at_rd_station_by_a_disconnection_is_told(
 ) -> None:
     manage.subscribe(services, "default", by=BY)
     sandbox.patch(faults=[{"operation": "other", "kind": "status", "status": 500}])
-    removed = uploads.disconnect(services, "default", by=BY)
+    removed = disconnect(services, "default", by=BY)
     assert (removed.revoked, [notice.code for notice in removed.warnings]) == (True, ["subscriptions_left"])
 
 
 def test_rd_station_is_asked_for_nothing_where_nothing_was_subscribed(
     services: Services, sandbox: SandboxProcess
 ) -> None:
-    uploads.disconnect(services, "default", by=BY)
+    disconnect(services, "default", by=BY)
     assert sandbox.calls()["other"] == {}
 
 

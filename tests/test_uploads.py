@@ -1,4 +1,4 @@
-"""Uploaded pairs, and the removal of an account."""
+"""Uploaded pairs."""
 
 from typing import Any
 
@@ -8,11 +8,12 @@ import requests
 from requests_mock import Mocker
 
 from rdservice import errors, uploads
+from rdservice.accounts.ids import check_account_id
 from rdservice.notices import Notice
 from rdservice.refresh import Result
 from rdservice.services import Services
 from rdservice.tokens.store import AccountState
-from rdservice.uploads import Upload, check_account_id, parse_upload
+from rdservice.uploads import Upload, parse_upload
 from tests.accounts import BY, claim_due, claim_one, connect_account, row, stored_pair
 from tests.sandbox_process import SandboxProcess
 
@@ -370,61 +371,3 @@ def test_an_upload_is_served_at_once(connected: Services, sandbox: SandboxProces
     pair = sandbox.pair()
     upload(connected, **pair)
     assert connected.access_tokens.usable("default").access_token == pair["access_token"]
-
-
-# Removal
-
-
-def test_a_removed_account_is_gone_here_and_revoked_at_rd_station(
-    connected: Services, sandbox: SandboxProcess, conn: Conn
-) -> None:
-    pair = sandbox.pair()
-    upload(connected, **pair)
-    removed = uploads.disconnect(connected, "default", by=BY)
-    assert (removed.revoked, removed.warnings) == (True, [])
-    assert text_of(conn) == ([], [])
-    with pytest.raises(errors.NotConnected):
-        connected.access_tokens.usable("default")
-    assert connected.rdstation.account_info(pair["access_token"]).status == 401
-    assert connected.rdstation.refresh(pair["refresh_token"]).error_type == "INVALID_REFRESH_TOKEN"
-
-
-def test_an_unknown_account_cannot_be_removed(services: Services, requests_mock: Mocker) -> None:
-    with pytest.raises(errors.NotFound):
-        uploads.disconnect(services, "nobody", by=BY)
-    assert requests_mock.request_history == []
-
-
-@pytest.mark.parametrize(
-    "response", [{"exc": requests.ConnectionError}, {"status_code": 500}, {"status_code": 401, "json": {}}]
-)
-def test_an_account_that_cannot_be_revoked_is_removed_with_a_warning(
-    services: Services, conn: Conn, requests_mock: Mocker, response: dict[str, Any]
-) -> None:
-    requests_mock.post(f"{API}/auth/revoke", **response)
-    connect_account(services)
-    removed = uploads.disconnect(services, "default", by=BY)
-    assert (removed.revoked, codes(removed.warnings)) == (False, ["not_revoked"])
-    assert text_of(conn) == ([], [])
-
-
-def test_a_token_that_cannot_be_decrypted_is_removed_without_revoking(
-    services: Services, conn: Conn, requests_mock: Mocker
-) -> None:
-    connect_account(services)
-    conn.execute("UPDATE rdstation_tokens SET access_token = 'planted'")
-    removed = uploads.disconnect(services, "default", by=BY)
-    assert (removed.revoked, codes(removed.warnings)) == (False, ["not_revoked"])
-    assert "planted" not in removed.warnings[0].text
-    assert requests_mock.request_history == []
-
-
-def test_an_rd_station_account_that_is_used_twice_is_revoked_with_the_last(
-    connected: Services, sandbox: SandboxProcess
-) -> None:
-    upload(connected, **sandbox.pair(), account_id="one")
-    pair = sandbox.pair()
-    upload(connected, **pair, account_id="two")
-    assert codes(uploads.disconnect(connected, "one", by=BY).warnings) == ["not_revoked"]
-    assert connected.rdstation.account_info(pair["access_token"]).status == 200
-    assert uploads.disconnect(connected, "two", by=BY).revoked

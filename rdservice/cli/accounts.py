@@ -6,7 +6,7 @@ from typing import Any
 import click
 from flask.cli import AppGroup
 
-from rdservice import uploads
+from rdservice.accounts.disconnect import disconnect as disconnect_account
 from rdservice.cli.confirmation import confirm, yes_option
 from rdservice.cli.connection import author, check, errors_in_one_line, transaction
 from rdservice.cli.json_output import as_json_option, print_json, time_or_null
@@ -110,7 +110,7 @@ def disconnect(account_id: str, yes: bool) -> None:
     check()
     confirm(f"Remove the tokens of {account_id!r} and revoke them at RD Station?", yes=yes)
     with errors_in_one_line():
-        removed = uploads.disconnect(services(), account_id, by=author())
+        removed = disconnect_account(services(), account_id, by=author())
     click.echo(f"{account_id} is disconnected" + (" and revoked at RD Station." if removed.revoked else "."))
     for notice in removed.warnings:
         click.echo(f"Warning: {notice.text}", err=True)

@@ -12,6 +12,7 @@ from typing import BinaryIO
 import click
 from flask.cli import AppGroup
 
+from rdservice.accounts.ids import check_account_id
 from rdservice.cli import progress
 from rdservice.cli.connection import author, check, errors_in_one_line
 from rdservice.export import Export, Wanted
@@ -19,7 +20,6 @@ from rdservice.export_file import NotAnExport, whole_part
 from rdservice.export_format import Format
 from rdservice.export_walk import Position
 from rdservice.tokens import store
-from rdservice.uploads import check_account_id
 from rdservice.web.context import services
 
 leads_group = AppGroup("leads", help="Export leads of RD Station.")

@@ -7,12 +7,12 @@ from typing import Any
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
+from rdservice.accounts.ids import check_account_id
 from rdservice.errors import InvalidField
 from rdservice.events import reading
 from rdservice.events.payloads import EVENT_TYPES, EventType
 from rdservice.events.reading import ReadEvent
 from rdservice.tokens.store import DEFAULT_ACCOUNT
-from rdservice.uploads import check_account_id
 from rdservice.web import guard
 from rdservice.web.context import query_text, services
 

@@ -11,11 +11,11 @@ from flask import Blueprint, Flask, Response, current_app, request
 from flask.typing import ResponseReturnValue
 
 from rdservice import errors
+from rdservice.accounts.ids import check_account_id
 from rdservice.errors import RdServiceError
 from rdservice.export import Export, Pause, Wanted, parse_after
 from rdservice.export_format import Format
 from rdservice.tokens.store import DEFAULT_ACCOUNT
-from rdservice.uploads import check_account_id
 from rdservice.web import guard
 from rdservice.web.context import query_text, services
 

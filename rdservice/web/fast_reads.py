@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from flask import Flask
 
 from rdservice import leads
+from rdservice.accounts.ids import check_account_id
 from rdservice.cache.cache import NotAtOnce
 from rdservice.errors import RdServiceError
 from rdservice.services import Services
 from rdservice.tokens.store import DEFAULT_ACCOUNT
-from rdservice.uploads import check_account_id
 from rdservice.web import answers, guard
 from rdservice.web.context import choose_request_id
 from rdservice.web.leads import answer_headers, has

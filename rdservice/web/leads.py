@@ -7,9 +7,9 @@ from werkzeug.http import parse_cache_control_header, parse_etags
 from werkzeug.routing import BaseConverter
 
 from rdservice import errors, leads
+from rdservice.accounts.ids import check_account_id
 from rdservice.cache.answers import Served
 from rdservice.tokens.store import DEFAULT_ACCOUNT
-from rdservice.uploads import check_account_id
 from rdservice.web import guard
 from rdservice.web.context import json_body, query_text, services
 

@@ -6,8 +6,8 @@ from flask import Blueprint, Response, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 from rdservice import authorization, errors
+from rdservice.accounts.ids import check_account_id
 from rdservice.tokens.store import DEFAULT_ACCOUNT
-from rdservice.uploads import check_account_id
 from rdservice.web import browser_session, guard
 from rdservice.web.context import query_text, services
 from rdservice.web.notice_texts import flash_connected, flash_notices

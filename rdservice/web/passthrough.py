@@ -12,13 +12,13 @@ from flask import Blueprint, Flask, Response, current_app, request
 from flask.typing import ResponseReturnValue
 
 from rdservice import errors
+from rdservice.accounts.ids import check_account_id
 from rdservice.passthrough.headers import for_caller, for_rd_station
 from rdservice.passthrough.relay import relay
 from rdservice.passthrough.target import target_of
 from rdservice.rate_budget import CLOSED_WITHOUT_WORD_S
 from rdservice.streamed_calls import AnswerBroken, NobodyWaits, Outgoing, StreamedAnswer, Upload
 from rdservice.tokens.store import DEFAULT_ACCOUNT
-from rdservice.uploads import check_account_id
 from rdservice.web import bodies, guard
 from rdservice.web.answers import KNOWN_METHODS
 from rdservice.web.context import services

@@ -6,10 +6,10 @@ from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
 
 from rdservice import database, errors
+from rdservice.accounts.ids import check_account_id
 from rdservice.tokens import listing, store
 from rdservice.tokens.listing import STATES, State
 from rdservice.tokens.store import DEFAULT_ACCOUNT
-from rdservice.uploads import check_account_id
 from rdservice.web import (
     guard,
     live,

@@ -9,10 +9,10 @@ import psycopg
 from flask import Blueprint, jsonify, redirect, request
 from flask.typing import ResponseReturnValue
 
+from rdservice.accounts.ids import check_account_id
 from rdservice.events import store as events
 from rdservice.subscriptions import manage, store
 from rdservice.subscriptions.manage import Changed
-from rdservice.uploads import check_account_id
 from rdservice.web import guard
 from rdservice.web.context import prefers_html, services
 from rdservice.web.moments import Moment, moment_of

@@ -9,11 +9,13 @@ from flask import Blueprint, Response, jsonify, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 from rdservice import database, errors, uploads
+from rdservice.accounts.disconnect import Disconnected
+from rdservice.accounts.disconnect import disconnect as disconnect_account
+from rdservice.accounts.ids import check_account_id
 from rdservice.rdstation import TOKEN_LIFETIME_S
 from rdservice.refresh import Result
 from rdservice.tokens import store
 from rdservice.tokens.store import AccountState, StoredToken
-from rdservice.uploads import Disconnected, check_account_id
 from rdservice.web import guard
 from rdservice.web.context import json_body, prefers_html, query_text, services
 from rdservice.web.notice_texts import flash_disconnected, flash_notices, flash_refresh
@@ -84,7 +86,7 @@ def refresh(account_id: str) -> ResponseReturnValue:
 @guard.requires("tokens:write")
 def remove(account_id: str) -> ResponseReturnValue:
     """Remove the account's tokens here and revoke them at RD Station."""
-    removed = uploads.disconnect(services(), check_account_id(account_id), by=guard.author())
+    removed = disconnect_account(services(), check_account_id(account_id), by=guard.author())
     return jsonify(_removed(account_id, removed))
 
 
@@ -92,7 +94,7 @@ def remove(account_id: str) -> ResponseReturnValue:
 @guard.operator_only
 def disconnect(account_id: str) -> ResponseReturnValue:
     """Remove the account's tokens; for the page's form, which cannot send DELETE."""
-    removed = uploads.disconnect(services(), check_account_id(account_id), by=guard.author())
+    removed = disconnect_account(services(), check_account_id(account_id), by=guard.author())
     flash_disconnected(account_id, revoked=removed.revoked)
     flash_notices(removed.warnings)
     return redirect(url_for("status.show"), code=303)

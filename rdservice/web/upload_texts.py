@@ -1,8 +1,8 @@
 """What is wrong with a field of the upload form, in the reader's language."""
 
+from rdservice.accounts.ids import LONGEST_ACCOUNT_ID
 from rdservice.errors import InvalidField
 from rdservice.token_answers import MAX_LIFETIME_S, MAX_TOKEN_LENGTH
-from rdservice.uploads import LONGEST_ACCOUNT_ID
 from rdservice.web.languages import gettext
 from rdservice.web.moments import number_words
 

@@ -1,0 +1,68 @@
+"""The removal of an account: here at once, and at RD Station as far as it can be done."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rdservice import audit, database, errors, notices
+from rdservice.account_calls.failures import call_once
+from rdservice.audit import Author
+from rdservice.encryption import KeyMissing, ValueDamaged
+from rdservice.errors import RdServiceError
+from rdservice.notices import Notice
+from rdservice.services import Services
+from rdservice.subscriptions import store as subscriptions
+from rdservice.subscriptions.manage import remove_with_token
+from rdservice.tokens import store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disconnected:
+    """A removed account. `revoked`: RD Station confirmed that it no longer accepts its tokens."""
+
+    revoked: bool
+    warnings: list[Notice]
+
+
+def disconnect(services: Services, account_id: str, *, by: Author) -> Disconnected:
+    """Remove the account's tokens here; end its subscriptions and revoke the tokens at RD Station.
+
+    Raises NotFound without a row. What cannot be done at RD Station is a warning: the tokens are gone from here all the
+    same.
+    """
+    with database.transaction(services.pool) as conn:
+        delivered_to = [row.secret_hash for row in subscriptions.list_all(conn, account_id)]
+        removed = store.remove(conn, account_id)
+        if removed is not None:
+            audit.record(conn, by, "account_disconnected", account_id=account_id)
+    services.memory.forget(account_id)
+    if removed is None:
+        raise errors.NotFound(f"No account {account_id!r} is connected.")
+    try:
+        access_token = services.keys.decrypt("access_token", account_id, removed.access_token)
+    except (KeyMissing, ValueDamaged) as error:
+        return _not_revoked(str(error))
+    # While RD Station still accepts the token.
+    warnings = remove_with_token(services, access_token, delivered_to)
+    reason = "another account here is connected to the same RD Station account"
+    if not removed.shared:
+        reason = _revoke(services, access_token)
+    if not reason:
+        return Disconnected(revoked=True, warnings=warnings)
+    return _not_revoked(reason, warnings)
+
+
+def _revoke(services: Services, access_token: str) -> str:
+    """Revoke at RD Station; return why it was not done, empty when it was."""
+    try:
+        answer = call_once(lambda: services.rdstation.revoke(access_token))
+    except RdServiceError as error:
+        return error.title
+    return "" if 200 <= answer.status < 300 else f"RD Station answered HTTP {answer.status}"
+
+
+def _not_revoked(reason: str, warnings: Sequence[Notice] = ()) -> Disconnected:
+    log.warning("an account was disconnected but not revoked at RD Station: %s", reason)
+    return Disconnected(revoked=False, warnings=[*warnings, notices.not_revoked(reason)])
