@@ -22,8 +22,8 @@ from rdservice.cache import table as cache_table
 from rdservice.cache.search import Found, Person
 from rdservice.events import search as event_search
 from rdservice.events.encrypted import EVENTS
+from rdservice.progress import OnRows, ignore
 from rdservice.services import Services
-from rdservice.stored_values import OnRows, ignore
 from rdservice.tokens import store
 from rdservice.tokens.memory import REMEMBER_S
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from rdservice import audit, database
 from rdservice.audit import Author
 from rdservice.encryption import EncryptedRow, EncryptedTable, KeyMissing, KeyRing, Replacement, ValueDamaged
-from rdservice.stored_values import TABLES, OnRows, Pool, ignore, pages
+from rdservice.progress import OnRows, ignore
+from rdservice.stored_values import TABLES, Pool, pages
 
 MOST_PASSES = 10
 PAUSE_S = 0.5

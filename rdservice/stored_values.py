@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from rdservice import database
 from rdservice.cache.table import CACHE
 from rdservice.encryption import EncryptedRow, EncryptedTable, KeyMissing, KeyRing, ValueDamaged, key_id_of
 from rdservice.events.encrypted import EVENTS, EventTable
+from rdservice.progress import OnRows, ignore
 from rdservice.tokens.encrypted import REPLACED, TOKENS, TokenTable
 
 log = logging.getLogger(__name__)
@@ -26,12 +27,6 @@ OPENED_AT_START = 500
 """Rows of each table whose values are decrypted at the start: some 0.1 s."""
 
 Pool = ConnectionPool[psycopg.Connection[Any]]
-OnRows = Callable[[int], None]
-"""Told how many more rows were looked at."""
-
-
-def ignore(rows: int) -> None:
-    """For those who do not want to be told."""
 
 
 @dataclass

@@ -11,7 +11,8 @@ from rdservice import reencryption, stored_values
 from rdservice.cli import progress
 from rdservice.cli.connection import author, errors_in_one_line, transaction
 from rdservice.cli.json_output import as_json_option, print_json
-from rdservice.stored_values import TABLES, Findings, Names, OnRows
+from rdservice.progress import OnRows
+from rdservice.stored_values import TABLES, Findings, Names
 from rdservice.web.context import services
 
 encryption_group = AppGroup("encryption", help="See which encryption keys are needed, and re-encrypt.")

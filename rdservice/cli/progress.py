@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import click
 
-from rdservice.stored_values import OnRows
+from rdservice.progress import OnRows
 
 SAY_EVERY_S = 5.0
 

@@ -12,7 +12,7 @@ from rdservice.cache.search import Found, Person
 from rdservice.encryption import KeyMissing, KeyRing, ValueDamaged
 from rdservice.events import encrypted
 from rdservice.events.encrypted import Value
-from rdservice.stored_values import OnRows, ignore
+from rdservice.progress import OnRows, ignore
 
 BATCH = 200
 

@@ -18,7 +18,7 @@ from psycopg_pool import ConnectionPool
 from rdservice import audit, database
 from rdservice.audit import Author
 from rdservice.encryption import ENCRYPTED, KeyMissing, KeyRing, ValueDamaged
-from rdservice.stored_values import OnRows, ignore
+from rdservice.progress import OnRows, ignore
 
 BATCH = 500
 BLOT = "***"
