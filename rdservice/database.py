@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL, transactions with time-outs, and migrations.
+"""Connections to PostgreSQL, and transactions with time-outs.
 
 Everything here works behind PgBouncer in transaction mode: no prepared statements, no start-up options, no session
 state.
@@ -6,13 +6,11 @@ state.
 
 import logging
 import math
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import resources
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 import psycopg.errors
@@ -45,9 +43,6 @@ SET LOCAL statement_timeout = '10s';
 SET LOCAL lock_timeout = '5s';
 SET LOCAL idle_in_transaction_session_timeout = '15s'
 """
-
-MIGRATION_LOCK = 0x5244_5354
-"""Key of the advisory lock under which releases run one after the other ("RDST")."""
 
 
 def create_pool(url: str, *, max_size: int, name: str) -> ConnectionPool[psycopg.Connection[Any]]:
@@ -144,54 +139,3 @@ def write_for_sure(
                 raise
             log.warning("the database did not take a write (%s): trying again", type(error).__name__)
             pause_s = min(pause_s * 2, LONGEST_WRITE_PAUSE_S)
-
-
-class Migration(NamedTuple):
-    version: int
-    name: str
-    sql: str
-
-
-def migrations() -> list[Migration]:
-    """Return the numbered `.sql` files of `rdservice/migrations`, in order."""
-    found = []
-    for file in resources.files("rdservice").joinpath("migrations").iterdir():
-        match = re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name)
-        if match:
-            found.append(Migration(int(match[1]), match[2], file.read_text(encoding="utf-8")))
-    return sorted(found)
-
-
-def migrate(conn: psycopg.Connection[Any]) -> list[Migration]:
-    """Apply what is missing, all of it or nothing, and return it.
-
-    `conn` must be in autocommit mode. Safe twice, at once in two places (the second waits and finds nothing to do)
-    and after a kill in the middle (PostgreSQL rolls back).
-    """
-    with conn.transaction():
-        conn.execute("SELECT pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
-        conn.execute(
-            "CREATE TABLE IF NOT EXISTS schema_migrations ("
-            " version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
-        )
-        applied = _applied(conn)
-        missing = [migration for migration in migrations() if migration.version not in applied]
-        for migration in missing:
-            log.info("applying migration %04d %s", migration.version, migration.name)
-            conn.execute(migration.sql.encode())
-            conn.execute(
-                "INSERT INTO schema_migrations (version, name) VALUES (%s, %s)",
-                [migration.version, migration.name],
-            )
-    return missing
-
-
-def pending_migrations(conn: psycopg.Connection[Any]) -> list[str]:
-    """Return the names of migrations that this code needs and the database lacks."""
-    exists = conn.execute("SELECT to_regclass('schema_migrations') IS NOT NULL").fetchone()
-    applied = _applied(conn) if exists == (True,) else set()
-    return [f"{m.version:04d}_{m.name}" for m in migrations() if m.version not in applied]
-
-
-def _applied(conn: psycopg.Connection[Any]) -> set[int]:
-    return {version for (version,) in conn.execute("SELECT version FROM schema_migrations")}

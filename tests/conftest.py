@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from psycopg import sql
 from psycopg_pool import ConnectionPool
 
-from rdservice import database
+from rdservice import migrate
 from rdservice.services import Services
 from rdservice.settings import Settings
 from scripts.embedded_postgres import EmbeddedPostgres
@@ -98,7 +98,7 @@ def server(new_postgres: Callable[[], EmbeddedPostgres]) -> Iterator[EmbeddedPos
 @pytest.fixture(scope="session")
 def _migrated_url(server: EmbeddedPostgres) -> str:
     with psycopg.connect(server.url, autocommit=True) as conn:
-        database.migrate(conn)
+        migrate.migrate(conn)
     return server.url
 
 

@@ -9,14 +9,14 @@ from typing import Any
 import psycopg
 import pytest
 
-from rdservice import database
+from rdservice import migrate
 from rdservice.encryption import ENCRYPTED, PREFIX_LENGTH
 from rdservice.settings import ROOT
 from rdservice.tokens import claim_sql, claims
 
 Conn = psycopg.Connection[Any]
 
-NAMES = [f"{migration.version:04d}_{migration.name}" for migration in database.migrations()]
+NAMES = [f"{migration.version:04d}_{migration.name}" for migration in migrate.migrations()]
 
 
 def connect(url: str) -> Conn:
@@ -36,28 +36,28 @@ def schema(conn: Conn) -> list[Any]:
 
 
 def test_no_two_migrations_have_the_same_number() -> None:
-    versions = [migration.version for migration in database.migrations()]
+    versions = [migration.version for migration in migrate.migrations()]
     assert versions == sorted(set(versions))
 
 
 def test_a_fresh_database_gets_all_migrations(empty_database_url: str) -> None:
     with connect(empty_database_url) as conn:
-        assert database.pending_migrations(conn) == NAMES
-        assert database.migrate(conn) == database.migrations()
-        assert database.pending_migrations(conn) == []
+        assert migrate.pending_migrations(conn) == NAMES
+        assert migrate.migrate(conn) == migrate.migrations()
+        assert migrate.pending_migrations(conn) == []
         applied = conn.execute("SELECT version, name FROM schema_migrations ORDER BY version").fetchall()
     assert [f"{version:04d}_{name}" for version, name in applied] == NAMES
 
 
 def test_a_second_time_changes_nothing(empty_database_url: str) -> None:
     with connect(empty_database_url) as conn:
-        database.migrate(conn)
+        migrate.migrate(conn)
         conn.execute(
             "INSERT INTO rdstation_tokens (account_id, access_token, refresh_token, expires_at)"
             " VALUES ('kept', 'a', 'r', now())"
         )
         before = schema(conn), conn.execute("SELECT * FROM rdstation_tokens").fetchall()
-        assert database.migrate(conn) == []
+        assert migrate.migrate(conn) == []
         assert (schema(conn), conn.execute("SELECT * FROM rdstation_tokens").fetchall()) == before
 
 
@@ -70,7 +70,7 @@ def test_at_once_in_several_places_each_is_applied_once(empty_database_url: str)
         try:
             with connect(empty_database_url) as conn:
                 together.wait(20)
-                applied.append(len(database.migrate(conn)))
+                applied.append(len(migrate.migrate(conn)))
         except BaseException as error:  # noqa: BLE001 - it is looked at below
             errors.append(error)
 
@@ -88,18 +88,18 @@ def test_a_process_killed_in_the_middle_leaves_nothing_behind_and_blocks_nobody(
 ) -> None:
     half = (
         "import sys, psycopg\n"
-        "from rdservice import database\n"
+        "from rdservice import migrate\n"
         "conn = psycopg.connect(sys.argv[1], autocommit=True)\n"
         "def stop(conn):\n"
         "    print('half way', flush=True)\n"
         "    sys.stdin.read()\n"
-        "database._applied = lambda conn: set()\n"
-        "real = database.migrations()\n"
+        "migrate._applied = lambda conn: set()\n"
+        "real = migrate.migrations()\n"
         "class Stop(str):\n"
         "    def encode(self, *args):\n"
         "        stop(conn)\n"
-        "database.migrations = lambda: real + [database.Migration(9999, 'stop', Stop('SELECT 1'))]\n"
-        "database.migrate(conn)\n"
+        "migrate.migrations = lambda: real + [migrate.Migration(9999, 'stop', Stop('SELECT 1'))]\n"
+        "migrate.migrate(conn)\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", half, empty_database_url],
@@ -117,23 +117,23 @@ def test_a_process_killed_in_the_middle_leaves_nothing_behind_and_blocks_nobody(
         process.kill()
         process.communicate(timeout=20)
     with connect(empty_database_url) as conn:
-        assert database.migrate(conn) == database.migrations()
+        assert migrate.migrate(conn) == migrate.migrations()
 
 
 def test_an_error_in_a_migration_applies_nothing(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = [*database.migrations(), database.Migration(9999, "broken", "CREATE TABLE made (); SELECT 1/0")]
-    monkeypatch.setattr(database, "migrations", lambda: broken)
+    broken = [*migrate.migrations(), migrate.Migration(9999, "broken", "CREATE TABLE made (); SELECT 1/0")]
+    monkeypatch.setattr(migrate, "migrations", lambda: broken)
     with connect(empty_database_url) as conn:
         with pytest.raises(psycopg.errors.DivisionByZero):
-            database.migrate(conn)
+            migrate.migrate(conn)
         assert conn.execute("SELECT to_regclass('made'), to_regclass('rdstation_tokens')").fetchone() == (
             None,
             None,
         )
         monkeypatch.undo()
-        assert database.migrate(conn) == database.migrations()
+        assert migrate.migrate(conn) == migrate.migrations()
 
 
 def explain(conn: Conn, query: str, **values: Any) -> str:

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from rdservice import database, errors, leads
+from rdservice import database, errors, leads, migrate
 from rdservice.accounts.disconnect import disconnect
 from rdservice.services import Services
 from rdservice.settings import Settings
@@ -111,7 +111,7 @@ def test_cached_leads_of_another_database_with_the_same_keys_are_refused(
     empty_database_url: str,
 ) -> None:
     with psycopg.connect(empty_database_url, autocommit=True) as other_conn:
-        database.migrate(other_conn)
+        migrate.migrate(other_conn)
         elsewhere = variables | {"DATABASE_URL": empty_database_url, "RDSTATION_API_URL": sandbox.url}
         other = make_services(Settings.from_mapping(elsewhere))
         connect_account(connected, sandbox, rd_account="default", due=False)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from psycopg import Connection
 
-from rdservice import audit, database
+from rdservice import audit, database, migrate
 from rdservice.errors import RdServiceError
 from rdservice.web.context import services
 
@@ -31,7 +31,7 @@ def transaction() -> Iterator[Connection[Any]]:
     when what was asked for is refused (RdServiceError).
     """
     with errors_in_one_line(), database.transaction(services().pool) as conn:
-        if database.pending_migrations(conn):
+        if migrate.pending_migrations(conn):
             raise click.ClickException("The database is not prepared for this version. Run 'flask release'.")
         yield conn
 

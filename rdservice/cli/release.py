@@ -4,7 +4,7 @@ import click
 import psycopg
 from flask.cli import with_appcontext
 
-from rdservice import database
+from rdservice import database, migrate
 from rdservice.cli import progress
 from rdservice.cli.connection import author, errors_in_one_line
 from rdservice.notifications import targets
@@ -49,7 +49,7 @@ def release() -> None:
         click.echo("\n".join(settings_problems.lines(language, unusable)), err=True)
 
 
-def _bring_up_to_date() -> tuple[list[database.Migration], int]:
+def _bring_up_to_date() -> tuple[list[migrate.Migration], int]:
     """Return the migrations that were applied and the number of rows that were encrypted."""
     try:
         with psycopg.connect(
@@ -58,7 +58,7 @@ def _bring_up_to_date() -> tuple[list[database.Migration], int]:
             prepare_threshold=None,
             connect_timeout=database.CONNECT_TIMEOUT_S,
         ) as conn:
-            applied = database.migrate(conn)
+            applied = migrate.migrate(conn)
         with database.transaction(services().pool) as conn:
             plain = adoption.count_plain_rows(conn)
         with progress.shown("Encrypting", plain) as on_rows:

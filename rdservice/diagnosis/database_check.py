@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from rdservice import database, rate_budget
+from rdservice import database, migrate, rate_budget
 from rdservice.diagnosis import database_facts
 from rdservice.diagnosis.facts import DatabaseFacts
 from rdservice.diagnosis.known_settings import KnownSettings
@@ -138,9 +138,9 @@ def _cut_after(conn: psycopg.Connection[Any], seconds: float) -> Iterator[thread
 
 def _read(conn: psycopg.Connection[Any], known: KnownSettings, first: str) -> DatabaseCheck:
     with _transaction(conn):
-        pending = tuple(database.pending_migrations(conn))
+        pending = tuple(migrate.pending_migrations(conn))
         server = _row(conn, SERVER)
-    names = [f"{migration.version:04d}_{migration.name}" for migration in database.migrations()]
+    names = [f"{migration.version:04d}_{migration.name}" for migration in migrate.migrations()]
     found = DatabaseCheck(
         reached=True,
         server=server,

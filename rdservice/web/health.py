@@ -2,7 +2,7 @@
 
 from flask import Blueprint
 
-from rdservice import database
+from rdservice import database, migrate
 from rdservice.errors import DatabaseUnavailable
 from rdservice.web import guard
 from rdservice.web.context import services
@@ -22,7 +22,7 @@ def alive() -> dict[str, str]:
 def ready() -> dict[str, str]:
     """Answer 200 when the database answers and has this version's tables, else 503; RD Station does not count."""
     with database.transaction(services().pool) as conn:
-        pending = database.pending_migrations(conn)
+        pending = migrate.pending_migrations(conn)
     if pending:
         raise DatabaseUnavailable(
             f"The database lacks the migrations {', '.join(pending)}. Run 'flask release'.", retry_after_s=5

@@ -17,7 +17,7 @@ import psycopg
 import requests
 from cryptography.fernet import Fernet
 
-from rdservice import database
+from rdservice import migrate
 from rdservice.access import keys
 from rdservice.encryption import KeyRing
 from rdservice.settings import Settings
@@ -233,7 +233,7 @@ def new_database(postgres: EmbeddedPostgres, name: str) -> str:
         conn.execute(f"CREATE DATABASE bench_{name}")
     url = postgres.url.replace(f"/{DATABASE}?", f"/bench_{name}?", 1)
     with psycopg.connect(url, autocommit=True) as conn:
-        database.migrate(conn)
+        migrate.migrate(conn)
     return url
 
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from rdservice import database
+from rdservice import database, migrate
 from scripts.embedded_postgres import EmbeddedPostgres
 from scripts.simulation.scheduler import Process, Scheduler, SimulatedEvent
 
@@ -89,7 +89,7 @@ class SimulatedDatabase:
         self._changed: dict[str, None] = {}
         self._gate_changed = False
         with psycopg.connect(server.url, autocommit=True) as conn:
-            database.migrate(conn)
+            migrate.migrate(conn)
             conn.execute("SELECT set_config('simulation.now', %s, false)", [str(START)])
             conn.execute(CLOCK)
         self._conn = self._connect()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psycopg
 
-from rdservice import database
+from rdservice import migrate
 from rdservice.settings import ROOT
 from tests.cli.conftest import Run
 
@@ -19,7 +19,7 @@ def test_a_release_prepares_an_empty_database_and_a_second_one_finds_nothing_to_
     first = run_before_release("release")
     assert first.exit_code == 0
     assert [line.split()[2] for line in first.stdout.splitlines()] == [
-        f"{migration.version:04d}" for migration in database.migrations()
+        f"{migration.version:04d}" for migration in migrate.migrations()
     ]
     second = run_before_release("release")
     assert (second.exit_code, second.stdout) == (0, "The database is up to date.\n")
@@ -92,4 +92,4 @@ def test_two_releases_of_real_processes_at_once_both_succeed(
     told = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], told
     applied = re.findall(r"Applied migration (\d+)", "".join(out for out, _ in told))
-    assert sorted(map(int, applied)) == [migration.version for migration in database.migrations()]
+    assert sorted(map(int, applied)) == [migration.version for migration in migrate.migrations()]

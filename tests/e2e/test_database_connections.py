@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from rdservice import database
+from rdservice import migrate
 from rdservice.access import keys
 from rdservice.services import Services
 from rdservice.settings import Settings
@@ -186,7 +186,7 @@ def test_while_postgresql_gives_no_connection_callers_are_told_to_come_back_and_
     with EmbeddedPostgres(folder, bin_dir=postgres_programs, settings=settings) as server:
         url = server.url
         with psycopg.connect(url, autocommit=True) as conn:
-            database.migrate(conn)
+            migrate.migrate(conn)
             headers = {"Authorization": "Bearer " + keys.create(conn, "p", ["tokens:read"], created_by="t")}
             processes.variables["DATABASE_URL"] = url
             services = make_services(replace(sandbox_settings, database_url=url))

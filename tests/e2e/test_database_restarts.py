@@ -13,7 +13,7 @@ import psycopg
 import pytest
 import requests
 
-from rdservice import database
+from rdservice import migrate
 from rdservice.access import keys
 from rdservice.encryption import KeyRing
 from rdservice.tokens import store
@@ -56,7 +56,7 @@ def durable_postgres(
     folder = tmp_path_factory.mktemp("durable-postgres")
     with EmbeddedPostgres(folder, bin_dir=postgres_programs, settings={"fsync": "off"}) as server:
         with psycopg.connect(server.url, autocommit=True) as conn:
-            database.migrate(conn)
+            migrate.migrate(conn)
         yield server
 
 

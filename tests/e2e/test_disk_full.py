@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from rdservice import database
+from rdservice import migrate
 from rdservice.access import keys
 from rdservice.services import Services
 from rdservice.settings import Settings
@@ -76,7 +76,7 @@ def url_on_small_disk(server: EmbeddedPostgres, small_disk: Path) -> Iterator[st
         try:
             conn.execute("CREATE DATABASE small TABLESPACE small")
             with psycopg.connect(url, autocommit=True) as small:
-                database.migrate(small)
+                migrate.migrate(small)
             yield url
             conn.execute("DROP DATABASE small WITH (FORCE)")
         finally:
@@ -183,7 +183,7 @@ def test_an_answer_in_hand_waits_for_a_server_that_ended_for_want_of_space(
     with EmbeddedPostgres(small_disk / "data", bin_dir=postgres_programs, settings=settings) as server:
         url = processes.variables["DATABASE_URL"] = server.url
         with psycopg.connect(url, autocommit=True) as conn:
-            database.migrate(conn)
+            migrate.migrate(conn)
             headers = {"Authorization": "Bearer " + keys.create(conn, "p", ["tokens:read"], created_by="t")}
         services = make_services(replace(sandbox_settings, database_url=url))
         web, worker = processes.web(WEB_CONCURRENCY="1"), processes.worker()

@@ -12,7 +12,7 @@ import pytest
 import requests
 from cryptography.fernet import Fernet
 
-from rdservice import database
+from rdservice import migrate
 from rdservice.encryption import KeyRing
 from rdservice.services import Services
 from rdservice.settings import EXIT_CONFIG
@@ -168,7 +168,7 @@ def own_postgres(new_postgres: Callable[[], EmbeddedPostgres]) -> Iterator[Embed
     """A server for one test, with the service's tables."""
     with new_postgres() as server:
         with psycopg.connect(server.url, autocommit=True) as conn:
-            database.migrate(conn)
+            migrate.migrate(conn)
         yield server
 
 

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 import requests
 
-from rdservice import database
+from rdservice import migrate
 from rdservice.access import keys, operators, passwords
 from rdservice.encryption import KeyRing, ValueDamaged
 from rdservice.settings import Settings
@@ -367,7 +367,7 @@ def open_stage(
     planted.add(database_password=password)
     visitors = {"nobody": Visitor(), "metrics": Visitor(bearer=planted["metrics_token"])}
     with psycopg.connect(postgres.url, autocommit=True) as conn:
-        database.migrate(conn)
+        migrate.migrate(conn)
         operators.create(
             conn, planted["operator_email"], passwords.hash_password(planted["operator_password"])
         )

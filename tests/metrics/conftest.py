@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from rdservice import database
+from rdservice import database, migrate
 from rdservice.services import Services
 from rdservice.web import create_app
 from scripts.embedded_postgres import EmbeddedPostgres
@@ -50,7 +50,7 @@ def own_postgres(
     monkeypatch.setattr(database, "POOL_TIMEOUT_S", 1.0)
     with new_postgres() as server:
         with psycopg.connect(server.url, autocommit=True) as own:
-            database.migrate(own)
+            migrate.migrate(own)
         yield server
 
 

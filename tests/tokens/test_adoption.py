@@ -15,7 +15,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from rdservice import database
+from rdservice import database, migrate
 from rdservice.encryption import ENCRYPTED, KeyRing
 from rdservice.settings import ROOT
 from rdservice.tokens import adoption, store
@@ -55,7 +55,7 @@ def release(conn: Conn, pool: Pool) -> Callable[[], int]:
     """Does what `flask release` does; returns the number of rows whose tokens were encrypted."""
 
     def run() -> int:
-        database.migrate(conn)
+        migrate.migrate(conn)
         return adoption.encrypt_plain_rows(pool, KEYS, by=BY)
 
     return run
@@ -366,7 +366,7 @@ def test_two_releases_at_once_encrypt_each_row_once(
     conn.execute(USUAL)
     for number in range(60):
         conn.execute(INSERT_USUAL, [f"account-{number:02}", f"plain-a{number}", f"plain-r{number}"])
-    database.migrate(conn)
+    migrate.migrate(conn)
     together = threading.Barrier(2)
     counts: list[int] = []
 
@@ -392,12 +392,12 @@ def test_a_release_killed_in_the_middle_is_finished_by_the_next(
         conn.execute(INSERT_USUAL, [f"account-{number}", f"plain-a{number}", f"plain-r{number}"])
     program = (
         "import sys, psycopg\n"
-        "from rdservice import database\n"
+        "from rdservice import database, migrate\n"
         "from rdservice.encryption import KeyRing\n"
         "from rdservice.tokens import adoption\n"
         "from tests.accounts import BY\n"
         "url, key = sys.argv[1], sys.argv[2]\n"
-        "database.migrate(psycopg.connect(url, autocommit=True))\n"
+        "migrate.migrate(psycopg.connect(url, autocommit=True))\n"
         "adoption.BATCH = 2\n"
         "class Ring(KeyRing):\n"
         "    def encrypt(self, column, account_id, value):\n"

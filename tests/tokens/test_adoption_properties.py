@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rdservice import database
+from rdservice import migrate
 from tests.outside_data import MOMENTS, NUMBERS, ODD_TEXTS
 
 PIECES = [
@@ -45,7 +45,7 @@ WRITTEN = st.one_of(
 @pytest.fixture(scope="module")
 def moments(server: Any) -> Iterator[psycopg.Connection[Any]]:
     """A connection with the function of the first migration."""
-    script = database.migrations()[0].sql
+    script = migrate.migrations()[0].sql
     function = re.search(r"CREATE FUNCTION pg_temp\.moment.*?\$function\$;", script, re.DOTALL)
     assert function is not None
     with psycopg.connect(server.url, autocommit=True) as conn:
