@@ -163,11 +163,7 @@ class People:
         self._visit(take)
 
     def _call(self, account: str) -> None:
-        def call(services: Services) -> None:
-            # The rate budget waits by the real clock, which the simulation does not turn.
-            services.account_calls.send(account, services.rdstation.account_info, patience_s=0)
-
-        self._visit(call)
+        self._visit(lambda services: services.account_calls.send(account, services.rdstation.account_info))
 
     def _visit(self, action: Callable[[Services], object]) -> None:
         """Send a request to a web process; what it refuses is counted by its code."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg_pool import ConnectionPool
@@ -36,6 +36,8 @@ from scripts.simulation.scheduler import (
 from worker.__main__ import END_AT_LATEST_S, GIVE_UP_WRITING_S
 from worker.auto_refresh import LOOK_EVERY_S, auto_refresh_tokens
 from worker.bell import Bell
+
+T = TypeVar("T")
 
 LONGEST_IDLE_S = 6 * 3600.0
 """A worker with nothing to do looks this often at least."""
@@ -207,6 +209,13 @@ class WorkerProcess(Process):
         self.retire()
 
 
+class _UnlimitedBudget(RateBudget):
+    """Lets every call pass: the real one measures and waits by the real clock, which a simulation does not turn."""
+
+    def spend(self, account_id: str, call: Callable[[], T], **_: Any) -> T:  # noqa: ARG002
+        return call()
+
+
 class WebProcess(Process):
     """A web process, as far as operators and callers reach it."""
 
@@ -217,7 +226,7 @@ class WebProcess(Process):
         access_tokens = AccessTokens(
             parts.settings, memory, parts.refresher, executor=SimulatedExecutor(self)
         )
-        rate_budget = RateBudget(parts.pool, parts.settings.rate_limit)
+        rate_budget = _UnlimitedBudget(parts.pool, parts.settings.rate_limit)
         self.services = Services(
             settings=parts.settings,
             pool=parts.pool,
