@@ -53,7 +53,7 @@ HARMLESS = {
     "rdservice.settings_problems.Problem.code": "one of a closed set",
     "rdservice.tokens.encrypted.TokenTable.name": "a table",
     "rdservice.tokens.memory._Known.token": "StoredToken hides its tokens",
-    "rdservice.tokens.overview.Overview.tokens": "how many there are",
+    "rdservice.metrics.state.Overview.tokens": "how many there are",
     "rdservice.web.problems.Problem.code": "an error code",
     "rdservice.web.problems.Problem.headers": "Retry-After and its like",
     "rdservice.web.status_diagnosis.ShownFinding.code": "a finding's code",
