@@ -6,7 +6,6 @@ import signal
 import sys
 from typing import Any
 
-from rdservice import stored_values
 from rdservice.process import leave_no_core_file
 from rdservice.server_log import ServerLog
 from rdservice.settings import EXIT_CONFIG, Settings
@@ -62,21 +61,10 @@ def post_fork(server: Any, worker: Any) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
-def post_worker_init(worker: Any) -> None:
-    """Let a worker say in its log which stored values it cannot read; requests do not wait for that."""
-    services = _services(worker)
-    if services is not None:
-        stored_values.check_in_background(services.pool, services.keys)
-
-
 def worker_exit(server: Any, worker: Any) -> None:
     """Let a worker that ends store the answers of refreshes under way and hand over what it has counted."""
-    services = _services(worker)
+    # None when the application could not be loaded, or is another one.
+    application = getattr(worker, "wsgi", None)
+    services = None if application is None else application.extensions.get("rdservice")
     if services is not None:
         services.close()
-
-
-def _services(worker: Any) -> Any:
-    """Return the parts of the application that a worker runs: None when it could not be loaded, or is another one."""
-    application = getattr(worker, "wsgi", None)
-    return None if application is None else application.extensions.get("rdservice")

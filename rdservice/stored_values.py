@@ -1,30 +1,23 @@
-"""Which keys the stored values need, and which of them cannot be read: all of it, or briefly at the start."""
+"""Which keys the stored values need, and which of them cannot be read."""
 
-import logging
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg_pool import ConnectionPool
 
 from rdservice import database
 from rdservice.cache.table import CACHE
 from rdservice.encryption import EncryptedRow, EncryptedTable, KeyMissing, KeyRing, ValueDamaged, key_id_of
-from rdservice.events.encrypted import EVENTS, EventTable
+from rdservice.events.encrypted import EVENTS
 from rdservice.progress import OnRows, ignore
-from rdservice.tokens.encrypted import REPLACED, TOKENS, TokenTable
-
-log = logging.getLogger(__name__)
+from rdservice.tokens.encrypted import REPLACED, TOKENS
 
 TABLES: tuple[EncryptedTable, ...] = (TOKENS, REPLACED, EVENTS, CACHE)
 PAGE_ROWS = 200
 MOST_NAMED = 20
-NAMED_IN_LOG = 5
-OPENED_AT_START = 500
-"""Rows of each table whose values are decrypted at the start: some 0.1 s."""
 
 Pool = ConnectionPool[psycopg.Connection[Any]]
 
@@ -116,73 +109,3 @@ def _look_at(row: EncryptedRow, keys: KeyRing, table: EncryptedTable, findings: 
     if not table.disposable:
         for key_id in sorted(missing):
             findings.missing.setdefault(key_id, Names()).add(row.account_id)
-
-
-def check_in_background(pool: Pool, keys: KeyRing) -> threading.Thread:
-    """Log, in a thread of its own, what a starting process cannot read: no start waits for this."""
-    thread = threading.Thread(target=_check, args=(pool, keys), name="stored values", daemon=True)
-    thread.start()
-    return thread
-
-
-def _check(pool: Pool, keys: KeyRing) -> None:
-    try:
-        for table in (TOKENS, REPLACED, EVENTS):
-            _check_keys(pool, keys, table)
-            _check_some_values(pool, keys, table)
-    except (psycopg.Error, PoolTimeout) as error:
-        log.warning(
-            "whether all stored tokens can be read was not found out (%s); 'flask encryption status' tells",
-            type(error).__name__,
-        )
-
-
-def _check_keys(pool: Pool, keys: KeyRing, table: TokenTable | EventTable) -> None:
-    """Name the keys that are missing and who needs them, from the ids alone: nothing is decrypted."""
-    with database.transaction(pool) as conn:
-        counts = table.count_by_key(conn)
-        strange = {
-            key_id: table.accounts_under(conn, key_id, limit=NAMED_IN_LOG + 1)
-            for key_id in counts
-            if key_id not in keys.key_ids
-        }
-    for key_id, accounts in strange.items():
-        if key_id is None:
-            log.error(
-                "%d values of %s are not encrypted (accounts %s): run 'flask release'",
-                counts[key_id],
-                table.name,
-                _listed(accounts),
-            )
-        else:
-            log.critical(
-                "%d values of %s need the key %s, which TOKEN_ENCRYPTION_KEYS lacks (accounts %s): put the key back and"
-                " restart; nothing is lost",
-                counts[key_id],
-                table.name,
-                key_id,
-                _listed(accounts),
-            )
-    if counts and not strange:
-        log.info("all %d values of %s are under keys of this process", sum(counts.values()), table.name)
-
-
-def _check_some_values(pool: Pool, keys: KeyRing, table: TokenTable | EventTable) -> None:
-    """Name the damaged values of the first accounts; the others show when they are used."""
-    with database.transaction(pool) as conn:
-        rows = table.page(conn, after=None, limit=OPENED_AT_START, leave_out=None)
-    for row in rows:
-        for column, value in row.values.items():
-            try:
-                keys.decrypt(column, row.account_id, value)
-            except KeyMissing:
-                continue
-            except ValueDamaged as error:
-                if key_id_of(value) is not None:
-                    # Without the traceback of what is no mistake of ours.
-                    log.error("%s (%s): restore it from a backup or connect again", error, table.name)  # noqa: TRY400
-
-
-def _listed(accounts: list[str]) -> str:
-    more = " and more" if len(accounts) > NAMED_IN_LOG else ""
-    return ", ".join(accounts[:NAMED_IN_LOG]) + more

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 
-from rdservice import logs, stored_values
+from rdservice import logs
 from rdservice.encryption import KeyMissing
 from rdservice.notifications.notifier import Notifier
 from rdservice.process import leave_no_core_file
@@ -40,7 +40,6 @@ def main() -> int:
     services = Services.start(settings, name="worker", pool_size=POOL_SIZE)
     _bound_the_end(bell, services)
     log.info("worker %s started", services.refresher.claimed_by)
-    stored_values.check_in_background(services.pool, services.keys)
     notifier = Notifier(services.pool, settings, services.metrics)
     notifier.start()
     try:

@@ -12,15 +12,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 
-from rdservice.encryption import (
-    ENCRYPTED,
-    PREFIX_LENGTH,
-    EncryptedRow,
-    KeyRing,
-    Place,
-    Replacement,
-    ValueDamaged,
-)
+from rdservice.encryption import EncryptedRow, KeyRing, Place, Replacement, ValueDamaged
 from rdservice.events.payloads import Event
 
 COLUMN = "events/"
@@ -31,15 +23,6 @@ SELECT account_id, identity, payload, received_at
 """
 DELETE = "DELETE FROM rdservice_events WHERE identity = ANY (%(identities)s)"
 COUNT = "SELECT count(*) FROM rdservice_events"
-COUNT_BY_KEY = """
-SELECT CASE WHEN left(payload, %(prefix)s) ~ %(encrypted)s THEN left(payload, 8) END AS key_id, count(*)
-  FROM rdservice_events GROUP BY 1
-"""
-ACCOUNTS_UNDER = """
-SELECT DISTINCT account_id FROM rdservice_events
- WHERE CASE WHEN left(payload, %(prefix)s) ~ %(encrypted)s THEN left(payload, 8) END IS NOT DISTINCT FROM %(key_id)s
- LIMIT %(limit)s
-"""
 PAGE = """
 SELECT identity, account_id, CASE WHEN left(payload, 9) IS DISTINCT FROM %(leave_out)s::text || '.' THEN payload END
   FROM rdservice_events WHERE identity > %(after)s ORDER BY identity LIMIT %(limit)s
@@ -109,15 +92,6 @@ class EventTable:
         row = conn.execute(COUNT).fetchone()
         return 0 if row is None else int(row[0])
 
-    def count_by_key(self, conn: psycopg.Connection[Any]) -> dict[str | None, int]:
-        """See TokenTable."""
-        return dict(conn.execute(COUNT_BY_KEY, _pattern()).fetchall())
-
-    def accounts_under(self, conn: psycopg.Connection[Any], key_id: str | None, *, limit: int) -> list[str]:
-        """See TokenTable."""
-        values = {**_pattern(), "key_id": key_id, "limit": limit}
-        return [account_id for (account_id,) in conn.execute(ACCOUNTS_UNDER, values)]
-
     def page(
         self, conn: psycopg.Connection[Any], *, after: Place | None, limit: int, leave_out: str | None
     ) -> list[EncryptedRow]:
@@ -146,7 +120,3 @@ class EventTable:
 
 
 EVENTS = EventTable()
-
-
-def _pattern() -> dict[str, object]:
-    return {"encrypted": ENCRYPTED, "prefix": PREFIX_LENGTH}

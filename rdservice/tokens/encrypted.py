@@ -6,28 +6,11 @@ from typing import Any
 
 import psycopg
 
-from rdservice.encryption import ENCRYPTED, PREFIX_LENGTH, EncryptedRow, Place, Replacement
+from rdservice.encryption import EncryptedRow, Place, Replacement
 
 COLUMNS = ("access_token", "refresh_token")
 
 COUNT = "SELECT count(*) FROM {table}"
-# One pass over the rows; only the first characters of a value are looked at.
-COUNT_BY_KEY = """
-SELECT CASE WHEN left(value, %(prefix)s) ~ %(encrypted)s THEN left(value, 8) END AS key_id, count(*)
-  FROM {table}, LATERAL (VALUES (access_token), (refresh_token)) AS v (value)
- GROUP BY 1
-"""
-ACCOUNTS_UNDER = """
-SELECT account_id FROM {table}
- WHERE (left(access_token, %(prefix)s) ~ %(encrypted)s AND left(access_token, 8) = %(key_id)s)
-    OR (left(refresh_token, %(prefix)s) ~ %(encrypted)s AND left(refresh_token, 8) = %(key_id)s)
- LIMIT %(limit)s
-"""
-ACCOUNTS_NOT_ENCRYPTED = """
-SELECT account_id FROM {table}
- WHERE left(access_token, %(prefix)s) !~ %(encrypted)s OR left(refresh_token, %(prefix)s) !~ %(encrypted)s
- LIMIT %(limit)s
-"""
 PAGE = """
 SELECT account_id,
        CASE WHEN left(access_token, 9) IS DISTINCT FROM %(leave_out)s::text || '.' THEN access_token END,
@@ -68,19 +51,6 @@ class TokenTable:
         row = conn.execute(self._sql(COUNT)).fetchone()
         return 0 if row is None else int(row[0])
 
-    def count_by_key(self, conn: psycopg.Connection[Any]) -> dict[str | None, int]:
-        """Return how many values are under each key id; None for what is not encrypted.
-
-        Reads the whole table: some 0.7 s for 100,000 accounts.
-        """
-        return dict(conn.execute(self._sql(COUNT_BY_KEY), _pattern()).fetchall())
-
-    def accounts_under(self, conn: psycopg.Connection[Any], key_id: str | None, *, limit: int) -> list[str]:
-        """Return up to `limit` accounts with a value under this key; for None with one that is not encrypted."""
-        statement = ACCOUNTS_NOT_ENCRYPTED if key_id is None else ACCOUNTS_UNDER
-        values = {**_pattern(), "key_id": key_id, "limit": limit}
-        return [account_id for (account_id,) in conn.execute(self._sql(statement), values)]
-
     def page(
         self, conn: psycopg.Connection[Any], *, after: Place | None, limit: int, leave_out: str | None
     ) -> list[EncryptedRow]:
@@ -105,10 +75,6 @@ class TokenTable:
 
 TOKENS = TokenTable("rdstation_tokens")
 REPLACED = TokenTable("rdstation_replaced_tokens")
-
-
-def _pattern() -> dict[str, object]:
-    return {"encrypted": ENCRYPTED, "prefix": PREFIX_LENGTH}
 
 
 def _row(account_id: str, *stored: str | None) -> EncryptedRow:
