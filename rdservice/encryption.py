@@ -21,10 +21,6 @@ ENCRYPTED = r"^[0-9a-f]{8}\.gAAAA"
 """Regular expression (PostgreSQL and Python) of an encrypted value; a plain token never matches it."""
 
 
-PREFIX_LENGTH = 14
-"""How many characters of a value ENCRYPTED looks at."""
-
-
 class KeyMissing(Exception):
     """The value was encrypted with a key that is not in TOKEN_ENCRYPTION_KEYS."""
 

@@ -62,9 +62,9 @@ class Refresher:
     def renew(self, claim: Claim) -> Result:
         """Exchange the refresh token of a claim and write down the answer.
 
-        Raises KeyMissing when this process cannot decrypt the token (the row is left as it was), or the database's
-        errors: from before the exchange, which lose nothing since the lease ends by itself, or because `must_end` was
-        set before the database took the answer.
+        Raises KeyMissing when this process cannot decrypt the token: the row is left as it was, but for workers put off
+        if a worker claimed it. Raises the database's errors from before the exchange, which lose nothing since the
+        lease ends by itself, or when `must_end` was set before the database took the answer.
         """
         with logs.about(claim=claim.claim_no):
             result = self._renew(claim)
@@ -75,14 +75,14 @@ class Refresher:
         try:
             refresh_token = self.keys.decrypt("refresh_token", claim.account_id, claim.refresh_token)
         except KeyMissing:
-            self._give_back(claim, "key_missing")
+            self._write(lambda conn: self._cannot_open(conn, claim))
             raise
         except ValueDamaged as error:
             log.error("refresh impossible: %s", error)  # noqa: TRY400
             self._write(lambda conn: self._record(conn, claim, claims.damaged, "refused", error="damaged"))
             return Result.REFUSED
         if not self._may_send(claim):
-            self._give_back(claim, None)
+            self._give_back(claim)
             return Result.SUPERSEDED
         started = self.monotonic()
         answer = self._exchange(refresh_token)
@@ -151,8 +151,14 @@ class Refresher:
             return _transient(claims.slow_down(conn, claim, error, wait_s=SLOW_RETRY_S))
         return _transient(claims.back_off(conn, claim, error))
 
-    def _give_back(self, claim: Claim, error: str | None) -> None:
-        self._write(lambda conn: self._record(conn, claim, claims.release, "released", error=error))
+    def _cannot_open(self, conn: psycopg.Connection[Any], claim: Claim) -> None:
+        """Let others have the account, and the gate's probe if this was one: nothing was sent."""
+        give_back = claims.put_off if claim.reason == "due" else claims.release
+        self._record(conn, claim, give_back, "released", error="key_missing")
+        credentials.give_probe_back(conn, self.fingerprint)
+
+    def _give_back(self, claim: Claim) -> None:
+        self._write(lambda conn: self._record(conn, claim, claims.release, "released", error=None))
 
     def _record(
         self,

@@ -60,16 +60,16 @@ def kill_access_token(sandbox: SandboxProcess, pair: dict[str, Any]) -> None:
     requests.post(f"{sandbox.url}/auth/token", json=body, timeout=10).raise_for_status()
 
 
-def claim_due(services: Services, *, slots: int = 10) -> list[Claim]:
-    """Claim what is due, as the worker does."""
+def claim_due(services: Services, *, slots: int = 10, backlog: bool = False) -> list[Claim]:
+    """Claim what is due, as the worker does; `backlog`: as after a claim that filled its slots."""
     with database.transaction(services.pool) as conn:
         return claims.claim_due(
             conn,
-            services.keys,
             started=services.refresher.monotonic(),
             fingerprint=services.refresher.fingerprint,
             slots=slots,
             claimed_by="test",
+            backlog=backlog,
         )
 
 

@@ -1,5 +1,6 @@
 """One refresh: each answer of the token endpoint and what follows from it."""
 
+import dataclasses
 import logging
 import threading
 from collections.abc import Callable
@@ -31,6 +32,13 @@ def refusal(error_type: str) -> dict[str, Any]:
 
 def renew(services: Services) -> Result:
     return services.refresher.renew(claim_one(services))
+
+
+def without_the_key(make_services: Callable[[Settings], Services], variables: dict[str, str]) -> Services:
+    """Return a process that has another encryption key."""
+    return make_services(
+        Settings.from_mapping(variables | {"TOKEN_ENCRYPTION_KEYS": Fernet.generate_key().decode()})
+    )
 
 
 def test_a_refresh_stores_what_rd_station_answers(
@@ -388,20 +396,57 @@ def test_nothing_is_sent_for_a_deleted_account(
     assert sandbox.calls()["token_refresh"] == {}
 
 
-def test_a_missing_key_leaves_the_row_untouched(
+def test_a_missing_key_puts_the_row_off_for_workers_and_changes_nothing_else(
     services: Services, variables: dict[str, str], make_services: Callable[[Settings], Services], conn: Conn
 ) -> None:
     connect_account(services)
     before = row(conn)
-    stranger = make_services(
-        Settings.from_mapping(variables | {"TOKEN_ENCRYPTION_KEYS": Fernet.generate_key().decode()})
-    )
     with pytest.raises(KeyMissing):
-        stranger.refresher.renew(claim_one(services))
+        without_the_key(make_services, variables).refresher.renew(claim_one(services))
     after = row(conn)
-    unchanged = set(before) - {"now", "attempted_at"}
+    unchanged = set(before) - {"now", "attempted_at", "undecryptable_until"}
     assert {name: after[name] for name in unchanged} == {name: before[name] for name in unchanged}
+    assert after["undecryptable_until"] > after["now"]
+    assert attempts_of(conn) == [("released", "key_missing")]
+
+
+def test_a_missing_key_of_a_process_that_serves_requests_puts_nothing_off(
+    services: Services, variables: dict[str, str], make_services: Callable[[Settings], Services], conn: Conn
+) -> None:
+    connect_account(services)
+    claim = dataclasses.replace(claim_one(services), reason="early")
+    with pytest.raises(KeyMissing):
+        without_the_key(make_services, variables).refresher.renew(claim)
+    assert row(conn)["undecryptable_until"] is None
     assert len(claim_due(services)) == 1
+
+
+def test_a_probe_is_not_used_up_by_an_account_that_cannot_be_opened(
+    services: Services,
+    variables: dict[str, str],
+    make_services: Callable[[Settings], Services],
+    conn: Conn,
+    requests_mock: Mocker,
+    clock: Clock,
+) -> None:
+    connect_account(without_the_key(make_services, variables), account_id="theirs")
+    connect_account(services, account_id="ours")
+    requests_mock.post(TOKEN_URL, status_code=401, json=refusal("ACCESS_DENIED"))
+    ours = next(claim for claim in claim_due(services) if claim.account_id == "ours")
+    assert services.refresher.renew(ours) is Result.TRANSIENT
+    conn.execute(
+        "UPDATE rdstation_tokens SET leased_until = NULL, refresh_after = rd_now() - interval '1 hour'"
+        " WHERE account_id = 'theirs'"
+    )
+    clock.advance(credentials.PROBE_EVERY_S + 1)
+    (probe,) = claim_due(services)
+    assert probe.account_id == "theirs"
+    with pytest.raises(KeyMissing):
+        services.refresher.renew(probe)
+    (probe,) = claim_due(services)
+    assert probe.account_id == "ours"
+    assert services.refresher.renew(probe) is Result.TRANSIENT
+    assert claim_due(services) == [], "the gate is closed"
 
 
 def test_a_damaged_value_needs_a_person_and_is_never_sent(

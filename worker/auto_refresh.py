@@ -3,7 +3,6 @@
 import logging
 from collections import deque
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any
 
 import psycopg
 from psycopg_pool import PoolTimeout
@@ -12,7 +11,7 @@ from rdservice import database, logs, retention
 from rdservice.encryption import KeyMissing
 from rdservice.refresh import Refresher, Result
 from rdservice.tokens import claims, workers
-from rdservice.tokens.claims import Claim, LeftToOthers
+from rdservice.tokens.claims import Claim
 from worker.bell import Bell
 
 log = logging.getLogger(__name__)
@@ -27,7 +26,7 @@ GATHER_SHARE = 0.25
 until this share of them is free, or for this long."""
 BEAT_EVERY_S = 10.0
 TELL_EVERY_S = 300.0
-"""How often it is said that some accounts wait for an encryption key."""
+"""How often it is said that a row could not be opened for want of its key."""
 
 
 def auto_refresh_tokens(
@@ -37,7 +36,7 @@ def auto_refresh_tokens(
 
     `executor` runs the renewals, `concurrency` at once; None: threads made for it. It is shut down at the end. Never
     claims more accounts than it can begin to renew at once. A database that is down makes it wait and go on.
-    Accounts whose encryption key this process lacks are left to others; raises KeyMissing when these are all accounts.
+    Raises KeyMissing when this process has the encryption key of no account at all.
     """
     with executor or ThreadPoolExecutor(concurrency, thread_name_prefix="refresh") as threads:
         loop = _Loop(refresher, bell, threads, concurrency)
@@ -67,8 +66,8 @@ class _Loop:
         return len(self._running)
 
     def step(self) -> float:
-        self._reap()
         try:
+            self._reap()
             pause_s = self._claim_and_start()
         except (psycopg.Error, PoolTimeout) as error:
             if not self._database_down:
@@ -106,24 +105,20 @@ class _Loop:
         with database.transaction(self._refresher.pool) as conn:
             claimed = claims.claim_due(
                 conn,
-                self._refresher.keys,
                 started=self._refresher.monotonic(),
                 fingerprint=self._refresher.fingerprint,
                 slots=free,
                 claimed_by=self._refresher.claimed_by,
+                backlog=self._more_is_due,
             )
             due_in_s = None if claimed else claims.seconds_until_due(conn)
-            left = None if due_in_s is None or due_in_s > 0 else self._left_to_others(conn)
         self._more_is_due = len(claimed) == free
-        if left is not None:
-            self._tell_of_the_key(left)
         for claim in claimed:
             self._start(claim)
         if claimed:
             return 0.0
         if due_in_s is None or due_in_s <= 0:
-            # Overdue, and yet not to be had: others hold it, its key is missing, or RD Station refuses the client
-            # credentials.
+            # Overdue but not claimable: others hold it, or RD Station refuses the client credentials.
             return LOOK_EVERY_S
         return min(LOOK_EVERY_S, max(SHORTEST_PAUSE_S, due_in_s))
 
@@ -135,22 +130,6 @@ class _Loop:
         if self._free_since is None:
             self._free_since = now
         return max(0.0, self._free_since + GATHER_S - now)
-
-    def _left_to_others(self, conn: psycopg.Connection[Any]) -> LeftToOthers | None:
-        now = self._refresher.monotonic()
-        if self._told_at is not None and now - self._told_at < TELL_EVERY_S:
-            return None
-        return claims.left_to_others(conn, self._refresher.keys)
-
-    def _tell_of_the_key(self, left: LeftToOthers) -> None:
-        """Say which key is missing, and raise KeyMissing when this worker can renew nothing at all without it."""
-        self._told_at = self._refresher.monotonic()
-        try:
-            self._refresher.keys.decrypt("refresh_token", left.account_id, left.refresh_token)
-        except KeyMissing as error:
-            if left.nothing_opens:
-                raise
-            log.critical("left to a worker that has the key: %s; all others are renewed", error)
 
     def _start(self, claim: Claim) -> None:
         running = self._executor.submit(self._refresher.renew, claim)
@@ -166,9 +145,25 @@ class _Loop:
             ended = self._ended.popleft()
             claim = self._running.pop(ended)
             error = ended.exception()
-            if error is not None:
-                with logs.about(claim=claim.claim_no):
+            with logs.about(claim=claim.claim_no):
+                if isinstance(error, KeyMissing):
+                    self._tell_of_the_key(error)
+                elif error is not None:
                     _tell_of_the_end(error)
+
+    def _tell_of_the_key(self, error: KeyMissing) -> None:
+        """Say which key is missing. Raises the error when this worker can open no row at all."""
+        now = self._refresher.monotonic()
+        if self._told_at is not None and now - self._told_at < TELL_EVERY_S:
+            return
+        with database.transaction(self._refresher.pool) as conn:
+            opens_any = claims.opens_any(conn, self._refresher.keys)
+        if not opens_any:
+            raise error
+        self._told_at = now
+        log.critical(
+            "%s: put off by five minutes for a worker that has the key; all others are renewed", error
+        )
 
 
 def _tell_of_the_end(error: BaseException) -> None:

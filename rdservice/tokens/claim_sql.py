@@ -1,47 +1,33 @@
 """The statements of `rdservice.tokens.claims`: who may exchange a token, and whose answer gets into its row."""
 
-DUE = "status <> 'reauthorization_required' AND due_at <= rd_now()"
-# What is not encrypted at all is no matter of keys: its claim finds out that it is damaged.
-UNDER_ANOTHER_KEY = """
-(left(refresh_token, %(prefix)s) ~ %(encrypted)s AND left(refresh_token, 8) <> ALL(%(key_ids)s))
-"""
+LIVE = "status <> 'reauthorization_required'"
+# What a worker goes by. That it could not open a row is no matter of the row: `due_at` itself does not know of it.
+DUE_FOR_WORKERS = "GREATEST(due_at, undecryptable_until)"
 # FOR NO KEY UPDATE, as the UPDATE that follows: rows that come to refer to an account (FOR KEY SHARE) hide it from no
 # claim.
-PICK_DUE_LONGEST = f"""
+PICK_DUE = f"""
 SELECT account_id FROM rdstation_tokens
- WHERE {DUE} AND NOT {UNDER_ANOTHER_KEY}
- ORDER BY due_at LIMIT %(slots)s
+ WHERE {LIVE} AND {DUE_FOR_WORKERS} <= rd_now()
+ ORDER BY {DUE_FOR_WORKERS} LIMIT %(slots)s
    FOR NO KEY UPDATE SKIP LOCKED
 """  # noqa: S608 - only texts of this module
-BEHIND = "expires_at > rd_now() AND expires_at <= rd_now() + make_interval(secs => %(behind_s)s)"
-# Where renewals are far behind, what still lives comes first, and the nearest to expiry before all: then every lapse is
-# avoided that the workers' speed allows to avoid. Due times alone do not tell, since renewals are spread at random.
-# What has lapsed is due for longest and comes next. As long as nothing is behind the index on expires_at has nothing to
-# show here. The planner, whose statistics may be of quieter days, must not take the one on due_at for the first pick
-# and sort all that is due: hence the sum. No more rows are read, and locked, than the last limit asks for; a limit that
-# the planner cannot know, of what is left over, would let it sort all that is due.
-PICK_DUE = f"""
-WITH nearest AS (
-    SELECT account_id FROM rdstation_tokens
-     WHERE status <> 'reauthorization_required' AND due_at + interval '0' <= rd_now()
-       AND {BEHIND} AND NOT {UNDER_ANOTHER_KEY}
-     ORDER BY expires_at LIMIT %(slots)s
-       FOR NO KEY UPDATE SKIP LOCKED),
-others AS (
-    SELECT account_id FROM rdstation_tokens
-     WHERE {DUE} AND NOT ({BEHIND}) AND NOT {UNDER_ANOTHER_KEY}
-     ORDER BY due_at LIMIT %(slots)s
-       FOR NO KEY UPDATE SKIP LOCKED)
-SELECT account_id FROM (SELECT account_id FROM nearest UNION ALL SELECT account_id FROM others) AS picked
- LIMIT %(slots)s
+# With a backlog the nearest to expiry comes first: due times alone do not tell, since renewals are spread at random.
+# What has lapsed already can wait. The row that is locked may no longer be the one that was read, so it is asked again
+# whether it is due: otherwise two workers lease it one after the other. COALESCE keeps that question from the index on
+# what is due, which statistics of quieter days would let the planner read from end to end. Nor may it know the time by
+# which it would guess how many rows live: if it expects next to none, it sorts them all.
+PICK_NEAREST = f"""
+SELECT t.account_id
+  FROM (SELECT account_id, expires_at, {DUE_FOR_WORKERS} AS due_at FROM rdstation_tokens
+         WHERE {LIVE} AND expires_at > (SELECT rd_now())
+         ORDER BY expires_at LIMIT 1000) AS nearest
+  JOIN rdstation_tokens t USING (account_id)
+ WHERE nearest.due_at <= rd_now()
+   AND t.{LIVE} AND COALESCE(GREATEST(t.due_at, t.undecryptable_until), 'infinity') <= rd_now()
+ ORDER BY nearest.expires_at LIMIT %(slots)s
+   FOR NO KEY UPDATE OF t SKIP LOCKED
 """  # noqa: S608 - only texts of this module
-LEFT_TO_OTHERS = f"""
-SELECT account_id, refresh_token,
-       NOT EXISTS (SELECT FROM rdstation_tokens WHERE NOT {UNDER_ANOTHER_KEY}) AS nothing_opens
-  FROM rdstation_tokens
- WHERE {DUE} AND {UNDER_ANOTHER_KEY}
- ORDER BY due_at LIMIT 1
-"""  # noqa: S608 - only texts of this module
+OPENS_ANY = "SELECT EXISTS (SELECT FROM rdstation_tokens WHERE left(refresh_token, 8) = ANY (%(key_ids)s))"
 # What the caller saw must still be there: who renewed it since has done the work.
 UNCHANGED_AND_FREE = """
 SELECT account_id FROM rdstation_tokens
@@ -94,7 +80,7 @@ WITH stored AS (
            refresh_after = %(claimed_at)s
                + (%(expires_at)s - %(claimed_at)s) * (%(share)s - %(spread)s * random()),
            status = 'connected', stored_claim = %(claim_no)s, retry_at = NULL,
-           holder = NULLIF(holder, %(holder)s),
+           undecryptable_until = NULL, holder = NULLIF(holder, %(holder)s),
            leased_until = CASE WHEN holder = %(holder)s THEN NULL ELSE leased_until END,
            failures = 0, refusals = 0, refused_since = NULL, last_error = NULL,
            refreshed_at = rd_now(), updated_at = rd_now()
@@ -176,6 +162,11 @@ RELEASE = """
 UPDATE rdstation_tokens SET holder = NULL, leased_until = NULL
  WHERE account_id = %(account_id)s AND holder = %(holder)s
 """
+PUT_OFF = """
+UPDATE rdstation_tokens
+   SET undecryptable_until = rd_now() + make_interval(secs => %(wait_s)s), holder = NULL, leased_until = NULL
+ WHERE account_id = %(account_id)s AND holder = %(holder)s
+"""
 # An uploaded pair was refused: the pair that it replaced comes back under its own authorization, due at once, or when
 # the lease of an exchange of it ends that is still under way.
 BRING_BACK = """
@@ -188,7 +179,7 @@ UPDATE rdstation_tokens t
        expires_at = r.expires_at, name = r.name, connection_id = r.connection_id,
        authorization_id = r.authorization_id, stored_claim = r.stored_claim, status = 'connected',
        last_error = 'upload_refused', failures = 0, refusals = 0, refused_since = NULL,
-       refresh_after = rd_now(), retry_at = NULL, updated_at = rd_now(),
+       refresh_after = rd_now(), retry_at = NULL, undecryptable_until = NULL, updated_at = rd_now(),
        leased_until = (
            SELECT max(a.started_at) + make_interval(secs => %(lease_s)s) FROM rdstation_refresh_attempts a
             WHERE a.account_id = r.account_id AND a.authorization_id = r.authorization_id AND a.outcome IS NULL
@@ -196,7 +187,6 @@ UPDATE rdstation_tokens t
   FROM replaced r WHERE t.account_id = r.account_id
 RETURNING 1
 """
-SECONDS_UNTIL_DUE = """
-SELECT EXTRACT(epoch FROM min(due_at) - rd_now())::float8 FROM rdstation_tokens
- WHERE status <> 'reauthorization_required'
-"""
+SECONDS_UNTIL_DUE = f"""
+SELECT EXTRACT(epoch FROM min({DUE_FOR_WORKERS}) - rd_now())::float8 FROM rdstation_tokens WHERE {LIVE}
+"""  # noqa: S608 - only texts of this module

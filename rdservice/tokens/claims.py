@@ -10,9 +10,9 @@ from typing import Any, Literal
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import dict_row
 
-from rdservice.encryption import ENCRYPTED, PREFIX_LENGTH, KeyRing
+from rdservice.encryption import KeyRing
 from rdservice.tokens import claim_sql, credentials
 
 LEASE_S = 60
@@ -21,8 +21,6 @@ REFRESH_AT_SHARE = 0.65
 24 h token, with more than two hours to spare."""
 REFRESH_SPREAD = 0.05
 """Random share by which renewals come earlier, so that accounts connected together drift apart."""
-BEHIND_S = 8 * 3600
-"""With less left of their life, tokens of a day are overdue: they are renewed when eight and a half hours are left."""
 REFUSALS_NEEDED = 3
 REFUSED_FOR_S = 600
 """A doubtful refusal is final after this many of them over at least this many seconds."""
@@ -34,7 +32,11 @@ BACKOFF_SHARE = 0.05
 BACKOFF_LEAST_S = 1
 """No back-off is shorter, or a token of a few seconds would be tried without pause."""
 
+UNDECRYPTABLE_S = 300
+"""For so long workers pass over a row that one of them could not open."""
+
 SeenReason = Literal["early", "operator", "rejected"]
+Reason = Literal["due", SeenReason]
 
 PICKS: dict[SeenReason, str] = {
     "early": claim_sql.PICK_SEEN,
@@ -48,6 +50,7 @@ class Claim:
     """The right to start one exchange. `refresh_token` is encrypted as it stands in the row."""
 
     claim_no: int
+    reason: Reason
     account_id: str
     refresh_token: str = field(repr=False)
     authorization_id: UUID
@@ -74,18 +77,6 @@ class Claim:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeftToOthers:
-    """An account whose refresh token, encrypted as it stands in the row, needs a key that this process lacks.
-
-    `nothing_opens`: so does every account's.
-    """
-
-    account_id: str
-    refresh_token: str = field(repr=False)
-    nothing_opens: bool
-
-
-@dataclass(frozen=True, kw_only=True)
 class Refusal:
     """What a refusal did: `final` when an operator must authorize again, `brought_back` when an uploaded pair gave way
     to the one that it had replaced."""
@@ -97,38 +88,31 @@ class Refusal:
 
 def claim_due(
     conn: psycopg.Connection[Any],
-    keys: KeyRing,
     *,
     started: float,
     fingerprint: str,
     slots: int,
     claimed_by: str,
+    backlog: bool,
 ) -> list[Claim]:
-    """Claim up to `slots` accounts whose renewal is due; `started`: see Claim.
+    """Claim up to `slots` accounts whose renewal is due, those due longest first; `started`: see Claim.
 
-    Those with less than BEHIND_S to live come first, the nearest to expiry before all; then those due longest, which
-    are what has lapsed already. What needs a key that `keys` lacks is left to a process that has it.
+    With a `backlog`, which a claim that filled its slots tells of, what is due among the 1,000 tokens nearest to expiry
+    comes before the others. Neither pick knows how long tokens live, or which keys the caller has.
     """
-    values = {
-        "slots": slots,
-        "behind_s": BEHIND_S,
-        "reason": "due",
-        "claimed_by": claimed_by,
-        **_known(keys),
-    }
-    return _claim(
-        conn, started, fingerprint, claim_sql.PICK_DUE, values, pick_probe=claim_sql.PICK_DUE_LONGEST
-    )
+    values = {"slots": slots, "claimed_by": claimed_by}
+    if credentials.closed_for(conn, fingerprint) is not None:
+        return _claim_as_probe(conn, started, fingerprint, "due", claim_sql.PICK_DUE, values)
+    claimed = _claim(conn, started, "due", claim_sql.PICK_NEAREST, values) if backlog else []
+    if len(claimed) < slots:
+        values["slots"] = slots - len(claimed)
+        claimed += _claim(conn, started, "due", claim_sql.PICK_DUE, values)
+    return claimed
 
 
-def left_to_others(conn: psycopg.Connection[Any], keys: KeyRing) -> LeftToOthers | None:
-    """Return the account due longest among those that `claim_due` leaves out for want of a key; None without any."""
-    with conn.cursor(row_factory=class_row(LeftToOthers)) as cur:
-        return cur.execute(claim_sql.LEFT_TO_OTHERS, _known(keys)).fetchone()
-
-
-def _known(keys: KeyRing) -> dict[str, object]:
-    return {"key_ids": keys.key_ids, "encrypted": ENCRYPTED, "prefix": PREFIX_LENGTH}
+def opens_any(conn: psycopg.Connection[Any], keys: KeyRing) -> bool:
+    """Return whether any account's refresh token is under one of the keys."""
+    return conn.execute(claim_sql.OPENS_ANY, {"key_ids": keys.key_ids}).fetchone() == (True,)
 
 
 def claim_seen(
@@ -147,41 +131,45 @@ def claim_seen(
     For the reason `rejected` also unless there was such an attempt within the last 5 minutes; for `operator`, a person
     who asked, whatever the account's status.
     """
-    seen = {"account_id": account_id, "authorization_id": authorization_id, "stored_claim": stored_claim}
-    values = {**seen, "reason": reason, "claimed_by": claimed_by}
-    claimed = _claim(conn, started, fingerprint, PICKS[reason], values)
+    values = {
+        "account_id": account_id,
+        "authorization_id": authorization_id,
+        "stored_claim": stored_claim,
+        "claimed_by": claimed_by,
+    }
+    if credentials.closed_for(conn, fingerprint) is not None:
+        claimed = _claim_as_probe(conn, started, fingerprint, reason, PICKS[reason], values)
+    else:
+        claimed = _claim(conn, started, reason, PICKS[reason], values)
     return claimed[0] if claimed else None
 
 
-def _claim(
+def _claim_as_probe(
     conn: psycopg.Connection[Any],
     started: float,
     fingerprint: str,
+    reason: Reason,
     pick: str,
     values: dict[str, Any],
-    *,
-    pick_probe: str | None = None,
 ) -> list[Claim]:
-    if credentials.closed_for(conn, fingerprint) is None:
-        return _run_claim(conn, started, pick, values)
-    # A probe is worth one account. It is given back when there is none to probe with.
+    """Claim the one account that a probe is worth. The probe is given back when there is none to probe with."""
     claimed: list[Claim] = []
     with conn.transaction():
         if credentials.take_probe(conn, fingerprint):
-            claimed = _run_claim(conn, started, pick_probe or pick, {**values, "slots": 1})
+            claimed = _claim(conn, started, reason, pick, {**values, "slots": 1})
         if not claimed:
             raise psycopg.Rollback
     return claimed
 
 
-def _run_claim(
-    conn: psycopg.Connection[Any], started: float, pick: str, values: dict[str, Any]
+def _claim(
+    conn: psycopg.Connection[Any], started: float, reason: Reason, pick: str, values: dict[str, Any]
 ) -> list[Claim]:
     with conn.cursor(row_factory=dict_row) as cur:
         rows = cur.execute(
-            claim_sql.CLAIM.format(pick=pick).encode(), {**values, "lease_s": LEASE_S}
+            claim_sql.CLAIM.format(pick=pick).encode(), {**values, "reason": reason, "lease_s": LEASE_S}
         ).fetchall()
-    return [Claim(started=started, **row) for row in rows]
+    return [Claim(started=started, reason=reason, **row) for row in rows]
 
 
 def holds(conn: psycopg.Connection[Any], claim: Claim) -> bool:
@@ -292,7 +280,12 @@ def release(conn: psycopg.Connection[Any], claim: Claim) -> None:
     conn.execute(claim_sql.RELEASE, claim.key)
 
 
+def put_off(conn: psycopg.Connection[Any], claim: Claim) -> None:
+    """Give back what the caller cannot open. For UNDECRYPTABLE_S no worker claims it; requests and operators may."""
+    conn.execute(claim_sql.PUT_OFF, {**claim.key, "wait_s": UNDECRYPTABLE_S})
+
+
 def seconds_until_due(conn: psycopg.Connection[Any]) -> float | None:
-    """Return the seconds until the next renewal is due (negative when overdue), or None without any."""
+    """Return the seconds until a worker may claim something (negative when overdue), or None without any account."""
     row = conn.execute(claim_sql.SECONDS_UNTIL_DUE).fetchone()
     return None if row is None or row[0] is None else float(row[0])

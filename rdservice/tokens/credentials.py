@@ -30,6 +30,10 @@ UPDATE rdstation_client_credentials
           FOR UPDATE SKIP LOCKED)
 RETURNING 1
 """
+GIVE_PROBE_BACK = """
+UPDATE rdstation_client_credentials SET probe_after = rd_now()
+ WHERE fingerprint = %(fingerprint)s AND refused_since IS NOT NULL AND probe_after > rd_now()
+"""
 RECENTLY_PROVEN = """
 SELECT 1 FROM rdstation_client_credentials
  WHERE fingerprint = %(fingerprint)s AND refused_since IS NULL
@@ -66,6 +70,11 @@ def take_probe(conn: psycopg.Connection[Any], fingerprint: str) -> bool:
     """Take the one attempt that is allowed while the gate is closed; return whether it was free and due."""
     row = conn.execute(TAKE_PROBE, {"fingerprint": fingerprint, "every_s": PROBE_EVERY_S}).fetchone()
     return row is not None
+
+
+def give_probe_back(conn: psycopg.Connection[Any], fingerprint: str) -> None:
+    """Let the next attempt probe at once, if the gate is closed: the one that had the probe could not send anything."""
+    conn.execute(GIVE_PROBE_BACK, {"fingerprint": fingerprint})
 
 
 def record_success(conn: psycopg.Connection[Any], fingerprint: str) -> None:

@@ -59,8 +59,8 @@ ON CONFLICT (account_id) DO UPDATE
        expires_at = EXCLUDED.expires_at, status = EXCLUDED.status, name = EXCLUDED.name,
        connection_id = EXCLUDED.connection_id, authorization_id = EXCLUDED.authorization_id,
        refresh_after = EXCLUDED.refresh_after, refreshed_at = COALESCE(EXCLUDED.refreshed_at, t.refreshed_at),
-       retry_at = NULL, holder = NULL, leased_until = NULL, failures = 0, refusals = 0, refused_since = NULL,
-       last_error = NULL, updated_at = rd_now()
+       retry_at = NULL, undecryptable_until = NULL, holder = NULL, leased_until = NULL, failures = 0, refusals = 0,
+       refused_since = NULL, last_error = NULL, updated_at = rd_now()
 RETURNING refresh_after
 """
 NAME = """

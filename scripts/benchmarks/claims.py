@@ -32,9 +32,8 @@ class Table:
     def __init__(self, postgres: EmbeddedPostgres, size: int) -> None:
         self.size = size
         self._url = new_database(postgres, f"claims_{size}")
-        self._keys = KeyRing([Fernet.generate_key()])
         with psycopg.connect(self._url, autocommit=True) as conn:
-            accounts.fill(conn, self._keys, size)
+            accounts.fill(conn, KeyRing([Fernet.generate_key()]), size)
         self._pool: ConnectionPool[psycopg.Connection[Any]] = database.create_pool(
             self._url, max_size=1, name="bench"
         )
@@ -55,11 +54,11 @@ class Table:
         with database.transaction(self._pool) as conn:
             claimed = claims.claim_due(
                 conn,
-                self._keys,
                 started=time.monotonic(),
                 fingerprint="bench",
                 slots=CONCURRENCY,
                 claimed_by="bench",
+                backlog=expected == CONCURRENCY,
             )
         took = time.perf_counter() - started
         if len(claimed) != expected:

@@ -1,5 +1,6 @@
 """Who may exchange a token, and whose answer counts."""
 
+import re
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -67,52 +68,56 @@ def test_a_claim_takes_no_more_than_the_free_slots_and_those_due_longest_first(
     assert [claim.account_id for claim in claim_due(services)] == ["account-2", "account-1", "account-0"]
 
 
-def test_when_renewals_are_behind_the_nearest_to_expiry_is_claimed_first(
+def expire_in(conn: Conn, account_id: str, hours: float) -> None:
+    """Let the token live for `hours` more; the nearer to its expiry, the later it has become due."""
+    conn.execute(
+        "UPDATE rdstation_tokens SET expires_at = rd_now() + make_interval(mins => %s),"
+        " refresh_after = rd_now() - make_interval(mins => %s) WHERE account_id = %s",
+        [round(60 * hours), 120 + round(hours), account_id],
+    )
+
+
+def test_after_a_full_pick_the_nearest_to_expiry_come_first_and_what_has_lapsed_comes_last(
     services: Services, conn: Conn
 ) -> None:
-    left_h = {"half-a-day": 12, "seven": 7, "one": 1, "lapsed": -1, "two": 2}
+    left_h = {"half-a-day": 12, "an-hour-and-a-half": 1.5, "seven": 7, "lapsed": -1, "one": 1}
     for account_id, hours in left_h.items():
         connect_account(services, account_id=account_id)
-        conn.execute(
-            "UPDATE rdstation_tokens SET expires_at = rd_now() + make_interval(hours => %s),"
-            " refresh_after = rd_now() - make_interval(mins => %s) WHERE account_id = %s",
-            [hours, 30 + hours, account_id],
-        )
-    claimed = [claim.account_id for _ in left_h for claim in claim_due(services, slots=1)]
-    assert claimed == ["one", "two", "seven", "lapsed", "half-a-day"]
+        expire_in(conn, account_id, hours)
+    (first,) = claim_due(services, slots=1)
+    assert first.account_id == "half-a-day", "due longest"
+    claimed = [claim.account_id for _ in range(4) for claim in claim_due(services, slots=1, backlog=True)]
+    assert claimed == ["one", "an-hour-and-a-half", "seven", "lapsed"]
 
 
-def test_one_claim_takes_what_is_behind_and_fills_its_slots_with_what_is_not(
+def test_what_the_nearest_leave_free_goes_to_what_is_due_longest(services: Services, conn: Conn) -> None:
+    for account_id, hours in {"live": 12, "lapsed": -1, "lapsed-before": -50, "near": 1}.items():
+        connect_account(services, account_id=account_id)
+        expire_in(conn, account_id, hours)
+    conn.execute(
+        "UPDATE rdstation_tokens SET refresh_after = rd_now() + interval '1 h' WHERE account_id = 'live'"
+    )
+    assert [claim.account_id for claim in claim_due(services, slots=2, backlog=True)] == [
+        "near",
+        "lapsed-before",
+    ]
+    assert [claim.account_id for claim in claim_due(services, slots=2, backlog=True)] == ["lapsed"]
+
+
+def test_a_thousand_that_are_nearer_to_expiry_and_back_off_hold_nobody_up(
     services: Services, conn: Conn
 ) -> None:
-    for number, hours in enumerate([12, 12, 1, 2, 12]):
-        connect_account(services, account_id=f"account-{number}")
-        conn.execute(
-            "UPDATE rdstation_tokens SET expires_at = rd_now() + make_interval(hours => %s),"
-            " refresh_after = rd_now() - make_interval(mins => %s) WHERE account_id = %s",
-            [hours, number, f"account-{number}"],
-        )
-    assert {claim.account_id for claim in claim_due(services, slots=4)} == {
-        "account-2",
-        "account-3",
-        "account-4",
-        "account-1",
-    }
-    assert [claim.account_id for claim in claim_due(services)] == ["account-0"]
+    connect_account(services, account_id="due")
+    conn.execute(
+        "INSERT INTO rdstation_tokens (account_id, access_token, refresh_token, expires_at, refresh_after, retry_at)"
+        " SELECT 'backs-off-' || n, '', '', rd_now() + interval '1 h', rd_now(), rd_now() + interval '1 min'"
+        " FROM generate_series(1, 1000) n"
+    )
+    assert [claim.account_id for claim in claim_due(services, backlog=True)] == ["due"]
 
 
-def test_what_is_behind_but_backs_off_holds_nobody_up(services: Services, conn: Conn) -> None:
-    for account_id, retry in (("backs-off", "1 hour"), ("due", "-1 hour")):
-        connect_account(services, account_id=account_id)
-        conn.execute(
-            "UPDATE rdstation_tokens SET expires_at = rd_now() + interval '1 minute',"
-            " retry_at = rd_now() + %s::interval WHERE account_id = %s",
-            [retry, account_id],
-        )
-    assert [claim.account_id for claim in claim_due(services)] == ["due"]
-
-
-def test_claims_at_the_same_moment_never_share_an_account(services: Services) -> None:
+@pytest.mark.parametrize("backlog", [False, True])
+def test_claims_at_the_same_moment_never_share_an_account(services: Services, backlog: bool) -> None:
     names = {f"account-{number}" for number in range(40)}
     for name in names:
         connect_account(services, account_id=name)
@@ -122,7 +127,7 @@ def test_claims_at_the_same_moment_never_share_an_account(services: Services) ->
     def take() -> None:
         together.wait()
         for _ in range(10):
-            claimed.extend(claim.account_id for claim in claim_due(services, slots=3))
+            claimed.extend(claim.account_id for claim in claim_due(services, slots=3, backlog=backlog))
 
     threads = [threading.Thread(target=take) for _ in range(5)]
     for thread in threads:
@@ -130,6 +135,30 @@ def test_claims_at_the_same_moment_never_share_an_account(services: Services) ->
     for thread in threads:
         thread.join()
     assert sorted(claimed) == sorted(names)
+
+
+def test_what_another_worker_leased_since_the_nearest_were_read_is_not_leased_again(
+    services: Services, conn: Conn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        connect_account(services, account_id=f"account-{number}")
+    # The statement has its snapshot, and waits before it reads.
+    held_up = claim_sql.PICK_NEAREST.replace(
+        "LIMIT 1000", "LIMIT (SELECT 1000 FROM pg_advisory_xact_lock(1))"
+    )
+    monkeypatch.setattr(claim_sql, "PICK_NEAREST", held_up)
+    late: list[Claim] = []
+    worker = threading.Thread(target=lambda: late.extend(claim_due(services, backlog=True)))
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND NOT granted"
+    with conn.transaction():
+        conn.execute("SELECT pg_advisory_xact_lock(1)")
+        worker.start()
+        while conn.execute(waiting).fetchone() != (1,):
+            assert worker.is_alive()
+        early = claim_due(services)
+    worker.join(20)
+    assert len(early) == 4
+    assert late == []
 
 
 def test_a_claim_does_not_wait_for_a_locked_row(services: Services, conn: Conn) -> None:
@@ -240,29 +269,81 @@ def test_an_older_answer_never_replaces_a_newer_one(services: Services, conn: Co
     assert stored_pair(services, conn)[0] == "newest"
 
 
-def test_what_needs_a_key_that_is_not_there_is_left_to_a_process_that_has_it(
-    services: Services,
-    variables: dict[str, str],
-    make_services: Callable[[Settings], Services],
-    conn: Conn,
+def put_off(services: Services) -> None:
+    """Claim the one account that is due, and put it off for other workers."""
+    claim = claim_one(services)
+    with database.transaction(services.pool) as conn:
+        claims.put_off(conn, claim)
+
+
+@pytest.mark.parametrize("backlog", [False, True])
+def test_what_a_worker_could_not_open_is_claimed_by_no_worker_for_five_minutes(
+    services: Services, conn: Conn, clock: Clock, backlog: bool
+) -> None:
+    connect_account(services)
+    put_off(services)
+    assert claim_due(services, backlog=backlog) == []
+    with database.transaction(services.pool) as c:
+        until_s = claims.seconds_until_due(c)
+    assert until_s == pytest.approx(300, abs=20)
+    clock.advance(290)
+    assert claim_due(services, backlog=backlog) == []
+    clock.advance(11)
+    assert len(claim_due(services, backlog=backlog)) == 1
+
+
+@pytest.mark.parametrize("reason", ["early", "operator", "rejected"])
+def test_what_a_worker_could_not_open_is_claimed_by_callers_all_the_same(
+    services: Services, conn: Conn, reason: claims.SeenReason
+) -> None:
+    connect_account(services)
+    put_off(services)
+    seen = services.memory.read("default")
+    assert seen is not None
+    assert (seen.leased, seen.retry_in_s) == (False, 0)
+    with database.transaction(services.pool) as c:
+        claim = claims.claim_seen(
+            c,
+            "default",
+            authorization_id=seen.authorization_id,
+            stored_claim=seen.stored_claim,
+            started=services.refresher.monotonic(),
+            fingerprint=services.refresher.fingerprint,
+            claimed_by="test",
+            reason=reason,
+        )
+    assert claim is not None
+    assert store_answer(services, claim)
+    assert row(conn)["undecryptable_until"] is None
+
+
+def test_a_new_authorization_is_not_put_off_with_the_one_before(services: Services) -> None:
+    connect_account(services)
+    put_off(services)
+    connect_account(services)
+    assert len(claim_due(services)) == 1
+
+
+def test_an_account_that_is_put_off_again_and_again_is_overdue_all_the_same(
+    services: Services, conn: Conn
+) -> None:
+    connect_account(services)
+    due_at = row(conn)["due_at"]
+    put_off(services)
+    assert row(conn)["due_at"] == due_at
+
+
+def test_a_worker_is_told_whether_it_can_open_any_account_at_all(
+    services: Services, variables: dict[str, str], make_services: Callable[[Settings], Services], conn: Conn
 ) -> None:
     stranger = make_services(
         Settings.from_mapping(variables | {"TOKEN_ENCRYPTION_KEYS": Fernet.generate_key().decode()})
     )
     connect_account(services, account_id="ours")
-    assert claims.left_to_others(conn, services.keys) is None
+    assert claims.opens_any(conn, services.keys)
+    assert not claims.opens_any(conn, stranger.keys)
     connect_account(stranger, account_id="theirs")
-
-    left = claims.left_to_others(conn, services.keys)
-    assert left is not None
-    assert (left.account_id, left.nothing_opens) == ("theirs", False)
-    assert [claim.account_id for claim in claim_due(services)] == ["ours"]
-    assert [claim.account_id for claim in claim_due(stranger)] == ["theirs"]
-    conn.execute("DELETE FROM rdstation_tokens WHERE account_id = 'ours'")
-    conn.execute("UPDATE rdstation_tokens SET leased_until = NULL")
-    left = claims.left_to_others(conn, services.keys)
-    assert left is not None
-    assert left.nothing_opens
+    assert claims.opens_any(conn, stranger.keys)
 
 
 def test_an_answer_counts_although_the_sequence_was_restored_lower_than_an_answer_that_came_late(
@@ -466,13 +547,36 @@ def test_a_claim_over_many_rows_reads_only_what_is_due(services: Services, conn:
         " FROM generate_series(1, 20000) n"
     )
     conn.execute("ANALYZE rdstation_tokens")
-    explain = f"EXPLAIN (ANALYZE, BUFFERS) {claim_sql.PICK_DUE}".encode()
-    values = {"slots": 32, "behind_s": claims.BEHIND_S, **claims._known(services.keys)}
-    plan = "\n".join(line for (line,) in conn.execute(explain, values))
-    assert "rdstation_tokens_due" in plan
-    assert "rdstation_tokens_expiry" in plan
-    assert "rd_now" not in plan, "the clock was not inlined"
-    assert "Seq Scan" not in plan
+    for pick, index, most_buffers in (
+        (claim_sql.PICK_DUE, "rdstation_tokens_due_for_workers", 10),
+        (claim_sql.PICK_NEAREST, "rdstation_tokens_expiry", 1100),
+    ):
+        explain = f"EXPLAIN (ANALYZE, BUFFERS) {pick}".encode()
+        plan = "\n".join(line for (line,) in conn.execute(explain, {"slots": 32}))
+        assert f"Index Scan using {index}" in plan
+        assert "rd_now" not in plan, "the clock was not inlined"
+        assert "Seq Scan" not in plan
+        assert "Sort" not in plan
+        buffers = re.search(r"shared ([a-z0-9= ]+)", plan)
+        assert buffers is not None
+        assert sum(map(int, re.findall(r"(?:hit|read)=(\d+)", buffers[0]))) <= most_buffers
+
+
+def test_the_nearest_to_expiry_are_not_sorted_when_statistics_are_of_a_time_when_all_had_lapsed(
+    services: Services, conn: Conn
+) -> None:
+    conn.execute(
+        "INSERT INTO rdstation_tokens (account_id, access_token, refresh_token, expires_at, refresh_after)"
+        " SELECT 'account-' || n, repeat('a', 700), '', rd_now() - n * interval '1 s', rd_now() - interval '1 hour'"
+        " FROM generate_series(1, 20000) n"
+    )
+    conn.execute("ANALYZE rdstation_tokens")
+    conn.execute("UPDATE rdstation_tokens SET expires_at = expires_at + interval '1 day'")
+    plan = "\n".join(
+        line for (line,) in conn.execute(f"EXPLAIN {claim_sql.PICK_NEAREST}".encode(), {"slots": 32})
+    )
+    assert "Index Scan using rdstation_tokens_expiry" in plan
+    assert "Sort" not in plan
 
 
 def test_no_secret_stands_in_the_repr_of_a_claim(services: Services) -> None:

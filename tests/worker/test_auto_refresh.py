@@ -18,7 +18,8 @@ from rdservice.refresh import Result
 from rdservice.services import Services
 from rdservice.settings import Settings
 from rdservice.tokens import claims, workers
-from tests.accounts import connect_account, row
+from tests.accounts import attempts_of, connect_account, row
+from tests.conftest import Clock
 from tests.sandbox_process import SandboxProcess
 from worker.auto_refresh import GATHER_S, LOOK_EVERY_S, auto_refresh_tokens
 from worker.bell import Bell
@@ -218,20 +219,30 @@ def test_a_database_outage_makes_the_loop_wait_and_go_on(
     assert tries[2] - tries[0] > 3, "an outage must not become a busy loop"
 
 
-def test_a_worker_without_the_key_ends_and_leaves_the_row_to_others(
+def stranger_to(
+    sandbox: SandboxProcess, variables: dict[str, str], make_services: Callable[[Settings], Services]
+) -> Services:
+    """Return a process that has another encryption key."""
+    other_key = {"TOKEN_ENCRYPTION_KEYS": Fernet.generate_key().decode(), "RDSTATION_API_URL": sandbox.url}
+    return make_services(Settings.from_mapping(variables | other_key))
+
+
+def test_a_worker_that_can_open_no_row_ends_and_one_with_the_key_renews_it_after_five_minutes(
     connected: Services,
     sandbox: SandboxProcess,
     variables: dict[str, str],
     make_services: Callable[[Settings], Services],
     conn: Conn,
+    clock: Clock,
 ) -> None:
     connect_account(connected, sandbox)
-    other_key = {"TOKEN_ENCRYPTION_KEYS": Fernet.generate_key().decode(), "RDSTATION_API_URL": sandbox.url}
-    stranger = make_services(Settings.from_mapping(variables | other_key))
     with pytest.raises(KeyMissing):
-        auto_refresh_tokens(stranger.refresher, Bell())
-    assert row(conn)["holder"] is None
+        auto_refresh_tokens(stranger_to(sandbox, variables, make_services).refresher, Bell())
+    found = row(conn)
+    assert found["holder"] is None
+    assert found["undecryptable_until"] > found["now"]
     assert sandbox.calls()["token_refresh"] == {}
+    clock.advance(claims.UNDECRYPTABLE_S + 1)
     with running(connected):
         wait_until(lambda: renewed(conn) == 1)
 
@@ -244,18 +255,41 @@ def test_a_worker_that_lacks_the_key_of_some_accounts_says_so_and_renews_the_oth
     conn: Conn,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    other_key = {"TOKEN_ENCRYPTION_KEYS": Fernet.generate_key().decode(), "RDSTATION_API_URL": sandbox.url}
-    stranger = make_services(Settings.from_mapping(variables | other_key))
-    connect_account(stranger, sandbox, "theirs")
+    stranger = stranger_to(sandbox, variables, make_services)
+    for account_id in ("theirs", "theirs-too"):
+        connect_account(stranger, sandbox, account_id)
     before = row(conn, "theirs")
     connect_account(connected, sandbox, "ours")
-    with running(connected):
+    with running(connected, concurrency=1):
         wait_until(lambda: renewed(conn) == 1)
-        wait_until(lambda: "left to a worker that has the key" in caplog.text)
         connect_account(connected, sandbox, "another")
         wait_until(lambda: renewed(conn) == 2)
-    assert stranger.keys.key_ids[0] in caplog.text
-    assert {**row(conn, "theirs"), "now": None} == {**before, "now": None}
+    told = [found.getMessage() for found in caplog.records if "put off" in found.getMessage()]
+    assert len(told) == 1, "once in five minutes"
+    assert f"needs key {stranger.keys.key_ids[0]}, which TOKEN_ENCRYPTION_KEYS lacks" in told[0]
+    assert before["refresh_token"] not in caplog.text
+    assert attempts_of(conn, "theirs") == attempts_of(conn, "theirs-too") == [("released", "key_missing")]
+    changed = {"now", "attempted_at", "undecryptable_until"}
+    after = row(conn, "theirs")
+    assert {name: after[name] for name in before.keys() - changed} == {
+        name: before[name] for name in before.keys() - changed
+    }
+
+
+def test_a_pick_after_a_full_one_goes_by_expiry(
+    connected: Services, sandbox: SandboxProcess, conn: Conn
+) -> None:
+    connect_accounts(connected, sandbox, 3)
+    for number, hours in ((2, 20), (3, 10), (4, 1)):
+        conn.execute(
+            "UPDATE rdstation_tokens SET expires_at = rd_now() + make_interval(hours => %s),"
+            " refresh_after = rd_now() - make_interval(hours => %s) WHERE account_id = %s",
+            [hours, hours, f"account-{number}"],
+        )
+    with running(connected, concurrency=1):
+        wait_until(lambda: renewed(conn) == 3)
+    claimed = conn.execute("SELECT account_id FROM rdstation_refresh_attempts ORDER BY claim_no").fetchall()
+    assert claimed == [("account-2",), ("account-4",), ("account-3",)]
 
 
 def test_the_heartbeat_tells_of_a_living_worker(connected: Services, conn: Conn) -> None:
