@@ -35,13 +35,13 @@ def never(_: str) -> Answer:
 
 def places_taken(conn: Conn) -> int:
     budgets = rate_budget.states(conn, ["default"])
-    return budgets["default"].spent if budgets else 0
+    return sum(state.spent for state in budgets.get("default", {}).values())
 
 
 def close_budget(conn: Conn) -> None:
     conn.execute(
-        "INSERT INTO rdstation_rate_budgets (account_id, calls, closed_until, updated_at)"
-        " VALUES ('default', '{}', rd_now() + interval '5 minutes', rd_now())"
+        "INSERT INTO rdstation_rate_limits (budget, class, closed_until)"
+        " VALUES ('default', 'account', rd_now() + interval '5 minutes')"
     )
 
 
