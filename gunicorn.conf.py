@@ -6,17 +6,17 @@ import signal
 import sys
 from typing import Any
 
-from rdservice.process import leave_no_core_file
-from rdservice.server_log import ServerLog
-from rdservice.settings import EXIT_CONFIG, Settings
-from rdservice.settings_problems import SettingsError
+from rdservice.config.problems import SettingsError
+from rdservice.config.process import leave_no_core_file
+from rdservice.config.settings import EXIT_CONFIG, Settings
+from rdservice.gunicorn_hooks.logger_class import ServerLog
 from rdservice.text import settings_problems, terminal
 
 # Requests wait for RD Station and for each other's refreshes, not for the processor: few processes, many threads.
 # Two processes fit into 512 MB; platforms set WEB_CONCURRENCY to suit their size.
 workers = int(os.environ.get("WEB_CONCURRENCY") or 2)
 # gthread, with a bound on what slow clients can hold.
-worker_class = "rdservice.slow_clients.Worker"
+worker_class = "rdservice.gunicorn_hooks.worker_class.Worker"
 threads = 64
 
 # The heartbeat's file: on a disk a busy one makes workers look dead.

@@ -7,11 +7,12 @@ import sys
 
 from flask import Flask
 
-from rdservice import cli, logs
-from rdservice.process import leave_no_core_file
+from rdservice import cli
+from rdservice.config.problems import SettingsError
+from rdservice.config.process import leave_no_core_file
+from rdservice.config.settings import EXIT_CONFIG, Settings
+from rdservice.logs.formatting import configure_logging
 from rdservice.services import Services
-from rdservice.settings import EXIT_CONFIG, Settings
-from rdservice.settings_problems import SettingsError
 from rdservice.text import settings_problems, terminal
 from rdservice.web import create_app
 
@@ -24,7 +25,7 @@ def start() -> Flask:
     except SettingsError as error:
         print(settings_problems.report(terminal.language(), error.problems), file=sys.stderr)
         raise SystemExit(EXIT_CONFIG) from None
-    logs.configure(settings)
+    configure_logging(settings)
     app = create_app(Services.start(settings, name="web"))
     cli.register(app)
     return app

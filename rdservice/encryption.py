@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import psycopg
 from cryptography.fernet import Fernet, InvalidToken
 
-from rdservice.account_names import account_in_logs
+from rdservice.names import account_in_logs
 
 ENCRYPTED = r"^[0-9a-f]{8}\.gAAAA"
 """Regular expression (PostgreSQL and Python) of an encrypted value; a plain token never matches it."""

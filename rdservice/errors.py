@@ -1,4 +1,4 @@
-"""The errors that callers see: one tree, mapped to HTTP once (`rdservice.web.problems`).
+"""The errors that callers see: one tree, mapped to HTTP once (`rdservice.web.http.problems`).
 
 `code` comes from the closed list that the README documents; `detail` says what to do and never holds a secret.
 """

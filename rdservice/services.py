@@ -8,23 +8,23 @@ from typing import Any, Self
 import psycopg
 from psycopg_pool import ConnectionPool
 
-from rdservice import database
-from rdservice.access_tokens import AccessTokens
 from rdservice.account_calls.calls import AccountCalls
 from rdservice.cache.cache import Cache
+from rdservice.config.settings import Settings
+from rdservice.database.pool import create_pool
 from rdservice.encryption import KeyRing
-from rdservice.metrics import api_calls
 from rdservice.metrics.definitions import Metrics
 from rdservice.metrics.flusher import Flusher
 from rdservice.metrics.state import State
 from rdservice.notifications import deliveries
-from rdservice.rate_budget import RateBudget
-from rdservice.rdstation import RDStation
-from rdservice.refresh import Refresher
-from rdservice.settings import Settings
-from rdservice.streamed_calls import StreamedCalls
+from rdservice.rdstation import call_metrics
+from rdservice.rdstation.client import RDStation
+from rdservice.rdstation.rate_budget import RateBudget
+from rdservice.rdstation.streaming import StreamedCalls
 from rdservice.tokens import credentials, overview
+from rdservice.tokens.access_tokens import AccessTokens
 from rdservice.tokens.memory import TokenMemory
+from rdservice.tokens.refresh import Refresher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +48,12 @@ class Services:
     @classmethod
     def start(cls, settings: Settings, *, name: str, pool_size: int = 5) -> Self:
         """Open the pool (in the background: a database that is down does not prevent the start) and build the rest."""
-        pool = database.create_pool(settings.database_url, max_size=pool_size, name=name)
+        pool = create_pool(settings.database_url, max_size=pool_size, name=name)
         keys = KeyRing(settings.encryption_keys)
         metrics = Metrics()
         metrics_flusher = Flusher(metrics, pool, read_state)
         metrics_flusher.start()
-        count = partial(api_calls.count, metrics, metrics_flusher.hurry)
+        count = partial(call_metrics.count, metrics, metrics_flusher.hurry)
         rdstation = RDStation(settings, on_call=count)
         memory = TokenMemory(pool, keys)
         refresher = Refresher(

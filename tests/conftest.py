@@ -13,12 +13,12 @@ from hypothesis import settings as hypothesis_settings
 from psycopg import sql
 from psycopg_pool import ConnectionPool
 
-from rdservice import migrate
+from rdservice.config.settings import Settings
+from rdservice.database import migrate
 from rdservice.services import Services
-from rdservice.settings import Settings
-from scripts.embedded_postgres import EmbeddedPostgres
-from tests.key_changes import Keys, make_keys
-from tests.sandbox_process import SandboxProcess
+from scripts.local.embedded_postgres import EmbeddedPostgres
+from tests.support.key_changes import Keys, make_keys
+from tests.support.sandbox_process import SandboxProcess
 
 CLIENT_ID = "11111111-2222-3333-4444-555555555555"
 CLIENT_SECRET = "client-secret-of-the-tests"

@@ -8,13 +8,13 @@ import os
 import sys
 import threading
 
-from rdservice import logs
+from rdservice.config.problems import SettingsError
+from rdservice.config.process import leave_no_core_file
+from rdservice.config.settings import EXIT_CONFIG, Settings
 from rdservice.encryption import KeyMissing
+from rdservice.logs.formatting import configure_logging
 from rdservice.notifications.notifier import Notifier
-from rdservice.process import leave_no_core_file
 from rdservice.services import Services
-from rdservice.settings import EXIT_CONFIG, Settings
-from rdservice.settings_problems import SettingsError
 from rdservice.text import settings_problems, terminal
 from worker.auto_refresh import auto_refresh_tokens
 from worker.bell import Bell, stop_on_signal
@@ -34,7 +34,7 @@ def main() -> int:
     except SettingsError as error:
         print(settings_problems.report(terminal.language(), error.problems), file=sys.stderr)
         return EXIT_CONFIG
-    logs.configure(settings)
+    configure_logging(settings)
     bell = Bell()
     stop_on_signal(bell)
     services = Services.start(settings, name="worker", pool_size=POOL_SIZE)

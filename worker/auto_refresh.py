@@ -7,11 +7,13 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from rdservice import database, logs, retention
+from rdservice.data_protection import retention
+from rdservice.database.pool import transaction
 from rdservice.encryption import KeyMissing
-from rdservice.refresh import Refresher, Result
-from rdservice.tokens import claims, workers
-from rdservice.tokens.claims import Claim
+from rdservice.logs.formatting import log_context
+from rdservice.tokens import leases, workers
+from rdservice.tokens.leases import Claim
+from rdservice.tokens.refresh import Refresher, Result
 from worker.bell import Bell
 
 log = logging.getLogger(__name__)
@@ -87,7 +89,7 @@ class _Loop:
             return
         self._beaten_at = now
         try:
-            with database.transaction(self._refresher.pool) as conn:
+            with transaction(self._refresher.pool) as conn:
                 workers.beat(conn, self._refresher.claimed_by)
         except (psycopg.Error, PoolTimeout) as error:
             log.warning("the heartbeat was not written (%s); renewals go on", type(error).__name__)
@@ -102,8 +104,8 @@ class _Loop:
         if gather_s > 0:
             return gather_s
         self._free_since = None
-        with database.transaction(self._refresher.pool) as conn:
-            claimed = claims.claim_due(
+        with transaction(self._refresher.pool) as conn:
+            claimed = leases.claim_due(
                 conn,
                 started=self._refresher.monotonic(),
                 fingerprint=self._refresher.fingerprint,
@@ -111,7 +113,7 @@ class _Loop:
                 claimed_by=self._refresher.claimed_by,
                 backlog=self._more_is_due,
             )
-            due_in_s = None if claimed else claims.seconds_until_due(conn)
+            due_in_s = None if claimed else leases.seconds_until_due(conn)
         self._more_is_due = len(claimed) == free
         for claim in claimed:
             self._start(claim)
@@ -145,7 +147,7 @@ class _Loop:
             ended = self._ended.popleft()
             claim = self._running.pop(ended)
             error = ended.exception()
-            with logs.about(claim=claim.claim_no):
+            with log_context(claim=claim.claim_no):
                 if isinstance(error, KeyMissing):
                     self._tell_of_the_key(error)
                 elif error is not None:
@@ -156,8 +158,8 @@ class _Loop:
         now = self._refresher.monotonic()
         if self._told_at is not None and now - self._told_at < TELL_EVERY_S:
             return
-        with database.transaction(self._refresher.pool) as conn:
-            opens_any = claims.opens_any(conn, self._refresher.keys)
+        with transaction(self._refresher.pool) as conn:
+            opens_any = leases.opens_any(conn, self._refresher.keys)
         if not opens_any:
             raise error
         self._told_at = now

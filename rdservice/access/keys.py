@@ -18,9 +18,9 @@ from typing import Any
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from rdservice import database
+from rdservice.database.pool import write_if_possible
 from rdservice.errors import InvalidField
-from rdservice.texts import is_readable
+from rdservice.names import is_readable
 
 SCOPES = {
     "tokens:write": "connect, upload, renew and remove tokens",
@@ -135,7 +135,7 @@ def find(conn: Connection[Any], text: str) -> ApiKey | None:
     if not hmac.compare_digest(bytes(secret_hash), _hash(secret)):
         return None
     if used_long_ago:
-        database.write_if_possible(conn, TOUCH, {"key_id": key_id})
+        write_if_possible(conn, TOUCH, {"key_id": key_id})
     return ApiKey(key_id=key_id, name=name, scopes=frozenset(scopes))
 
 

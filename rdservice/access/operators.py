@@ -10,7 +10,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from rdservice.errors import InvalidField
-from rdservice.texts import is_readable
+from rdservice.names import is_readable
 
 MAX_EMAIL_LENGTH = 254
 """RFC 5321, section 4.5.3.1.3, less the angle brackets."""

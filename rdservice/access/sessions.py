@@ -13,7 +13,7 @@ from typing import Any
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from rdservice import database
+from rdservice.database.pool import write_if_possible
 
 TOKEN_PATTERN = re.compile(r"[A-Za-z0-9_-]{43}")
 
@@ -83,7 +83,7 @@ def find(conn: Connection[Any], token: str, *, in_use: bool = True) -> Session |
     with conn.cursor(row_factory=class_row(_Found)) as cursor:
         found = cursor.execute(FIND, values).fetchone()
     if found is not None and found.seen_long_ago and in_use:
-        database.write_if_possible(conn, TOUCH, values)
+        write_if_possible(conn, TOUCH, values)
     return found
 
 

@@ -7,11 +7,11 @@ from http import HTTPStatus
 from typing import TypeVar
 
 from rdservice import errors
-from rdservice.access_tokens import AccessTokens
 from rdservice.account_calls.failures import RETRY_S, call_once
-from rdservice.rate_budget import PATIENCE_S, Limit, RateBudget
-from rdservice.rdstation import Answer
-from rdservice.streamed_calls import StreamedAnswer
+from rdservice.rdstation.client import Answer
+from rdservice.rdstation.rate_budget import PATIENCE_S, Limit, RateBudget
+from rdservice.rdstation.streaming import StreamedAnswer
+from rdservice.tokens.access_tokens import AccessTokens
 
 A = TypeVar("A", Answer, StreamedAnswer)
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from rdservice import errors
 from rdservice.errors import RdServiceError
-from rdservice.rdstation import Answer, NoAnswer
+from rdservice.rdstation.client import Answer, NoAnswer
 
 RETRY_S = 2.0
 """When to try again where RD Station does not say."""

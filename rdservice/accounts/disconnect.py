@@ -4,15 +4,17 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rdservice import audit, database, errors, notices
+from rdservice import errors, notices
+from rdservice.access import audit
+from rdservice.access.audit import Author
 from rdservice.account_calls.failures import call_once
-from rdservice.audit import Author
+from rdservice.database.pool import transaction
 from rdservice.encryption import KeyMissing, ValueDamaged
 from rdservice.errors import RdServiceError
+from rdservice.events.subscriptions import store as subscriptions
+from rdservice.events.subscriptions.manage import remove_with_token
 from rdservice.notices import Notice
 from rdservice.services import Services
-from rdservice.subscriptions import store as subscriptions
-from rdservice.subscriptions.manage import remove_with_token
 from rdservice.tokens import store
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ def disconnect(services: Services, account_id: str, *, by: Author) -> Disconnect
     Raises NotFound without a row. What cannot be done at RD Station is a warning: the tokens are gone from here all the
     same.
     """
-    with database.transaction(services.pool) as conn:
+    with transaction(services.pool) as conn:
         delivered_to = [row.secret_hash for row in subscriptions.list_all(conn, account_id)]
         removed = store.remove(conn, account_id)
         if removed is not None:

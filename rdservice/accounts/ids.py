@@ -1,7 +1,7 @@
 """Which texts can name an account."""
 
 from rdservice.errors import InvalidField
-from rdservice.texts import is_readable
+from rdservice.names import is_readable
 
 LONGEST_ACCOUNT_ID = 200
 

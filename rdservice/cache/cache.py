@@ -16,15 +16,16 @@ from uuid import UUID
 import psycopg
 from psycopg_pool import ConnectionPool
 
-from rdservice import database, errors
-from rdservice.access_tokens import AccessTokens
+from rdservice import errors
 from rdservice.cache import table
-from rdservice.cache.answers import Content, Failure, FetchFailed, Served, State
-from rdservice.cache.flights import Flights
+from rdservice.cache.entries import Content, Failure, FetchFailed, Served, State
 from rdservice.cache.memory import CacheMemory, Entry, Name, Version
+from rdservice.cache.single_flight import Flights
 from rdservice.cache.sweeper import Sweeper
+from rdservice.database.pool import transaction, write_for_sure
 from rdservice.encryption import KeyMissing, KeyRing, ValueDamaged
-from rdservice.rdstation import CALL_DEADLINE_S
+from rdservice.rdstation.client import CALL_DEADLINE_S
+from rdservice.tokens.access_tokens import AccessTokens
 from rdservice.tokens.memory import TokenMemory
 from rdservice.tokens.store import StoredToken
 
@@ -278,7 +279,7 @@ class Cache:
     def _look(self, query: _Query) -> _Seen | None:
         """Read the row, and claim the fetch where it is due and free. None: the account has moved on."""
         claim, looked_at = None, time.monotonic()
-        with database.transaction(self._pool) as conn:
+        with transaction(self._pool) as conn:
             known = query.known.fetched_at if query.known is not None else None
             row = table.look(conn, query.key, query.token, known=known, failure_s=query.failure_s)
             if row is None:
@@ -290,7 +291,7 @@ class Cache:
         entry = self._entry(query, row, looked_at)
         if entry is None and row.fetched_at is not None and claim is None:
             # What cannot be read is fetched anew by whoever finds that.
-            with database.transaction(self._pool) as conn:
+            with transaction(self._pool) as conn:
                 claim = table.claim(conn, query.key, query.token, fresh_s=0.0)
         fresh = entry is not None and entry.age_s() < query.fresh_s
         return _Seen(row, entry if fresh else None, None if fresh else entry, claim)
@@ -373,9 +374,7 @@ class Cache:
         return _instead_of(failed.failure, old) if kept else None
 
     def _write(self, change: Callable[[psycopg.Connection[Any]], T]) -> T:
-        return database.write_for_sure(
-            self._pool, change, give_up=self._must_end, patience_s=STORE_PATIENCE_S
-        )
+        return write_for_sure(self._pool, change, give_up=self._must_end, patience_s=STORE_PATIENCE_S)
 
 
 def _version(token: StoredToken) -> Version:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from rdservice.cache.answers import Content
+from rdservice.cache.entries import Content
 from rdservice.tokens import memory as token_memory
 
 MAX_BYTES = 16 * 1024 * 1024

@@ -10,9 +10,9 @@ from typing import Any, Self
 import psycopg
 from psycopg_pool import ConnectionPool
 
-from rdservice import database
 from rdservice.cache import table
-from rdservice.cache.answers import Content
+from rdservice.cache.entries import Content
+from rdservice.database.pool import transaction
 from rdservice.encryption import KeyMissing, KeyRing, ValueDamaged
 
 BATCH = 100
@@ -66,7 +66,7 @@ def search(
     left = fetched_again = unreadable = 0
     after = b""
     while True:
-        with database.transaction(pool) as conn:
+        with transaction(pool) as conn:
             rows = table.next_values(conn, after=after, limit=BATCH)
         for row in rows:
             try:

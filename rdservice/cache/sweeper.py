@@ -7,9 +7,9 @@ from typing import Any
 import psycopg
 from psycopg_pool import ConnectionPool
 
-from rdservice import database
 from rdservice.cache import table
 from rdservice.cache.memory import CacheMemory
+from rdservice.database.pool import UNAVAILABLE, transaction
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Sweeper:
         remembered = self._memory.versions()
         if not remembered:
             return
-        with database.transaction(self._pool) as conn:
+        with transaction(self._pool) as conn:
             current = table.versions(conn, list(remembered))
         for account_id, version in remembered.items():
             if current.get(account_id) != version:
@@ -50,6 +50,6 @@ class Sweeper:
         while not self._closing.wait(EVERY_S):
             try:
                 self.sweep()
-            except (psycopg.Error, *database.UNAVAILABLE) as error:
+            except (psycopg.Error, *UNAVAILABLE) as error:
                 # Nothing is served from memory while the database is down, either.
                 log.warning("the memory of leads was not swept (%s): trying again", type(error).__name__)

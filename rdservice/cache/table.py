@@ -16,7 +16,7 @@ import psycopg
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from rdservice.cache.answers import Failure, bound_column
+from rdservice.cache.entries import Failure, bound_column
 from rdservice.encryption import EncryptedRow, Place, Replacement
 from rdservice.tokens.store import StoredToken
 

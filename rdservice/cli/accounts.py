@@ -13,7 +13,7 @@ from rdservice.cli.json_output import as_json_option, print_json, time_or_null
 from rdservice.tokens import attempts, store
 from rdservice.tokens.attempts import Attempt
 from rdservice.tokens.store import AccountState
-from rdservice.web.context import services
+from rdservice.web.http.context import services
 
 accounts_group = AppGroup("accounts", help="List, show, renew and disconnect RD Station accounts.")
 

@@ -5,10 +5,10 @@ from typing import Any
 import click
 from flask.cli import AppGroup
 
-from rdservice import audit
+from rdservice.access import audit
 from rdservice.cli.connection import check, errors_in_one_line
 from rdservice.cli.json_output import as_json_option, print_json, time_or_null
-from rdservice.web.context import services
+from rdservice.web.http.context import services
 
 audit_group = AppGroup("audit", help="See who did what, when and from where.")
 

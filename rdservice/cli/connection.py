@@ -9,9 +9,11 @@ from typing import Any
 import click
 from psycopg import Connection
 
-from rdservice import audit, database, migrate
+from rdservice.access import audit
+from rdservice.database import pool
+from rdservice.database.migrate import pending_migrations
 from rdservice.errors import RdServiceError
-from rdservice.web.context import services
+from rdservice.web.http.context import services
 
 
 def author() -> audit.Author:
@@ -30,8 +32,8 @@ def transaction() -> Iterator[Connection[Any]]:
     Leaves with status 75 (EX_TEMPFAIL) when the database cannot be reached, and with 1 when its tables are missing or
     when what was asked for is refused (RdServiceError).
     """
-    with errors_in_one_line(), database.transaction(services().pool) as conn:
-        if migrate.pending_migrations(conn):
+    with errors_in_one_line(), pool.transaction(services().pool) as conn:
+        if pending_migrations(conn):
             raise click.ClickException("The database is not prepared for this version. Run 'flask release'.")
         yield conn
 
@@ -49,7 +51,7 @@ def errors_in_one_line() -> Iterator[None]:
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     try:
         yield
-    except database.UNAVAILABLE as error:
+    except pool.UNAVAILABLE as error:
         click.echo(
             "Error: The database cannot be reached. Check DATABASE_URL and whether the server runs, then try again.",
             err=True,

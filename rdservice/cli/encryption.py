@@ -7,13 +7,13 @@ from typing import Any
 import click
 from flask.cli import AppGroup
 
-from rdservice import reencryption, stored_values
 from rdservice.cli import progress
 from rdservice.cli.connection import author, errors_in_one_line, transaction
 from rdservice.cli.json_output import as_json_option, print_json
-from rdservice.progress import OnRows
-from rdservice.stored_values import TABLES, Findings, Names
-from rdservice.web.context import services
+from rdservice.data_protection import key_inventory, key_rotation
+from rdservice.data_protection.key_inventory import TABLES, Findings, Names
+from rdservice.database.progress import OnRows
+from rdservice.web.http.context import services
 
 encryption_group = AppGroup("encryption", help="See which encryption keys are needed, and re-encrypt.")
 
@@ -34,7 +34,7 @@ def status(as_json: bool) -> None:
       flask encryption status --json
     """
     with _progress("Looking through") as on_rows, errors_in_one_line():
-        findings = stored_values.look_through(services().pool, services().keys, on_rows=on_rows)
+        findings = key_inventory.look_through(services().pool, services().keys, on_rows=on_rows)
     _report(findings, as_json, {})
 
 
@@ -51,12 +51,12 @@ def rotate(as_json: bool) -> None:
     Example:
       flask encryption rotate
     """
-    done = reencryption.Progress()
+    done = key_rotation.Progress()
     pool, keys = services().pool, services().keys
     try:
         with _progress("Re-encrypting") as on_rows, errors_in_one_line():
-            reencryption.run(pool, keys, done, by=author(), on_rows=on_rows)
-            findings = stored_values.look_through(pool, keys, trusted=keys.key_ids[0])
+            key_rotation.run(pool, keys, done, by=author(), on_rows=on_rows)
+            findings = key_inventory.look_through(pool, keys, trusted=keys.key_ids[0])
     except KeyboardInterrupt:
         click.echo(
             f"Interrupted: {done.reencrypted_rows} rows were re-encrypted. Run it again for the others.",

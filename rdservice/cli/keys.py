@@ -3,8 +3,7 @@
 import click
 from flask.cli import AppGroup
 
-from rdservice import audit
-from rdservice.access import keys
+from rdservice.access import audit, keys
 from rdservice.cli.confirmation import confirm, yes_option
 from rdservice.cli.connection import author, transaction
 from rdservice.cli.json_output import as_json_option, print_json, time_or_null

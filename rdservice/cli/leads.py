@@ -15,12 +15,12 @@ from flask.cli import AppGroup
 from rdservice.accounts.ids import check_account_id
 from rdservice.cli import progress
 from rdservice.cli.connection import author, check, errors_in_one_line
-from rdservice.export import Export, Wanted
-from rdservice.export_file import NotAnExport, whole_part
-from rdservice.export_format import Format
-from rdservice.export_walk import Position
+from rdservice.leads.export.formats import Format
+from rdservice.leads.export.paging import Position
+from rdservice.leads.export.resume import NotAnExport, whole_part
+from rdservice.leads.export.run import Export, Wanted
 from rdservice.tokens import store
-from rdservice.web.context import services
+from rdservice.web.http.context import services
 
 leads_group = AppGroup("leads", help="Export leads of RD Station.")
 

@@ -6,14 +6,15 @@ from typing import Any
 import click
 from flask.cli import AppGroup
 
-from rdservice import audit, database
+from rdservice.access import audit
 from rdservice.cli.connection import author, check, errors_in_one_line, transaction
 from rdservice.cli.json_output import as_json_option, print_json, time_or_null
+from rdservice.database import pool
 from rdservice.notifications import deliveries
 from rdservice.notifications.deliveries import LEASE_S, Delivery
 from rdservice.notifications.notifier import Notifier
 from rdservice.notifications.targets import targets
-from rdservice.web.context import services
+from rdservice.web.http.context import services
 
 notifications_group = AppGroup("notifications", help="List and test the messages to those in charge.")
 
@@ -69,7 +70,7 @@ def _send(number: int) -> list[Delivery]:
     while True:
         while notifier.send_next(number):
             pass
-        with database.transaction(services().pool) as conn:
+        with pool.transaction(services().pool) as conn:
             sent = deliveries.of_notification(conn, number)
         if all(delivery.outcome for delivery in sent) or time.monotonic() > give_up_at:
             return sent

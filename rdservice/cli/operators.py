@@ -5,8 +5,7 @@ import sys
 import click
 from flask.cli import AppGroup
 
-from rdservice import audit
-from rdservice.access import operators, passwords, sessions
+from rdservice.access import audit, operators, passwords, sessions
 from rdservice.cli.confirmation import confirm, yes_option
 from rdservice.cli.connection import author, check, transaction
 from rdservice.cli.json_output import as_json_option, print_json, time_or_null

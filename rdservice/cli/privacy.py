@@ -5,13 +5,14 @@ import sys
 import click
 from flask.cli import AppGroup
 
-from rdservice import leads, privacy
 from rdservice.cli import progress
 from rdservice.cli.confirmation import confirm, yes_option
 from rdservice.cli.connection import author, errors_in_one_line, transaction
 from rdservice.cli.json_output import print_json
+from rdservice.data_protection import erasure
 from rdservice.errors import InvalidField
-from rdservice.web.context import services
+from rdservice.leads.parameters import check_email
+from rdservice.web.http.context import services
 
 privacy_group = AppGroup("privacy", help="Erase a person who asks for it (LGPD).")
 
@@ -36,15 +37,15 @@ def erase(email: str | None, yes: bool) -> None:
     elif email == "-":
         email = sys.stdin.readline().strip()
     try:
-        leads.check_email(email)
+        check_email(email)
     except InvalidField as error:
         raise click.UsageError(error.detail) from error
     with transaction() as conn:
-        rows = privacy.rows_to_search(conn)
+        rows = erasure.rows_to_search(conn)
     # The address is not repeated: who looks over a shoulder, or later at the terminal, need not know it.
     confirm("Erase this person from all that this service keeps?", yes=yes)
     with errors_in_one_line(), progress.shown("Searching", rows) as on_rows:
-        erased = privacy.erase(services(), email, by=author(), on_rows=on_rows)
-    print_json(privacy.report(erased))
+        erased = erasure.erase(services(), email, by=author(), on_rows=on_rows)
+    print_json(erasure.report(erased))
     if not erased.proven:
         raise SystemExit(1)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import click
 
-from rdservice.progress import OnRows
+from rdservice.database.progress import OnRows
 
 SAY_EVERY_S = 5.0
 

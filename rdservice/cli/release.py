@@ -4,13 +4,14 @@ import click
 import psycopg
 from flask.cli import with_appcontext
 
-from rdservice import database, migrate
 from rdservice.cli import progress
 from rdservice.cli.connection import author, errors_in_one_line
+from rdservice.database import migrate
+from rdservice.database.pool import CONNECT_TIMEOUT_S, UNAVAILABLE, transaction
 from rdservice.notifications import targets
 from rdservice.text import settings_problems, terminal
 from rdservice.tokens import adoption
-from rdservice.web.context import services
+from rdservice.web.http.context import services
 
 
 @click.command("release")
@@ -27,7 +28,7 @@ def release() -> None:
     """
     with errors_in_one_line():
         applied, encrypted = _bring_up_to_date()
-        with database.transaction(services().pool) as conn:
+        with transaction(services().pool) as conn:
             suspicious = adoption.columns_with_tokens(conn)
     for migration in applied:
         click.echo(f"Applied migration {migration.version:04d} {migration.name}.")
@@ -56,17 +57,17 @@ def _bring_up_to_date() -> tuple[list[migrate.Migration], int]:
             services().settings.database_url,
             autocommit=True,
             prepare_threshold=None,
-            connect_timeout=database.CONNECT_TIMEOUT_S,
+            connect_timeout=CONNECT_TIMEOUT_S,
         ) as conn:
             applied = migrate.migrate(conn)
-        with database.transaction(services().pool) as conn:
+        with transaction(services().pool) as conn:
             plain = adoption.count_plain_rows(conn)
         with progress.shown("Encrypting", plain) as on_rows:
             encrypted = adoption.encrypt_plain_rows(
                 services().pool, services().keys, by=author(), on_rows=on_rows
             )
         return applied, encrypted
-    except database.UNAVAILABLE:
+    except UNAVAILABLE:
         raise
     except psycopg.Error as error:
         raise click.ClickException(

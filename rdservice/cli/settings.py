@@ -5,12 +5,12 @@ import sys
 import click
 from flask.cli import AppGroup
 
-from rdservice import notify_urls
 from rdservice.cli.json_output import as_json_option, print_json
+from rdservice.config import notify_urls
+from rdservice.config.settings import EXIT_CONFIG
 from rdservice.notifications import targets
-from rdservice.settings import EXIT_CONFIG
 from rdservice.text import settings_problems, terminal
-from rdservice.web.context import services
+from rdservice.web.http.context import services
 
 settings_group = AppGroup("settings", help="Check the settings.")
 

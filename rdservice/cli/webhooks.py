@@ -8,11 +8,11 @@ from flask.cli import AppGroup
 
 from rdservice.cli.connection import author, check, errors_in_one_line, transaction
 from rdservice.cli.json_output import as_json_option, print_json, time_or_null
+from rdservice.events.subscriptions import manage, store
+from rdservice.events.subscriptions.store import Subscription
 from rdservice.notices import Notice
-from rdservice.subscriptions import manage, store
-from rdservice.subscriptions.store import Subscription
 from rdservice.tokens.store import DEFAULT_ACCOUNT
-from rdservice.web.context import services
+from rdservice.web.http.context import services
 
 webhooks_group = AppGroup("webhooks", help="Make, end and list subscriptions to lead events.")
 of_account = click.option(

@@ -1,10 +1,10 @@
 """What to say of an account of which only its state is known, as in a list: the words of the finding that fits."""
 
-from rdservice.diagnosis.finding import Finding
-from rdservice.diagnosis.rdstation_findings import TROUBLES
+from rdservice.diagnosis.findings.finding import Finding
+from rdservice.diagnosis.findings.rdstation_findings import TROUBLES
 from rdservice.tokens.store import Status
 
-# The rest of the error kinds of `rdservice.token_answers`, with the findings' words for them.
+# The rest of the error kinds of `rdservice.rdstation.token_responses`, with the findings' words for them.
 _BY_ERROR = {
     "damaged": ("value_damaged", None),
     "no_refresh_token": ("reauthorization_required", "no_refresh_token"),

@@ -13,9 +13,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
-from rdservice.diagnosis import summary
-from rdservice.diagnosis.report import Report, diagnose
-from rdservice.diagnosis.report_file import NAME, CannotWrite, ReportFile
+from rdservice.diagnosis.report import summary
+from rdservice.diagnosis.report.build import Report, diagnose
+from rdservice.diagnosis.report.report_file import NAME, CannotWrite, ReportFile
 from rdservice.text import terminal
 from rdservice.text.terminal import tell
 

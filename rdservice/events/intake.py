@@ -9,14 +9,15 @@ from typing import Any
 
 import psycopg
 
-from rdservice import database, leads
 from rdservice.cache import table as cache_table
+from rdservice.database.pool import transaction
 from rdservice.errors import NotFound, RdServiceError, TooManyRequests
 from rdservice.events import store
 from rdservice.events.payloads import Delivery, Event
 from rdservice.events.store import Hashes, Stream
+from rdservice.events.subscriptions import store as subscriptions
+from rdservice.leads.queries import cache_names
 from rdservice.services import Services
-from rdservice.subscriptions import store as subscriptions
 
 LANES = 64
 LANE_LENGTH = 4
@@ -70,7 +71,7 @@ def receive(services: Services, lanes: Lanes, secret: str, delivery: Delivery | 
     """
     if not subscriptions.SECRET_FORM.fullmatch(secret):
         raise _unknown()
-    with lanes.turn(secret), database.transaction(services.pool) as conn:
+    with lanes.turn(secret), transaction(services.pool) as conn:
         stream = subscriptions.find(conn, secret)
         if stream is None:
             raise _unknown()
@@ -89,7 +90,7 @@ def _drop_cached(
 
     Nothing of an event gets into the cache: it is no response of the API, has other members, and may be forged.
     """
-    named = [name for event in events for name in leads.cache_names(uuid=event.uuid, email=event.email)]
+    named = [name for event in events for name in cache_names(uuid=event.uuid, email=event.email)]
     cache_table.drop(
         conn, [services.cache.key(stream.connection_id, stream.cache_epoch, name) for name in named]
     )

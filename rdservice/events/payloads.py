@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal, cast, get_args
 
 from rdservice.errors import InvalidField
-from rdservice.leads import LONGEST_EMAIL, UUID_FORM
-from rdservice.texts import is_readable
+from rdservice.leads.parameters import LONGEST_EMAIL, UUID_FORM
+from rdservice.names import is_readable
 
 EventType = Literal["WEBHOOK.CONVERTED", "WEBHOOK.MARKED_OPPORTUNITY"]
 EVENT_TYPES: tuple[EventType, ...] = get_args(EventType)

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from rdservice import database
+from rdservice.database.pool import transaction
 from rdservice.encryption import KeyMissing, ValueDamaged
 from rdservice.errors import InvalidField, TokenUnreadable
 from rdservice.events import store
@@ -48,7 +48,7 @@ def read(
     Raises NotConnected, InvalidField for a number that no event has had yet, TokenUnreadable when a key is missing.
     """
     services.access_tokens.stored(account_id)
-    with database.transaction(services.pool) as conn:
+    with transaction(services.pool) as conn:
         # Before the page: what is inserted in between must not be passed by.
         place = store.position(conn, account_id, after=after)
         if place is None:

@@ -7,12 +7,12 @@ from typing import Any
 import psycopg
 from psycopg_pool import ConnectionPool
 
-from rdservice import database
 from rdservice.cache.search import Found, Person
+from rdservice.database.pool import transaction
+from rdservice.database.progress import OnRows, ignore
 from rdservice.encryption import KeyMissing, KeyRing, ValueDamaged
 from rdservice.events import encrypted
 from rdservice.events.encrypted import Value
-from rdservice.progress import OnRows, ignore
 
 BATCH = 200
 
@@ -28,7 +28,7 @@ def erase(pool: Pool, keys: KeyRing, person: Person, *, on_rows: OnRows = ignore
     for values in _pages(pool, on_rows):
         gone = [value.identity for value in values if _must_go(keys, person, value)]
         if gone:
-            with database.transaction(pool) as conn:
+            with transaction(pool) as conn:
                 deleted += encrypted.delete(conn, gone)
     return deleted
 
@@ -53,7 +53,7 @@ def search(pool: Pool, keys: KeyRing, person: Person, *, since: datetime, on_row
 def _pages(pool: Pool, on_rows: OnRows) -> Iterator[list[Value]]:
     after = b""
     while True:
-        with database.transaction(pool) as conn:
+        with transaction(pool) as conn:
             values = encrypted.next_values(conn, after=after, limit=BATCH)
         if not values:
             return

@@ -17,7 +17,7 @@ from uuid import uuid4
 import psycopg
 from psycopg_pool import ConnectionPool
 
-from rdservice import database
+from rdservice.database.pool import POOL_TIMEOUT_S, UNAVAILABLE, transaction
 from rdservice.metrics import store
 from rdservice.metrics.definitions import Metrics, Series
 from rdservice.metrics.state import State
@@ -31,7 +31,7 @@ SOON_S = 0.5
 LAST_FLUSH_S = 5.0
 """How long an ending process tries to hand over its counts."""
 LAST_FLUSH_PAUSE_S = 0.2
-CLOSE_WITHIN_S = LAST_FLUSH_S + database.POOL_TIMEOUT_S + 1.0
+CLOSE_WITHIN_S = LAST_FLUSH_S + POOL_TIMEOUT_S + 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ class Flusher:
             self._wake.notify()
         try:
             return asked.result(within_s)
-        except (FutureTimeout, *database.UNAVAILABLE):
+        except (FutureTimeout, *UNAVAILABLE):
             return None
 
     def _run(self) -> None:
@@ -124,7 +124,7 @@ class Flusher:
             if waiting:
                 _tell(waiting, error if _is_silence(error) else self._take_snapshot(flushed=error is None))
         give_up_at = time.monotonic() + LAST_FLUSH_S
-        while isinstance(error, database.UNAVAILABLE) and time.monotonic() < give_up_at:
+        while isinstance(error, UNAVAILABLE) and time.monotonic() < give_up_at:
             time.sleep(LAST_FLUSH_PAUSE_S)
             error = self._flush()
         if error is not None:
@@ -170,7 +170,7 @@ class Flusher:
         # Until the commit is confirmed it may have happened or not: the same batch is sent again before any other.
         self._unsure = step
         self._sequence = step.batch.sequence
-        with database.transaction(self._pool) as conn:
+        with transaction(self._pool) as conn:
             store.add(conn, step.batch)
         # Not the sum of the differences, which rounding may leave above the count: the next would be negative.
         self._added = step.counted
@@ -178,7 +178,7 @@ class Flusher:
 
     def _take_snapshot(self, *, flushed: bool) -> Snapshot | Exception:
         try:
-            with database.transaction(self._pool) as conn:
+            with transaction(self._pool) as conn:
                 return Snapshot(totals=store.totals(conn), state=self._read_state(conn), flushed=flushed)
         except Exception as error:  # noqa: BLE001 - it is raised where the snapshot is awaited
             self._report(error)
@@ -186,7 +186,7 @@ class Flusher:
 
     def _report(self, error: Exception) -> None:
         """Log the first of several failures in a row; an unexpected one always, with its traceback."""
-        if not isinstance(error, database.UNAVAILABLE):
+        if not isinstance(error, UNAVAILABLE):
             log.error("the counts cannot be brought to the database", exc_info=error)
         elif not self._failing:
             log.warning("the database does not take counts (%s): they wait", type(error).__name__)

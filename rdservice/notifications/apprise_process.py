@@ -15,7 +15,7 @@ from typing import Any
 
 from apprise import Apprise, AppriseAsset, NotifyFormat, PersistentStoreMode
 
-from rdservice.process import leave_no_core_file
+from rdservice.config.process import leave_no_core_file
 
 APP = "RD Station connection"
 

@@ -11,7 +11,7 @@ from datetime import UTC
 from itertools import groupby
 from urllib.parse import quote
 
-from rdservice.account_names import names_a_person
+from rdservice.names import names_a_person
 from rdservice.notifications.incidents import Told
 from rdservice.text.catalogue import Language, message, translated
 from rdservice.text.troubles import (

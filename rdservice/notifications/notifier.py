@@ -9,13 +9,13 @@ from typing import Any
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from rdservice import database
+from rdservice.config.settings import Settings
+from rdservice.database.pool import transaction, write_for_sure
 from rdservice.metrics.definitions import Metrics
 from rdservice.notifications import deliveries, incidents, messages, targets
 from rdservice.notifications.deliveries import Claimed
 from rdservice.notifications.messages import Message
 from rdservice.notifications.targets import SendFailed, Target
-from rdservice.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Notifier:
     def compare(self) -> None:
         """Open and close incidents, and write the message that tells of them."""
         given_up = 0
-        with database.transaction(self._pool) as conn:
+        with transaction(self._pool) as conn:
             conn.execute(BE_QUICK)
             if incidents.compare(conn):
                 given_up = deliveries.give_up(conn)
@@ -73,13 +73,13 @@ class Notifier:
         """Send the next delivery that is due, of one message where it is given; return whether there was one."""
         if not self._targets:
             return False
-        with database.transaction(self._pool) as conn:
+        with transaction(self._pool) as conn:
             claimed = deliveries.claim(conn, list(self._targets.values()), notification_id)
             message = None if claimed is None else self._message(conn, claimed)
         if claimed is None:
             return False
         if message is None:
-            with database.transaction(self._pool) as conn:
+            with transaction(self._pool) as conn:
                 deliveries.end(conn, claimed, "not_needed")
         else:
             self._deliver(claimed, message)
@@ -109,7 +109,7 @@ class Notifier:
 
     def _write(self, change: Callable[[psycopg.Connection[Any]], None]) -> None:
         """Record an outcome, also when the database is away for a moment: else the message would be sent again."""
-        database.write_for_sure(self._pool, change, give_up=self._stop, patience_s=deliveries.LEASE_S / 2)
+        write_for_sure(self._pool, change, give_up=self._stop, patience_s=deliveries.LEASE_S / 2)
 
     def _run(self) -> None:
         next_comparison_s = 0.0

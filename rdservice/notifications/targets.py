@@ -1,4 +1,4 @@
-"""Where notifications go: the URLs of NOTIFY_URLS (`rdservice.notify_urls`), and apprise, which takes messages there.
+"""Receivers of notifications: the URLs of NOTIFY_URLS, and apprise, which sends messages there.
 
 apprise runs in a process of its own (`rdservice.notifications.apprise_process`). It imports some two hundred
 plug-ins: there they take no memory from the web processes and the worker, see none of the service's secrets, write
@@ -18,8 +18,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rdservice import notify_urls
-from rdservice.settings_problems import Problem
+from rdservice.config import notify_urls
+from rdservice.config.problems import Problem
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECK_WITHIN_S = 30.0

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
 from rdservice.passthrough.target import PREFIX
-from rdservice.streamed_calls import Headers
+from rdservice.rdstation.streaming import Headers
 
 HOP_BY_HOP = frozenset(
     {
@@ -57,7 +57,7 @@ NOT_FOR_RD_STATION = HOP_BY_HOP | {
 PREFIXES_NOT_FOR_RD_STATION = ("x-forwarded", "x-amzn-", "x-envoy-", "cf-", "sec-", "proxy-")
 
 NOT_FOR_THE_CALLER = HOP_BY_HOP | {
-    # gunicorn writes them, and this service for its own origin: see rdservice.web.answers.
+    # gunicorn writes them, and this service for its own origin: see rdservice.web.http.response_headers.
     "date",
     "server",
     "via",

@@ -8,9 +8,8 @@ from http import HTTPStatus
 from rdservice import errors
 from rdservice.account_calls.failures import no_answer_behind
 from rdservice.errors import RdServiceError, TooManyRequests
-from rdservice.rate_budget import Limit
-from rdservice.services import Services
-from rdservice.streamed_calls import (
+from rdservice.rdstation.rate_budget import Limit
+from rdservice.rdstation.streaming import (
     LOOK_S,
     MAX_ANSWER_BYTES,
     NobodyWaits,
@@ -18,6 +17,7 @@ from rdservice.streamed_calls import (
     StreamedAnswer,
     UploadBroken,
 )
+from rdservice.services import Services
 
 DEADLINE_S = 60.0
 """For all attempts together, and the whole of the answer."""

@@ -1,8 +1,8 @@
 """Sentences in the reader's language: English as it stands in the code, Portuguese from `rdservice/translations`.
 
-The English text is the key. `python -m scripts.catalogue` collects the texts that the code marks (calls of `message`,
-`plural_message`, `translated`, `translated_plural`, `tell`, and of gettext's functions on pages) and keeps the
-catalogue current. Standard library only: scripts/start speaks before any package is installed.
+The English text is the key. `python -m dev.checks.catalogue` collects the texts that the code marks (calls of
+`message`, `plural_message`, `translated`, `translated_plural`, `tell`, and of gettext's functions on pages) and keeps
+the catalogue current. Standard library only: scripts/start speaks before any package is installed.
 """
 
 import contextlib

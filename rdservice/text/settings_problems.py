@@ -1,8 +1,8 @@
-"""The mistakes of `rdservice.settings_problems` in words."""
+"""The mistakes of `rdservice.config.problems` in words."""
 
 from collections.abc import Mapping, Sequence
 
-from rdservice.settings_problems import Code, Problem
+from rdservice.config.problems import Code, Problem
 from rdservice.text.catalogue import Language, message, translated, translated_plural
 
 SENTENCES: Mapping[Code, str] = {

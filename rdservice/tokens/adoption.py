@@ -15,10 +15,11 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from rdservice import audit, database
-from rdservice.audit import Author
+from rdservice.access import audit
+from rdservice.access.audit import Author
+from rdservice.database.pool import transaction
+from rdservice.database.progress import OnRows, ignore
 from rdservice.encryption import ENCRYPTED, KeyMissing, KeyRing, ValueDamaged
-from rdservice.progress import OnRows, ignore
 
 BATCH = 500
 BLOT = "***"
@@ -81,7 +82,7 @@ def encrypt_plain_rows(
     """
     total, after = 0, ""
     while True:
-        with database.transaction(pool) as conn:
+        with transaction(pool) as conn:
             others = dict(conn.execute(OTHER_COLUMNS).fetchall())
             rows = _plain_rows(conn, others, after)
             for row in rows:
@@ -94,7 +95,7 @@ def encrypt_plain_rows(
         on_rows(len(rows))
         after = rows[-1]["account_id"]
     if total:
-        with database.transaction(pool) as conn:
+        with transaction(pool) as conn:
             # The planner's samples of other columns still show what was blotted out, and a dump may contain them.
             conn.execute("ANALYZE rdstation_tokens")
     return total

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from rdservice.settings import Settings
+from rdservice.config.settings import Settings
 
 PROBE_EVERY_S = 300
 PROVEN_FOR_S = 3600

@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 from psycopg_pool import ConnectionPool
 
-from rdservice import database
+from rdservice.database.pool import transaction
 from rdservice.encryption import KeyRing
 from rdservice.tokens import store
 from rdservice.tokens.store import StoredToken
@@ -91,7 +91,7 @@ class TokenMemory:
     def read(self, account_id: str) -> StoredToken | None:
         """Return the token from the database, and remember it."""
         asked_at = self._monotonic()
-        with database.transaction(self._pool) as conn:
+        with transaction(self._pool) as conn:
             token = store.read_token(conn, self._keys, account_id)
         with self._lock:
             if token is None:

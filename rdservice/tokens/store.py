@@ -12,7 +12,7 @@ from psycopg.rows import class_row, dict_row
 
 from rdservice.encryption import KeyMissing, KeyRing, ValueDamaged
 from rdservice.tokens import jwt_claims
-from rdservice.tokens.claims import REFRESH_AT_SHARE, REFRESH_SPREAD
+from rdservice.tokens.leases import REFRESH_AT_SHARE, REFRESH_SPREAD
 
 DEFAULT_ACCOUNT = "default"
 

@@ -7,41 +7,38 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from rdservice.errors import BadRequest
 from rdservice.services import Services
-from rdservice.web import (
-    answers,
-    audit,
-    bodies,
-    browser_session,
-    diagnosis,
+from rdservice.web.api import (
     events,
     export,
     fast_reads,
-    guard,
     health,
-    keys,
-    language_switch,
-    languages,
     leads,
     metrics,
-    moments,
+    openapi,
+    passthrough,
+    privacy,
+    tokens,
+    webhooks,
+)
+from rdservice.web.http import bodies, browser_session, guard, problems, response_headers
+from rdservice.web.http.context import EXTENSION
+from rdservice.web.pages import (
+    audit,
+    diagnosis,
+    keys,
+    language_switch,
     navigation,
     notifications,
     oauth,
-    openapi,
-    passthrough,
     password,
-    privacy,
-    problems,
     sign_in,
-    status,
     subscriptions,
-    tokens,
     upload,
-    webhooks,
 )
-from rdservice.web.context import EXTENSION
+from rdservice.web.pages.overview import views
+from rdservice.web.text import datetimes, languages
 
-STATIC = Path(__file__).resolve().parent / "static"
+STATIC = Path(__file__).resolve().parent / "pages" / "static"
 
 
 def create_app(services: Services) -> Flask:
@@ -50,7 +47,7 @@ def create_app(services: Services) -> Flask:
     Touches neither database nor network. Raises RuntimeError when a view does not declare who may call it.
     """
     # The static route is our own: Flask's would be a view without declaration.
-    app = Flask(__name__, static_folder=None)
+    app = Flask(__name__, static_folder=None, template_folder="pages/templates")
     app.extensions[EXTENSION] = services
     app.secret_key = services.settings.secret_key
     app.config["MAX_CONTENT_LENGTH"] = bodies.MAX_BODY_BYTES
@@ -58,10 +55,10 @@ def create_app(services: Services) -> Flask:
     app.url_map.merge_slashes = False
     _trust_proxies(app, services.settings.trusted_proxies)
 
-    answers.init_app(app, services.settings)
+    response_headers.init_app(app, services.settings)
     counts = metrics.init_app(app, services.metrics)
-    languages.init_app(app, moments.preferred_zone)
-    moments.init_app(app)
+    languages.init_app(app, datetimes.preferred_zone)
+    datetimes.init_app(app)
     language_switch.init_app(app)
     navigation.init_app(app)
     browser_session.init_app(app, services.settings)
@@ -83,7 +80,7 @@ def create_app(services: Services) -> Flask:
         sign_in.bp,
         password.bp,
         language_switch.bp,
-        status.bp,
+        views.bp,
         keys.bp,
         diagnosis.bp,
         audit.bp,

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from rdservice.access import keys
-from tests.e2e.processes import Processes
-from tests.sandbox_process import SandboxProcess
+from tests.support.processes import Processes
+from tests.support.sandbox_process import SandboxProcess
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from flask.sessions import SecureCookieSessionInterface
 
 from rdservice.access import keys, operators, passwords, throttle
 from tests.conftest import CLIENT_ID, CLIENT_SECRET, Clock
-from tests.e2e.processes import Processes, Web
-from tests.sandbox_process import SandboxProcess
+from tests.support.processes import Processes, Web
+from tests.support.sandbox_process import SandboxProcess
 
 pytestmark = pytest.mark.slow
 

@@ -14,10 +14,10 @@ import pytest
 
 from rdservice.access import operators, passwords
 from rdservice.services import Services
-from rdservice.web.bodies import MAX_BODY_BYTES
-from tests.accounts import connect_account
-from tests.e2e.processes import Web
-from tests.sandbox_process import SandboxProcess
+from rdservice.web.http.bodies import MAX_BODY_BYTES
+from tests.support.accounts import connect_account
+from tests.support.processes import Web
+from tests.support.sandbox_process import SandboxProcess
 
 pytestmark = pytest.mark.slow
 

@@ -8,10 +8,10 @@ import pytest
 import requests
 
 from rdservice.services import Services
-from tests.accounts import connect_account
-from tests.documents import code_blocks, read
-from tests.e2e.processes import Processes, Web
-from tests.sandbox_process import SandboxProcess
+from tests.support.accounts import connect_account
+from tests.support.documents import code_blocks, read
+from tests.support.processes import Processes, Web
+from tests.support.sandbox_process import SandboxProcess
 
 pytestmark = pytest.mark.slow
 

@@ -9,19 +9,19 @@ from typing import Any
 import psycopg
 import pytest
 
-from rdservice import migrate
 from rdservice.access import keys
+from rdservice.config.settings import Settings
+from rdservice.database import migrate
 from rdservice.services import Services
-from rdservice.settings import Settings
-from rdservice.tokens.claims import LEASE_S
-from scripts.embedded_postgres import EmbeddedPostgres
-from tests.accounts import assert_sandbox_accepts, attempts_of, connect_account, row, stored_pair
+from rdservice.tokens.leases import LEASE_S
+from scripts.local.embedded_postgres import EmbeddedPostgres
 from tests.conftest import NOBODY_WAITS_FOR_THE_DISK, Clock
-from tests.e2e.database_proxy import DatabaseProxy, Where
-from tests.e2e.processes import Processes
-from tests.e2e.told import DATABASE_UNAVAILABLE, SERVED, ask
-from tests.e2e.waiting import wait_until
-from tests.sandbox_process import SandboxProcess
+from tests.support.accounts import assert_sandbox_accepts, attempts_of, connect_account, row, stored_pair
+from tests.support.database_proxy import DatabaseProxy, Where
+from tests.support.processes import Processes
+from tests.support.sandbox_process import SandboxProcess
+from tests.support.told import DATABASE_UNAVAILABLE, SERVED, ask
+from tests.support.waiting import wait_until
 from worker.__main__ import POOL_SIZE as WORKERS_POOL
 
 pytestmark = pytest.mark.slow

@@ -13,16 +13,16 @@ import psycopg
 import pytest
 import requests
 
-from rdservice import migrate
 from rdservice.access import keys
+from rdservice.database import migrate
 from rdservice.encryption import KeyRing
 from rdservice.tokens import store
-from rdservice.tokens.claims import LEASE_S
-from scripts.embedded_postgres import EmbeddedPostgres
+from rdservice.tokens.leases import LEASE_S
+from scripts.local.embedded_postgres import EmbeddedPostgres
 from tests.conftest import Clock
-from tests.e2e.processes import Processes, ServiceProcess
-from tests.e2e.waiting import wait_until
-from tests.sandbox_process import SandboxProcess
+from tests.support.processes import Processes, ServiceProcess
+from tests.support.sandbox_process import SandboxProcess
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -10,11 +10,11 @@ import pytest
 import requests
 
 from rdservice.services import Services
-from tests.accounts import assert_sandbox_accepts, connect_account, stored_pair
-from tests.e2e.processes import Processes, listening_socket
-from tests.e2e.told import SERVED, told
-from tests.e2e.waiting import wait_until
-from tests.sandbox_process import SandboxProcess
+from tests.support.accounts import assert_sandbox_accepts, connect_account, stored_pair
+from tests.support.processes import Processes, listening_socket
+from tests.support.sandbox_process import SandboxProcess
+from tests.support.told import SERVED, told
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 

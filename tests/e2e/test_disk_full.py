@@ -15,17 +15,17 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from rdservice import migrate
 from rdservice.access import keys
+from rdservice.config.settings import Settings
+from rdservice.database import migrate
 from rdservice.services import Services
-from rdservice.settings import Settings
-from scripts.embedded_postgres import EmbeddedPostgres
-from tests.accounts import assert_sandbox_accepts, attempts_of, connect_account, stored_pair
+from scripts.local.embedded_postgres import EmbeddedPostgres
 from tests.conftest import NOBODY_WAITS_FOR_THE_DISK
-from tests.e2e.processes import Processes
-from tests.e2e.told import DATABASE_UNAVAILABLE, SERVED, ask
-from tests.e2e.waiting import wait_until
-from tests.sandbox_process import SandboxProcess
+from tests.support.accounts import assert_sandbox_accepts, attempts_of, connect_account, stored_pair
+from tests.support.processes import Processes
+from tests.support.sandbox_process import SandboxProcess
+from tests.support.told import DATABASE_UNAVAILABLE, SERVED, ask
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -12,10 +12,10 @@ import psycopg
 import pytest
 import requests
 
-from tests.accounts import connect_account
-from tests.e2e.processes import Processes, Web
-from tests.e2e.waiting import wait_until
-from tests.sandbox_process import SandboxProcess
+from tests.support.accounts import connect_account
+from tests.support.processes import Processes, Web
+from tests.support.sandbox_process import SandboxProcess
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -9,14 +9,14 @@ import psycopg
 import pytest
 import requests
 
-from rdservice.rdstation import EXCHANGE_DEADLINE_S
+from rdservice.rdstation.client import EXCHANGE_DEADLINE_S
 from rdservice.services import Services
-from rdservice.tokens.claims import LEASE_S
-from tests.accounts import assert_sandbox_accepts, attempts_of, connect_account, row, stored_pair
+from rdservice.tokens.leases import LEASE_S
 from tests.conftest import Clock
-from tests.e2e.processes import Processes, ServiceProcess
-from tests.e2e.waiting import wait_until
-from tests.sandbox_process import SandboxProcess
+from tests.support.accounts import assert_sandbox_accepts, attempts_of, connect_account, row, stored_pair
+from tests.support.processes import Processes, ServiceProcess
+from tests.support.sandbox_process import SandboxProcess
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -11,14 +11,14 @@ import pytest
 import requests
 
 from rdservice.services import Services
-from rdservice.tokens.claims import LEASE_S, REFUSED_FOR_S
-from tests.accounts import assert_sandbox_accepts, attempts_of, connect_account, row, stored_pair
+from rdservice.tokens.leases import LEASE_S, REFUSED_FOR_S
 from tests.conftest import Clock
-from tests.e2e.database_proxy import DatabaseProxy, Fault, Where
-from tests.e2e.processes import Processes, Web
-from tests.e2e.told import SERVED, Told, ask
-from tests.e2e.waiting import wait_until
-from tests.sandbox_process import SandboxProcess
+from tests.support.accounts import assert_sandbox_accepts, attempts_of, connect_account, row, stored_pair
+from tests.support.database_proxy import DatabaseProxy, Fault, Where
+from tests.support.processes import Processes, Web
+from tests.support.sandbox_process import SandboxProcess
+from tests.support.told import SERVED, Told, ask
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 

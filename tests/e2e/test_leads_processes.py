@@ -9,11 +9,11 @@ import pytest
 import requests
 
 from rdservice.services import Services
-from tests.accounts import connect_account
 from tests.conftest import Clock
-from tests.e2e.processes import Processes, Web
-from tests.e2e.waiting import wait_until
-from tests.sandbox_process import SandboxProcess
+from tests.support.accounts import connect_account
+from tests.support.processes import Processes, Web
+from tests.support.sandbox_process import SandboxProcess
+from tests.support.waiting import wait_until
 
 CALLERS = 60
 LEADS = "/rd/leads?segmentation=1"

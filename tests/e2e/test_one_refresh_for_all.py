@@ -13,13 +13,13 @@ import pytest
 import requests
 
 from rdservice.services import Services
-from tests.accounts import attempts_of, connect_account, stored_pair
-from tests.e2e.processes import Processes, ServiceProcess
-from tests.sandbox_process import SandboxProcess
+from tests.support.accounts import attempts_of, connect_account, stored_pair
+from tests.support.processes import Processes, ServiceProcess
+from tests.support.sandbox_process import SandboxProcess
 
 pytestmark = pytest.mark.slow
 
-CALLERS = Path(__file__).with_name("callers.py")
+CALLERS = Path(__file__).resolve().parents[1] / "support" / "callers.py"
 PROCESSES = 4
 THREADS = 50
 

@@ -12,15 +12,15 @@ from functools import partial
 import pytest
 import requests
 
+from dev.benchmarks.processes import memory
 from rdservice.services import Services
-from rdservice.web.passthrough import AT_ONCE, MAX_UPLOAD_BYTES
-from scripts.benchmarks.processes import memory
-from tests.accounts import connect_account
-from tests.e2e.processes import Processes, Web
-from tests.e2e.raw_http import Conversation, connect, read_all
-from tests.e2e.upstream import PIECE, Bodies, Download
-from tests.e2e.waiting import wait_until
-from tests.odd_server import Behaviour, OddServer, drip, odd_server, say_nothing
+from rdservice.web.api.passthrough import AT_ONCE, MAX_UPLOAD_BYTES
+from tests.support.accounts import connect_account
+from tests.support.odd_server import Behaviour, OddServer, drip, odd_server, say_nothing
+from tests.support.processes import Processes, Web
+from tests.support.raw_http import Conversation, connect, read_all
+from tests.support.upstream import PIECE, Bodies, Download
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 

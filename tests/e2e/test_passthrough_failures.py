@@ -7,10 +7,10 @@ import pytest
 import requests
 
 from rdservice.services import Services
-from tests.accounts import connect_account
-from tests.e2e.processes import Processes, Web
-from tests.odd_server import OddServer, answer_with, odd_server, read_request
-from tests.sandbox_process import SandboxProcess
+from tests.support.accounts import connect_account
+from tests.support.odd_server import OddServer, answer_with, odd_server, read_request
+from tests.support.processes import Processes, Web
+from tests.support.sandbox_process import SandboxProcess
 
 pytestmark = pytest.mark.slow
 

@@ -15,10 +15,10 @@ import requests
 from cryptography.fernet import Fernet
 from psycopg.conninfo import conninfo_to_dict
 
-from scripts.child_process import kill_session, spawn
-from tests.e2e.processes import Processes
-from tests.e2e.waiting import wait_until
-from tests.sandbox_process import SandboxProcess
+from scripts.local.child_process import kill_session, spawn
+from tests.support.processes import Processes
+from tests.support.sandbox_process import SandboxProcess
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 

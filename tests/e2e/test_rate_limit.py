@@ -11,11 +11,11 @@ import pytest
 import requests
 
 from rdservice.services import Services
-from tests.accounts import connect_account
-from tests.e2e.processes import Processes, Web
-from tests.e2e.waiting import wait_until
-from tests.odd_server import answer_with, odd_server
-from tests.sandbox_process import SandboxProcess
+from tests.support.accounts import connect_account
+from tests.support.odd_server import answer_with, odd_server
+from tests.support.processes import Processes, Web
+from tests.support.sandbox_process import SandboxProcess
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 

@@ -12,8 +12,8 @@ import pytest
 from cryptography.fernet import Fernet
 
 from tests.conftest import CLIENT_ID, CLIENT_SECRET, REDIRECT_URI
-from tests.e2e.processes import Processes, Web
-from tests.e2e.raw_http import Conversation, connect, read_all, say
+from tests.support.processes import Processes, Web
+from tests.support.raw_http import Conversation, connect, read_all, say
 
 pytestmark = pytest.mark.slow
 

@@ -9,15 +9,15 @@ import psycopg
 import pytest
 from cryptography.fernet import Fernet
 
-from rdservice import database
 from rdservice.access import keys
+from rdservice.config.settings import Settings
+from rdservice.database.pool import transaction
 from rdservice.services import Services
-from rdservice.settings import Settings
-from tests.accounts import connect_account
 from tests.conftest import CLIENT_ID, CLIENT_SECRET, REDIRECT_URI
-from tests.e2e.processes import Processes
-from tests.e2e.raw_http import Conversation, connect, read_all
-from tests.odd_server import OddServer, answer_with, odd_server
+from tests.support.accounts import connect_account
+from tests.support.odd_server import OddServer, answer_with, odd_server
+from tests.support.processes import Processes
+from tests.support.raw_http import Conversation, connect, read_all
 
 pytestmark = pytest.mark.slow
 
@@ -84,7 +84,7 @@ def far(_migrated_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             yield Far(processes.web().port, key, upstream)
         finally:
             processes.close()
-            with database.transaction(services.pool) as conn:
+            with transaction(services.pool) as conn:
                 conn.execute("DELETE FROM rdstation_tokens")
             services.close()
 

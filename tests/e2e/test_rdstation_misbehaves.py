@@ -17,14 +17,11 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
+from dev.benchmarks.processes import cpu_seconds
 from rdservice.services import Services
-from scripts.benchmarks.processes import cpu_seconds
-from tests.accounts import assert_sandbox_accepts, attempts_of, connect_account, row, stored_pair
 from tests.conftest import Clock
-from tests.e2e.processes import Processes
-from tests.e2e.told import SERVED, Told, ask
-from tests.e2e.waiting import wait_until
-from tests.odd_server import (
+from tests.support.accounts import assert_sandbox_accepts, attempts_of, connect_account, row, stored_pair
+from tests.support.odd_server import (
     Behaviour,
     OddServer,
     answer_with,
@@ -34,7 +31,10 @@ from tests.odd_server import (
     relay,
     say_nothing,
 )
-from tests.sandbox_process import SandboxProcess
+from tests.support.processes import Processes
+from tests.support.sandbox_process import SandboxProcess
+from tests.support.told import SERVED, Told, ask
+from tests.support.waiting import wait_until
 from worker.__main__ import END_AT_LATEST_S
 
 pytestmark = pytest.mark.slow

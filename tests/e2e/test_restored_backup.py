@@ -11,14 +11,14 @@ from typing import Any
 import psycopg
 import pytest
 
+from rdservice.config.settings import Settings
 from rdservice.services import Services
-from rdservice.settings import Settings
-from scripts import postgres_binaries
-from tests.accounts import assert_sandbox_accepts, attempts_of, connect_account, row, stored_pair
-from tests.e2e.processes import Processes, ServiceProcess
-from tests.e2e.told import SERVED, Told, ask
-from tests.e2e.waiting import wait_until
-from tests.sandbox_process import SandboxProcess
+from scripts.local import postgres_binaries
+from tests.support.accounts import assert_sandbox_accepts, attempts_of, connect_account, row, stored_pair
+from tests.support.processes import Processes, ServiceProcess
+from tests.support.sandbox_process import SandboxProcess
+from tests.support.told import SERVED, Told, ask
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 

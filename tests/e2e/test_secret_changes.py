@@ -9,16 +9,16 @@ import pytest
 import requests
 from cryptography.fernet import Fernet
 
+from rdservice.config.settings import EXIT_CONFIG
 from rdservice.encryption import key_id
 from rdservice.services import Services
-from rdservice.settings import EXIT_CONFIG
-from tests.accounts import attempts_of, connect_account, row, stored_pair
-from tests.deliveries import add, event, open_address
-from tests.e2e.processes import Processes
-from tests.e2e.rolling import Deployment
-from tests.e2e.waiting import wait_until
-from tests.key_changes import COLUMNS, key_ids_in, upload
-from tests.sandbox_process import SandboxProcess
+from tests.support.accounts import attempts_of, connect_account, row, stored_pair
+from tests.support.deliveries import add, event, open_address
+from tests.support.key_changes import COLUMNS, key_ids_in, upload
+from tests.support.processes import Processes
+from tests.support.rolling import Deployment
+from tests.support.sandbox_process import SandboxProcess
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -9,10 +9,10 @@ import pytest
 import requests
 
 from rdservice.services import Services
-from tests.accounts import connect_account, row
-from tests.e2e.processes import Processes
-from tests.e2e.waiting import wait_until
-from tests.sandbox_process import SandboxProcess
+from tests.support.accounts import connect_account, row
+from tests.support.processes import Processes
+from tests.support.sandbox_process import SandboxProcess
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -14,13 +14,13 @@ import pytest
 import requests
 
 from rdservice.access import operators, passwords
-from rdservice.access_tokens import WAIT_S
 from rdservice.services import Services
-from tests.accounts import attempts_of, connect_account, row, stored_pair
+from rdservice.tokens.access_tokens import WAIT_S
 from tests.conftest import REDIRECT_URI
-from tests.e2e.processes import Processes, Web
-from tests.e2e.waiting import wait_until
-from tests.sandbox_process import SandboxProcess
+from tests.support.accounts import attempts_of, connect_account, row, stored_pair
+from tests.support.processes import Processes, Web
+from tests.support.sandbox_process import SandboxProcess
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 

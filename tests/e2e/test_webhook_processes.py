@@ -8,11 +8,11 @@ import pytest
 import requests
 
 from rdservice.services import Services
-from tests.accounts import connect_account
-from tests.deliveries import event, open_address
-from tests.e2e.processes import Processes, Web, listening_socket
-from tests.e2e.waiting import wait_until
-from tests.sandbox_process import SandboxProcess
+from tests.support.accounts import connect_account
+from tests.support.deliveries import event, open_address
+from tests.support.processes import Processes, Web, listening_socket
+from tests.support.sandbox_process import SandboxProcess
+from tests.support.waiting import wait_until
 
 TOTAL = 60
 SENDERS = 12

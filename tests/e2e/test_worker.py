@@ -12,16 +12,16 @@ import pytest
 import requests
 from cryptography.fernet import Fernet
 
-from rdservice import migrate
+from rdservice.config.settings import EXIT_CONFIG
+from rdservice.database import migrate
 from rdservice.encryption import KeyRing
 from rdservice.services import Services
-from rdservice.settings import EXIT_CONFIG
 from rdservice.tokens import store
-from scripts.embedded_postgres import EmbeddedPostgres
-from tests.accounts import attempts_of, connect_account, row, stored_pair
-from tests.e2e.processes import Processes
-from tests.e2e.waiting import wait_until
-from tests.sandbox_process import SandboxProcess
+from scripts.local.embedded_postgres import EmbeddedPostgres
+from tests.support.accounts import attempts_of, connect_account, row, stored_pair
+from tests.support.processes import Processes
+from tests.support.sandbox_process import SandboxProcess
+from tests.support.waiting import wait_until
 from worker.__main__ import END_AT_LATEST_S
 from worker.auto_refresh import CONCURRENCY, LOOK_EVERY_S
 

@@ -20,14 +20,14 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
+from dev.screenshots.chromium import PROGRAM, launch
 from rdservice.access import operators, passwords
 from rdservice.tokens import workers
-from scripts.screenshots.chromium import PROGRAM, launch
 from tests.conftest import CLIENT_ID, CLIENT_SECRET
-from tests.e2e.browser.site import EMAIL, PASSWORD, Site, connect_account, log_in, read_row
-from tests.e2e.processes import Processes, listening_socket
-from tests.odd_server import answer_with, odd_server
-from tests.sandbox_process import SandboxProcess
+from tests.support.odd_server import answer_with, odd_server
+from tests.support.processes import Processes, listening_socket
+from tests.support.sandbox_process import SandboxProcess
+from tests.support.site import EMAIL, PASSWORD, Site, connect_account, log_in, read_row
 
 HOSTS = {"localhost", "127.0.0.1"}
 RECEIVED = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

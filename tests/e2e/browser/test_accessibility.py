@@ -8,12 +8,12 @@ import psycopg
 import pytest
 from playwright.sync_api import Page, expect
 
+from dev.screenshots import story
 from rdservice.access import keys
 from rdservice.tokens import workers
-from scripts.screenshots import story
-from tests.e2e.browser.axe import expect_accessible
 from tests.e2e.browser.conftest import Browse
-from tests.e2e.browser.site import Site, connect_account, submit_login
+from tests.support.axe import expect_accessible
+from tests.support.site import Site, connect_account, submit_login
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.browser.site import Site, log_in, read_row
+from tests.support.site import Site, log_in, read_row
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import requests
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.conftest import CLIENT_ID, CLIENT_SECRET
-from tests.e2e.browser.site import (
+from tests.support.site import (
     PASSWORD,
     Site,
     authorize,

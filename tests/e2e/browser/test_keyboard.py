@@ -9,7 +9,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from rdservice.tokens import workers
 from tests.e2e.browser.conftest import Browse
-from tests.e2e.browser.site import EMAIL, PASSWORD, Site, submit_login
+from tests.support.site import EMAIL, PASSWORD, Site, submit_login
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Response, expect
 
 from rdservice.tokens import workers
-from tests.e2e.browser.site import Site, authorize, log_in
+from tests.support.site import Site, authorize, log_in
 
 pytestmark = pytest.mark.slow
 

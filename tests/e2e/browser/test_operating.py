@@ -12,10 +12,10 @@ import psycopg
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from rdservice.web import languages
+from rdservice.web.text import languages
 from tests.e2e.browser.conftest import Browse
-from tests.e2e.browser.site import EMAIL, PASSWORD, Site, authorize, log_in, submit_login
-from tests.e2e.processes import ServiceProcess
+from tests.support.processes import ServiceProcess
+from tests.support.site import EMAIL, PASSWORD, Site, authorize, log_in, submit_login
 
 pytestmark = pytest.mark.slow
 

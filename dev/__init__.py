@@ -1,0 +1,1 @@
+"""Programs of maintainers: checks, measurements, simulation, monitoring, pictures."""

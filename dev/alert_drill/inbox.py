@@ -1,0 +1,18 @@
+"""A receiver of the service's own notifications."""
+
+from http import HTTPStatus
+
+from dev.monitoring.webhook_server import WebhookServer
+
+
+class Inbox(WebhookServer):
+    """A context manager that takes notifications only while `accepts` is true."""
+
+    def __init__(self) -> None:
+        self.accepts = True
+        super().__init__(lambda _body: HTTPStatus.OK if self.accepts else HTTPStatus.SERVICE_UNAVAILABLE)
+
+    @property
+    def notify_url(self) -> str:
+        """Where it is, as NOTIFY_URLS has it."""
+        return f"json://{self.address}/"

@@ -1,0 +1,145 @@
+"""Many callers in several processes want the same at once: how many calls reach RD Station, and how long they wait."""
+
+import contextlib
+import selectors
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from dev.benchmarks import accounts
+from dev.benchmarks.http_client import Connection
+from dev.benchmarks.reads import ACCESS_TOKEN
+from dev.benchmarks.report import Measure, at_least, at_most
+from dev.benchmarks.stage import BenchError, Load, Stage
+from rdservice.tokens.memory import REMEMBER_S
+from scripts.local.embedded_postgres import EmbeddedPostgres
+
+CALLERS = 200
+PROCESSES = 4
+LATENCY_S = 0.2
+ANSWER_WITHIN_S = 20.0
+LONGER_MS = 150
+"""How much longer than the exchange itself the slowest caller may wait."""
+
+EXPIRE = "UPDATE rdstation_tokens SET expires_at = rd_now(), issued_at = rd_now() - interval '1 day'"
+EXCHANGE_MS = "SELECT duration_ms FROM rdstation_refresh_attempts ORDER BY claim_no DESC LIMIT 1"
+
+
+class Caller(NamedTuple):
+    """What one caller got. `body` is None unless the answer was a 200."""
+
+    body: bytes | None
+    waited_ms: float
+
+
+class Crowd:
+    """Callers with open connections to several processes, who all ask at the same moment."""
+
+    def __init__(self, stage: Stage) -> None:
+        # One process behind each address: then it is sure that all of them have callers.
+        self._urls = [stage.web(workers=1).url for _ in range(PROCESSES)]
+        self._headers = stage.authorization
+
+    def ask(self, path: str) -> list[Caller]:
+        """Let everyone ask for `path`; one thread does, since it shares the processors with those who answer."""
+        callers: list[Caller] = []
+        with contextlib.ExitStack() as ends:
+            selector = ends.enter_context(selectors.DefaultSelector())
+            waiting = [
+                Connection(self._urls[number % PROCESSES] + path, self._headers) for number in range(CALLERS)
+            ]
+            started: dict[Connection, float] = {}
+            for connection in waiting:
+                ends.callback(connection.socket.close)
+                selector.register(connection.socket, selectors.EVENT_READ, connection)
+                started[connection] = time.perf_counter()
+                connection.send()
+            give_up_at = time.perf_counter() + ANSWER_WITHIN_S
+            while len(callers) < CALLERS and (left_s := give_up_at - time.perf_counter()) > 0:
+                for key, _ in selector.select(left_s):
+                    ok = _receive(key.data)
+                    if ok is not None:
+                        waited_ms = (time.perf_counter() - started[key.data]) * 1000
+                        callers.append(Caller(key.data.body if ok else None, waited_ms))
+                        selector.unregister(key.fileobj)
+        unanswered = Caller(None, ANSWER_WITHIN_S * 1000)
+        return callers + [unanswered] * (CALLERS - len(callers))
+
+
+def _receive(connection: Connection) -> bool | None:
+    try:
+        return connection.receive()
+    except OSError:
+        return False
+
+
+def measure(postgres: EmbeddedPostgres, folder: Path, load: Load) -> list[Measure]:
+    """In rounds: expire the token and let everyone ask for it; then let everyone ask for leads that nobody has."""
+    rounds = load.choose(7, 1)
+    with Stage(postgres, "callers", folder) as stage:
+        accounts.connect(stage, "default")
+        stage.sandbox.patch(latency_ms=LATENCY_S * 1000, rate_limit=None)
+        crowd = Crowd(stage)
+        return [*_expired_token(stage, crowd, rounds), *_missing_page(stage, crowd, rounds)]
+
+
+def _expired_token(stage: Stage, crowd: Crowd, rounds: int) -> list[Measure]:
+    calls: list[float] = []
+    served: list[float] = []
+    longer_ms: list[float] = []
+    for _ in range(rounds):
+        before = stage.sandbox.calls("token_refresh")
+        stage.conn.execute(EXPIRE)
+        # So that no process remembers the token from before.
+        time.sleep(2 * REMEMBER_S)
+        answers = crowd.ask(ACCESS_TOKEN)
+        calls.append(stage.sandbox.calls("token_refresh") - before)
+        served.append(_served_alike(answers, lambda body: body.split(b'"')[3]))
+        longer_ms.append(max(answer.waited_ms for answer in answers) - _exchange_ms(stage))
+    asked = f"{CALLERS} callers at {PROCESSES} processes, one expired token"
+    return [
+        Measure.of_rounds("exchanges", f"calls that reached the sandbox, {asked}", calls, goal=at_most(1)),
+        Measure.of_rounds("served", "callers who got the same new token", served, goal=at_least(CALLERS)),
+        Measure.of_rounds(
+            "longer_ms",
+            f"slowest caller, beyond the exchange's own {LATENCY_S * 1000:.0f} ms or so",
+            longer_ms,
+            unit="ms",
+            goal=at_most(LONGER_MS),
+        ),
+    ]
+
+
+def _missing_page(stage: Stage, crowd: Crowd, rounds: int) -> list[Measure]:
+    crowd.ask("/rd/leads?page=1")  # so that the list of segmentations is there
+    calls: list[float] = []
+    served: list[float] = []
+    slowest_ms: list[float] = []
+    for number in range(rounds):
+        before = stage.sandbox.calls("contacts_list")
+        answers = crowd.ask(f"/rd/leads?page={2 + number}")
+        calls.append(stage.sandbox.calls("contacts_list") - before)
+        served.append(_served_alike(answers, bytes))
+        slowest_ms.append(max(answer.waited_ms for answer in answers))
+    asked = f"{CALLERS} callers at {PROCESSES} processes, one page that is not cached"
+    return [
+        Measure.of_rounds("fetches", f"calls that reached the sandbox, {asked}", calls, goal=at_most(1)),
+        Measure.of_rounds("fetched", "callers who got the same leads", served, goal=at_least(CALLERS)),
+        Measure.of_rounds(
+            "slowest_ms", f"slowest caller, latency {LATENCY_S * 1000:.0f} ms", slowest_ms, unit="ms"
+        ),
+    ]
+
+
+def _served_alike(answers: Sequence[Caller], what: Callable[[bytes], bytes]) -> int:
+    """How many callers got the same thing."""
+    got = [what(answer.body) for answer in answers if answer.body is not None]
+    return max((got.count(one) for one in set(got)), default=0)
+
+
+def _exchange_ms(stage: Stage) -> float:
+    row = stage.conn.execute(EXCHANGE_MS).fetchone()
+    if row is None or row[0] is None:
+        raise BenchError("the exchange left no duration")
+    return float(row[0])

@@ -1,0 +1,1 @@
+"""Checks of the repository, and the programs that rewrite what they check."""

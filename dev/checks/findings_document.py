@@ -1,0 +1,100 @@
+"""`python -m dev.checks.findings_document`: write the findings' own sentences into docs/leads-stopped.md and its twin.
+
+What stands between the two marks there is made from `rdservice.diagnosis`, so that a finding says the same on the page,
+in the terminal, in its file and in the documents.
+"""
+
+import re
+from pathlib import Path
+
+from rdservice.diagnosis.findings.guide import GUIDE
+from rdservice.diagnosis.findings.verdict import ORDER
+from rdservice.diagnosis.findings.words import WORDS
+from rdservice.diagnosis.report import summary
+from rdservice.text.catalogue import Language, Plural, message, translated, translated_plural
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS: dict[Language, Path] = {
+    "en": ROOT / "docs" / "leads-stopped.md",
+    "pt-BR": ROOT / "docs" / "leads-stopped.pt-BR.md",
+}
+BLOCK = re.compile(r"(?<=<!-- findings -->\n).*(?=<!-- /findings -->)", re.DOTALL)
+
+BUTTONS = {
+    "connect": message("“Connect again”"),
+    "refresh": message("“Refresh now”"),
+    "upload": message("uploading tokens"),
+}
+PLACES = {
+    "account": message("account"),
+    "ago": message("how long"),
+    "answer": message("answer"),
+    "api_url": "RDSTATION_API_URL",
+    "aud": message("other API"),
+    "count": message("number"),
+    "error": message("error"),
+    "example": message("example"),
+    "left": message("how long"),
+    "login": "/rd/login?account_id=…",
+    "migrations": message("names"),
+    "needed": message("key id"),
+    "operation": message("request"),
+    "reason": message("reason"),
+    "required": message("scope"),
+    "scope": message("scope"),
+    "silence": message("how long"),
+    "skew": message("how much"),
+    "there": message("key ids"),
+    "uri": "RDSTATION_REDIRECT_URI",
+    "variable": message("setting"),
+    "wait": message("how long"),
+    "what": message("what is wrong with a setting"),
+}
+
+
+def main() -> None:
+    for language, document in DOCUMENTS.items():
+        text = document.read_text(encoding="utf-8")
+        document.write_text(with_findings(text, language), encoding="utf-8")
+
+
+def with_findings(text: str, language: Language) -> str:
+    """Return a document with the findings' sentences between its marks."""
+    block = "\n".join(section for code in ORDER for section in _section(code, language))
+    return BLOCK.sub(lambda _: f"\n{block}\n", text)
+
+
+def _section(code: str, language: Language) -> list[str]:
+    def label(name: str) -> str:
+        return summary.label(language, name)
+
+    lines = [f"### `{code}`", ""]
+    for name in (name for name in WORDS if name.split("/")[0] == code):
+        seen, meaning, todo = (_told(sentences, language) for sentences in WORDS[name])
+        who, action = GUIDE[name]
+        helps = "" if action == "none" else " " + translated(language, "Helps on the page:")
+        lines += [
+            f"**{seen}**",
+            "",
+            f"- {label('meaning')}: {meaning}",
+            f"- {label('todo')}: {todo}",
+            f"- {label('who')}: {label(who)}."
+            + (f"{helps} {translated(language, BUTTONS[action])}." if helps else ""),
+            "",
+        ]
+    return lines
+
+
+def _told(sentences: list[str | Plural], language: Language) -> str:
+    """Return sentences, in the plural where there is one, with the names of what stands in their places."""
+    names = {name: f"‹{translated(language, place)}›" for name, place in PLACES.items()}
+    return " ".join(
+        translated(language, sentence, **names)
+        if isinstance(sentence, str)
+        else translated_plural(language, *sentence, 2, **names)
+        for sentence in sentences
+    )
+
+
+if __name__ == "__main__":
+    main()

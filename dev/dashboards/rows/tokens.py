@@ -1,0 +1,178 @@
+"""Whether all is well with the tokens and whoever renews them."""
+
+from dev.dashboards.panel import COUNT, SECONDS, Panel, Query, Row
+
+# The alert that no job of the service is there has no job.
+FIRING = 'ALERTS{alertname=~"RDStation.+|RDService.+",alertstate="firing",job=~"$job|"}'
+
+STATE = Row(
+    title="Is it all right?",
+    panels=(
+        Panel(
+            title="Alerts that fire",
+            description="How many of the service's alerts fire. 0 as well where Prometheus has no rules: the panel "
+            "'Requests that failed' is empty then.",
+            kind="stat",
+            unit=COUNT,
+            width=4,
+            queries=(Query(expression=f"count({FIRING}) or vector(0)", legend="alerts"),),
+            steps=((1, "red"),),
+        ),
+        Panel(
+            title="Time left of the first token",
+            description="Until the first of the access tokens that are still renewed expires. A token of 24 h is "
+            "renewed with 8.4 h or more left.",
+            kind="stat",
+            unit=SECONDS,
+            width=4,
+            queries=(
+                Query(
+                    expression="min by (job) "
+                    '(rdstation_token_earliest_expiry_timestamp_seconds{job=~"$job"}) - time()'
+                ),
+            ),
+            alerts=("RDStationTokenExpired", "RDStationTokenExpiresSoon"),
+            empty="no token",
+        ),
+        Panel(
+            title="Accounts to authorize again",
+            description="RD Station no longer accepts their refresh tokens. A person has to connect them again.",
+            kind="stat",
+            unit=COUNT,
+            width=4,
+            queries=(
+                Query(
+                    expression='max by (job) (rdstation_tokens{state="reauthorization_required",job=~"$job"})'
+                ),
+            ),
+            alerts=("RDStationReauthorizationRequired",),
+        ),
+        Panel(
+            title="Accounts with refused credentials",
+            description="RD Station refuses the client ID or the client secret; the settings are to be corrected.",
+            kind="stat",
+            unit=COUNT,
+            width=4,
+            queries=(
+                Query(expression='max by (job) (rdstation_tokens{state="credentials_refused",job=~"$job"})'),
+            ),
+            alerts=("RDStationCredentialsRefused",),
+        ),
+        Panel(
+            title="Last sign of life of a worker",
+            description="Time since any worker last gave one; it should every 10 s.",
+            kind="stat",
+            unit=SECONDS,
+            width=4,
+            queries=(
+                Query(
+                    expression="time() - max by (job) "
+                    '(rdstation_worker_heartbeat_timestamp_seconds{job=~"$job"})'
+                ),
+            ),
+            alerts=("RDStationWorkerStalled",),
+            empty="no worker",
+        ),
+        Panel(
+            title="Metrics",
+            description="Whether Prometheus can read the metrics. While it cannot, only this panel is to be trusted.",
+            kind="stat",
+            unit=COUNT,
+            width=4,
+            queries=(Query(expression='min by (job) (up{job=~"$job"})'),),
+            alerts=("RDServiceDown",),
+            values={0: "not read", 1: "read"},
+            empty="no job",
+        ),
+        Panel(
+            title="Tokens by state",
+            description="Connected accounts by the state of their tokens. expired and unverified are tried again by "
+            "themselves.",
+            kind="stat",
+            unit=COUNT,
+            width=14,
+            queries=(
+                Query(
+                    expression='max by (job, state) (rdstation_tokens{job=~"$job"})',
+                    legend="{{job}} {{state}}",
+                ),
+            ),
+        ),
+        Panel(
+            title="Which alerts fire",
+            description="By name. docs/runbook.md says for each what to do.",
+            kind="table",
+            unit=COUNT,
+            width=10,
+            queries=(
+                Query(
+                    expression=f"count by (alertname, severity, job) ({FIRING})",
+                    legend="{{alertname}}",
+                ),
+            ),
+            empty="none",
+        ),
+    ),
+)
+
+AUTHENTICATION = Row(
+    title="Authentication",
+    panels=(
+        Panel(
+            title="Authentication failures by stage",
+            description="How often RD Station refused a code (code_exchange), a refresh token or the client "
+            "credentials (refresh), or an access token (api_call).",
+            unit=COUNT,
+            width=8,
+            queries=(
+                Query(
+                    expression="sum by (job, stage) "
+                    '(increase(rdstation_auth_failures_total{job=~"$job"}[$__rate_interval]))',
+                    legend="{{job}} {{stage}}",
+                ),
+            ),
+        ),
+        Panel(
+            title="Renewals by result",
+            description="Renewals of access tokens. transient: is tried again; superseded: a newer token was there; "
+            "waited: another process was renewing the same token.",
+            unit=COUNT,
+            width=8,
+            queries=(
+                Query(
+                    expression="sum by (job, result) "
+                    '(increase(rdstation_token_refreshes_total{job=~"$job"}[$__rate_interval]))',
+                    legend="{{job}} {{result}}",
+                ),
+            ),
+        ),
+        Panel(
+            title="Refused access tokens",
+            description="Calls of the last 15 minutes that RD Station answered with 401. One heals by itself: the "
+            "token is renewed and the call repeated.",
+            unit=COUNT,
+            width=8,
+            queries=(
+                Query(
+                    expression="sum by (job) (increase(rdstation_api_failures_total"
+                    '{reason="unauthorized",operation!~"token_.*|account_info|revoke",job=~"$job"}[15m]))'
+                ),
+            ),
+            alerts=("RDStationUnauthorizedCalls",),
+        ),
+        Panel(
+            title="Last renewal",
+            description="Time since RD Station last gave a token to any account.",
+            kind="stat",
+            unit=SECONDS,
+            width=24,
+            queries=(
+                Query(
+                    expression="time() - max by (job) "
+                    '(rdstation_token_last_refresh_success_timestamp_seconds{job=~"$job"})'
+                ),
+            ),
+            empty="never",
+        ),
+    ),
+)

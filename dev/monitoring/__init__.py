@@ -1,0 +1,1 @@
+"""Prometheus, Grafana and Alertmanager beside a running service, on this machine."""

@@ -1,0 +1,393 @@
+"""What must hold at every moment, judged by RD Station's ledger and not by what the service believes."""
+
+import heapq
+import json
+import math
+import zlib
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+from uuid import UUID
+
+import psycopg
+
+from dev.simulation.database import START, SimulatedDatabase
+from dev.simulation.faults import HOUR
+from dev.simulation.ledger import AccessToken, Exchange, Ledger, RefreshToken
+from dev.simulation.scheduler import Event, Scheduler
+from rdservice.encryption import KeyRing
+
+REMEMBERED = 40
+"""Events of an account that a violation shows."""
+MOST_ATTEMPTS_AN_HOUR = 40
+"""Full jitter under 10 minutes makes some 15 tries an hour of an outage; 40 do not happen by chance."""
+MOST_REFUSALS = 8
+"""Of one refresh token: three over ten minutes where an earlier outcome is unknown, the same again after an upload that
+was refused, and those that were under way."""
+NOTICED_WITHIN_S = 120.0
+PRESSED_WITHIN_S = 120.0
+"""How long ago a person may have asked for the exchange of a token that was refused for good."""
+LOOK_S = 60.0
+LOOKS = 60
+"""Steps of a worker's loop in LOOK_S that need no reason: one every two seconds, short ones before something is due."""
+LOOKS_OF_AN_EXCHANGE = 6
+
+ROWS = """
+SELECT account_id, access_token, refresh_token, status, last_error, authorization_id, stored_claim,
+       EXTRACT(epoch FROM due_at)::float8
+  FROM rdstation_tokens WHERE account_id = ANY (%(accounts)s)
+"""
+GATES = """
+SELECT fingerprint, EXTRACT(epoch FROM probe_after)::float8
+  FROM rdstation_client_credentials WHERE refused_since IS NOT NULL
+"""
+# The attempt that is being refused has no outcome yet either.
+IN_DOUBT = """
+SELECT count(*) FILTER (WHERE a.outcome IS NULL) > 1 OR bool_or(a.answer_unknown)
+  FROM rdstation_refresh_attempts a JOIN rdstation_tokens t USING (account_id, authorization_id)
+ WHERE account_id = %(account)s AND a.claim_no > t.stored_claim
+"""
+
+
+Rule = Literal["lapse", "double", "order", "spin", "notice", "end", "loss", "served"]
+
+
+class Violation(Exception):
+    """Something that must never happen has happened. `account` is '' where it concerns no single one."""
+
+    def __init__(self, rule: Rule, what: str, *, account: str, at: float, trail: list[str]) -> None:
+        super().__init__(f"{rule}: {what}")
+        self.rule = rule
+        self.what = what
+        self.account = account
+        self.at = at
+        self.trail = trail
+
+
+class Row(NamedTuple):
+    """A row of `rdstation_tokens` as it was committed; its tokens as the ledger knows them."""
+
+    access: AccessToken | None
+    refresh_text: str
+    refresh: RefreshToken | None
+    status: str
+    last_error: str | None
+    authorization: UUID
+    stored_claim: int
+    due_at: float
+
+    @property
+    def final(self) -> bool:
+        return self.status == "reauthorization_required"
+
+
+@dataclass(kw_only=True)
+class Counts:
+    """What was found that is allowed."""
+
+    renewals: int = 0
+    double_across_pause: int = 0
+    double_across_clock_step: int = 0
+    revocations_noticed: int = 0
+    held_by_a_stopped_process: int = 0
+    served: int = 0
+
+
+class Dues(Protocol):
+    """Who wants to know when something may become due."""
+
+    def reschedule(self) -> None: ...
+
+
+class Invariants:
+    """Sees every commit and every exchange. The first violation ends the run."""
+
+    def __init__(
+        self, scheduler: Scheduler, database: SimulatedDatabase, ledger: Ledger, keys: KeyRing
+    ) -> None:
+        self.counts = Counts()
+        self.losses: Counter[str] = Counter()
+        self.on_final: Callable[[str], None] = lambda _account: None
+        self.dues: Dues | None = None
+        self.rows: dict[str, Row] = {}
+        self.clock_steps: list[float] = []
+        """When the database's clock was set forward."""
+        self.secret_refused_at: Callable[[], float] = lambda: -math.inf
+        self._scheduler = scheduler
+        self._database = database
+        self._ledger = ledger
+        self._keys = keys
+        self._trails: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
+        self._attempts: defaultdict[str, deque[float]] = defaultdict(deque)
+        self._expiries: dict[str, Event] = {}
+        self._told: dict[str, tuple[UUID, int]] = {}
+        self._pressed: dict[str, float] = {}
+        self._due: list[tuple[float, str]] = []
+        self._gates: dict[str, float] = {}
+        self._looks: dict[str, tuple[float, int]] = {}
+        self._lately: deque[float] = deque()
+        self.digest = 0
+        """A number that stands for all that was noted: two runs of a seed have the same."""
+
+    def note(self, account: str, what: str) -> None:
+        """Remember an event for the trail of a violation."""
+        line = f"{_moment(self._scheduler.now)}  {what}"
+        self._trails[account].append(line)
+        self.digest = zlib.crc32(f"{account} {line}".encode(), self.digest)
+
+    # The rows
+
+    def committed(self, conn: psycopg.Connection[Any], changed: list[str], *, gate: bool) -> None:
+        """Judge what a transaction has made of the rows of `changed`."""
+        if gate:
+            self._look_at_gates(conn)
+        if changed:
+            found = {row[0]: row for row in conn.execute(ROWS, {"accounts": changed}).fetchall()}
+            for account in changed:
+                self._row_changed(account, self._row(found[account]) if account in found else None)
+        if self.dues is not None:
+            self.dues.reschedule()
+
+    def _row(self, values: tuple[Any, ...]) -> Row:
+        account, access, refresh, *rest = values
+        access_text = self._keys.decrypt("access_token", account, access)
+        refresh_text = self._keys.decrypt("refresh_token", account, refresh)
+        return Row(
+            self._ledger.access_tokens.get(access_text),
+            refresh_text,
+            self._ledger.refresh_tokens.get(refresh_text),
+            *rest,
+        )
+
+    def _row_changed(self, account: str, row: Row | None) -> None:
+        before = self.rows.get(account)
+        if row is None:
+            self.rows.pop(account, None)
+            self.note(account, "row deleted")
+            return
+        self.rows[account] = row
+        heapq.heappush(self._due, (row.due_at, account))
+        if before is None or row[3:7] != before[3:7]:
+            self.note(account, f"row: {row.status}, {row.last_error or 'no error'}, claim {row.stored_claim}")
+        if before is not None:
+            self._check_order(account, before, row)
+        if before is None or row.access is not before.access:
+            self._watch_expiry(account, row)
+        if row.final and (before is None or not before.final):
+            self._check_end(account, row)
+
+    def _check_order(self, account: str, before: Row, row: Row) -> None:
+        """An older answer never replaces a newer pair, nor one of another authorization."""
+        if row.access is before.access:
+            return
+        if row.authorization != before.authorization:
+            return
+        self.counts.renewals += 1
+        if row.access is None or before.access is None:
+            return
+        if row.access.grant is not before.access.grant:
+            self.violation("order", "an answer of another authorization replaced the stored pair", account)
+        if row.access.number < before.access.number:
+            self.violation("order", "an older answer replaced a newer pair", account)
+        if row.stored_claim < before.stored_claim:
+            self.violation("order", "the answer of an earlier claim replaced that of a later one", account)
+
+    def _watch_expiry(self, account: str, row: Row) -> None:
+        if account in self._expiries:
+            self._expiries.pop(account).cancel()
+        self._check_validity(account)
+        if row.access is not None and row.access.ends_at > self._scheduler.now:
+            self._expiries[account] = self._scheduler.at(
+                row.access.ends_at, lambda: self._check_validity(account)
+            )
+
+    def _check_validity(self, account: str) -> None:
+        """No account is without a valid access token, unless nothing could give it one."""
+        row = self.rows.get(account)
+        if row is None or (row.access is not None and row.access.valid(self._scheduler.now)):
+            return
+        if row.refresh is not None and row.refresh.grant.revoked_at is not None:
+            return
+        if row.refresh is not None and row.refresh.used_up_by is not None and self._named_loss(row.refresh):
+            return
+        self.violation("lapse", "no valid access token is stored, and the consent stands", account)
+
+    def _check_end(self, account: str, row: Row) -> None:
+        """What lives is never declared dead; what is dead has its right name; operators are told once."""
+        if row.refresh is None:
+            return
+        if self._told.get(account) == (row.authorization, row.stored_claim):
+            self.violation("notice", "operators were told twice of one end", account)
+        self._told[account] = (row.authorization, row.stored_claim)
+        if row.refresh.grant.revoked_at is not None:
+            self.counts.revocations_noticed += 1
+            self.note(account, "the revocation was noticed")
+        elif row.refresh.alive:
+            self.violation("end", "an account whose refresh token works was declared dead", account)
+        else:
+            name = self._named_loss(row.refresh)
+            if name is None:
+                self.violation(
+                    "loss", "a rotated refresh token was lost although a client can keep it", account
+                )
+                return
+            if row.last_error != "answer_lost":
+                self.violation("loss", f"a lost answer is called {row.last_error}", account)
+            if name == "held":
+                self.counts.held_by_a_stopped_process += 1
+            else:
+                self.losses[name] += 1
+            self.note(account, f"lost: {name}")
+        self.on_final(account)
+
+    def _named_loss(self, refresh: RefreshToken) -> str | None:
+        """Return how the answer was lost that used a refresh token up, None when it need not have been."""
+        exchange = refresh.used_up_by
+        if exchange is None:
+            return None
+        if exchange.loss is not None:
+            return exchange.loss
+        if exchange.process.dead and not exchange.settled:
+            return f"process {exchange.process.end} between the effect and the store"
+        if exchange.process.paused or exchange.ended_at is None:
+            return "held"
+        return None
+
+    # The exchanges
+
+    def exchange_begins(self, exchange: Exchange, others: list[Exchange]) -> None:
+        account, now = exchange.account, self._scheduler.now
+        self.note(account, f"{exchange.process.name} sends an exchange")
+        self._lately.append(now)
+        tried = self._attempts[account]
+        tried.append(now)
+        while tried[0] < now - HOUR:
+            tried.popleft()
+        if len(tried) > MOST_ATTEMPTS_AN_HOUR:
+            self.violation("spin", f"{len(tried)} attempts within an hour", account)
+        self._check_not_dead(exchange)
+        for other in others:
+            if exchange.process.paused_since(exchange.claimed_at) or other.process.paused_since(
+                other.claimed_at
+            ):
+                self.counts.double_across_pause += 1
+            elif any(other.claimed_at - 10 <= step <= now for step in self.clock_steps):
+                self.counts.double_across_clock_step += 1
+            else:
+                self.violation(
+                    "double",
+                    f"{other.process.name} and {exchange.process.name} exchange one refresh token at once",
+                    account,
+                )
+
+    def _check_not_dead(self, exchange: Exchange) -> None:
+        """What was refused for good is tried again only for a person, or by a process that stood still meanwhile."""
+        row, account = self.rows.get(exchange.account), exchange.account
+        if row is None or not row.final or row.refresh_text != exchange.refresh_token:
+            return
+        pressed = self._pressed.get(account, -math.inf) >= self._scheduler.now - PRESSED_WITHIN_S
+        if not pressed and not exchange.process.paused_since(exchange.claimed_at):
+            self.violation("spin", "a refresh token that was refused for good is tried again", account)
+
+    def answer_arrives(self, exchange: Exchange, status: int, body: bytes) -> None:
+        self.note(exchange.account, f"{exchange.process.name} gets HTTP {status}")
+        if status != 401 or not _says_invalid(body):
+            return
+        row = self.rows.get(exchange.account)
+        if row is None or row.refresh_text != exchange.refresh_token:
+            # Another authorization stands there: the refusal means nothing.
+            return
+        token = self._ledger.refresh_tokens[exchange.refresh_token]
+        token.refusals += 1
+        if token.refusals - token.forgiven > MOST_REFUSALS:
+            self.violation("spin", "a refused refresh token is tried again and again", exchange.account)
+        ((in_doubt,),) = self._database.query(IN_DOUBT, {"account": exchange.account})
+        self._scheduler.after(
+            NOTICED_WITHIN_S, lambda: self._check_noticed(exchange, in_doubt=bool(in_doubt))
+        )
+
+    def _check_noticed(self, exchange: Exchange, *, in_doubt: bool) -> None:
+        """A refusal is final at once, unless an earlier outcome is unknown."""
+        account = exchange.account
+        row = self.rows.get(account)
+        if row is None or row.final or row.refresh_text != exchange.refresh_token:
+            return
+        if exchange.process.dead or exchange.process.paused_since(exchange.sent_at):
+            self._ledger.refresh_tokens[exchange.refresh_token].forgiven += 1
+            return
+        if not self._database.up:
+            self._scheduler.after(NOTICED_WITHIN_S, lambda: self._check_noticed(exchange, in_doubt=in_doubt))
+            return
+        if row.last_error == "answer_lost" and in_doubt:
+            return
+        self.violation("notice", "a refusal was not taken for one", account)
+
+    def pressed(self, account: str) -> None:
+        """A person asked for a renewal: one more refusal is theirs."""
+        self._pressed[account] = self._scheduler.now
+        row = self.rows.get(account)
+        if row is not None and row.refresh is not None:
+            row.refresh.forgiven += 1
+
+    def served(self, account: str, access_token: str) -> None:
+        """A caller was given a token: it must work."""
+        self.counts.served += 1
+        token = self._ledger.access_tokens.get(access_token)
+        if token is not None and (token.valid(self._scheduler.now) or token.grant.revoked_at is not None):
+            return
+        self.violation("served", "a caller was given an access token that RD Station refuses", account)
+
+    # The loop
+
+    def looked(self, worker: str) -> None:
+        """A worker's loop made a step."""
+        now = self._scheduler.now
+        began, looks = self._looks.get(worker, (now, 0))
+        if now - began >= LOOK_S:
+            began, looks = now, 0
+            while self._lately and self._lately[0] < now - 3 * LOOK_S:
+                self._lately.popleft()
+        self._looks[worker] = (began, looks + 1)
+        if looks + 1 > LOOKS + LOOKS_OF_AN_EXCHANGE * len(self._lately):
+            self.violation("spin", f"{worker} made {looks + 1} steps in {now - began:.1f} s", "")
+
+    def next_due(self, fingerprint: str) -> float | None:
+        """Return the virtual time at which something may become due for these credentials; None: nothing will."""
+        while self._due:
+            due_at, account = self._due[0]
+            row = self.rows.get(account)
+            if row is not None and row.due_at == due_at and not row.final:
+                moment = max(due_at, self._gates.get(fingerprint, due_at))
+                return moment - START - self._database.offset_s
+            heapq.heappop(self._due)
+        return None
+
+    def _look_at_gates(self, conn: psycopg.Connection[Any]) -> None:
+        gates = dict(conn.execute(GATES).fetchall())
+        for fingerprint in gates.keys() - self._gates.keys():
+            self.note("", f"the gate of the credentials {fingerprint} closed")
+            if self.secret_refused_at() < self._scheduler.now - HOUR:
+                self.violation("end", "credentials that work were declared wrong", "")
+        self._gates = gates
+
+    def violation(self, rule: Rule, what: str, account: str) -> None:
+        """End the run."""
+        trail = sorted([*self._trails[account], *(self._trails[""] if account else [])])
+        self._scheduler.fail(
+            Violation(rule, what, account=account, at=self._scheduler.now, trail=trail[-REMEMBERED:])
+        )
+
+
+def _says_invalid(body: bytes) -> bool:
+    """Return whether a whole answer says that the refresh token is not valid."""
+    try:
+        json.loads(body)
+    except ValueError:
+        return False
+    return b"INVALID_REFRESH_TOKEN" in body
+
+
+def _moment(seconds: float) -> str:
+    days, rest = divmod(seconds, 86_400)
+    return f"day {days:3.0f} {rest // 3600:02.0f}:{rest // 60 % 60:02.0f}:{rest % 60:06.3f}"

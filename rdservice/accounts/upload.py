@@ -1,0 +1,139 @@
+"""Tokens that a program uploads."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from rdservice import errors, notices
+from rdservice.access import audit
+from rdservice.access.audit import Author
+from rdservice.accounts.connect import name_in
+from rdservice.accounts.ids import check_account_id
+from rdservice.database.pool import transaction
+from rdservice.errors import RdServiceError
+from rdservice.notices import Notice
+from rdservice.rdstation.token_responses import MAX_LIFETIME_S, MAX_TOKEN_LENGTH, is_lifetime, is_token
+from rdservice.services import Services
+from rdservice.tokens import jwt_claims, store
+from rdservice.tokens.store import DEFAULT_ACCOUNT, AccountState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """A pair as a program sends it; `verify` false stores it without asking RD Station."""
+
+    account_id: str
+    access_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    expires_in_s: int
+    verify: bool
+
+
+def parse_upload(body: object) -> Upload:
+    """Check a decoded JSON body. Raises BadRequest or InvalidField, which names the field."""
+    if not isinstance(body, dict):
+        raise errors.BadRequest("Send a JSON object with access_token, refresh_token and expires_in.")
+    verify = body.get("verify", True)
+    if not isinstance(verify, bool):
+        raise _invalid("verify", "must be true or false")
+    return Upload(
+        account_id=check_account_id(body.get("account_id", DEFAULT_ACCOUNT)),
+        access_token=_token(body, "access_token"),
+        refresh_token=_token(body, "refresh_token"),
+        expires_in_s=_expires_in(body),
+        verify=verify,
+    )
+
+
+def upload(services: Services, given: Upload, *, by: Author) -> tuple[AccountState, list[Notice]]:
+    """Store a pair that `by` uploaded; return the account's state and warnings.
+
+    The pair that stood there is kept until the new refresh token has worked. Raises TokenRefused when RD Station does
+    not accept the access token, RdStationUnavailable when it cannot be asked and a usable pair would be replaced.
+    """
+    with transaction(services.pool) as conn:
+        before = store.account_state(conn, given.account_id)
+        if before and store.holds_pair(
+            conn, services.keys, given.account_id, given.access_token, given.refresh_token
+        ):
+            return before, []
+    warnings = jwt_claims.warnings(
+        given.access_token, api_url=services.settings.api_url, scope=services.settings.scope
+    )
+    name, verified = _verify(services, given, before) if given.verify else (None, False)
+    if given.verify and not verified:
+        warnings.append(notices.unverified())
+
+    with transaction(services.pool) as conn:
+        authorized = store.authorize(
+            conn,
+            services.keys,
+            given.account_id,
+            access_token=given.access_token,
+            refresh_token=given.refresh_token,
+            expires_in_s=given.expires_in_s,
+            name=name,
+            verified=verified,
+            proven=False,
+        )
+        audit.record(conn, by, "tokens_uploaded", account_id=given.account_id, verified=verified)
+        state = store.account_state(conn, given.account_id)
+    services.memory.forget(given.account_id)
+    if state is None:
+        raise RuntimeError("the row that was just written is not there")
+    if name is not None and authorized.previous_name is not None and authorized.previous_name != name:
+        warnings.append(notices.another_account(name, authorized.previous_name))
+    return state, warnings
+
+
+def _verify(services: Services, given: Upload, before: AccountState | None) -> tuple[str | None, bool]:
+    """Ask RD Station whose token it is; return the account's name and whether the token works."""
+    try:
+        answer = services.account_calls.send_counted(
+            given.account_id, lambda: services.rdstation.account_info(given.access_token)
+        )
+    except RdServiceError as error:
+        reason = error.title
+    else:
+        if 200 <= answer.status < 300 and (name := name_in(answer.json())) is not None:
+            return name, True
+        if answer.status == 401:
+            raise errors.TokenRefused(
+                "RD Station does not accept the access token. Nothing was stored; upload a current pair, or send "
+                '"verify": false to store it without asking.'
+            )
+        reason = f"account_info answered HTTP {answer.status}"
+    if before is not None and before.status != "reauthorization_required":
+        raise errors.RdStationUnavailable(
+            f"The access token could not be checked ({reason}), and a usable pair is stored. Nothing was replaced; "
+            'try again, or send "verify": false.',
+            retry_after_s=30,
+        )
+    return None, False
+
+
+def _token(body: dict[str, Any], name: str) -> str:
+    value = body.get(name)
+    if value is None:
+        raise _invalid(name, "is missing")
+    if not isinstance(value, str):
+        raise _invalid(name, "must be a text")
+    if not value:
+        raise _invalid(name, "is empty")
+    if len(value) > MAX_TOKEN_LENGTH:
+        raise _invalid(name, f"is longer than {MAX_TOKEN_LENGTH} characters")
+    if not is_token(value):
+        raise _invalid(name, "has characters that no token has (spaces, line breaks or non-ASCII)")
+    return value
+
+
+def _expires_in(body: dict[str, Any]) -> int:
+    value = body.get("expires_in")
+    if value is None:
+        raise _invalid("expires_in", "is missing")
+    if not is_lifetime(value):
+        raise _invalid("expires_in", f"must be a whole number of seconds from 1 to {MAX_LIFETIME_S}")
+    return value
+
+
+def _invalid(name: str, what: str) -> errors.InvalidField:
+    return errors.InvalidField(f"{name} {what}.", extra={"field": name})

@@ -1,0 +1,1 @@
+"""The settings of a process, where they come from, and what is wrong with them."""

@@ -1,0 +1,1 @@
+"""How long data is kept, erasing a person, and which keys the stored values need."""

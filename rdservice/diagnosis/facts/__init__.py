@@ -1,0 +1,1 @@
+"""Looks: collects facts about settings, database, network and RD Station."""

@@ -1,0 +1,147 @@
+"""Tries RD Station with one account, the way every process of the service does: bound by leases and back-off."""
+
+import dataclasses
+import time
+from collections.abc import Iterable
+from email.utils import parsedate_to_datetime
+
+from rdservice.access.audit import Author
+from rdservice.account_calls.failures import call_once, no_answer_behind
+from rdservice.diagnosis.facts.types import Account, Probe
+from rdservice.errors import RdServiceError, TooManyRequests
+from rdservice.rdstation.client import Answer, RDStation
+from rdservice.services import Services
+from rdservice.tokens.attempts import Attempt
+
+ERROR_TYPES = frozenset(
+    {"UNAUTHORIZED", "ACCESS_DENIED", "FORBIDDEN", "TOO_MANY_REQUESTS", "RESOURCE_NOT_FOUND"}
+)
+"""Those of RD Station that are told as they are. Anything else is told as `other`: it could be a text with somebody's
+data."""
+NOT_OPENED = (400, 401, 422)
+"""With these the dialog is refused to the app. A 403 or 404 rather comes from something in between."""
+
+
+def skipped(reason: str) -> Probe:
+    return Probe(result="skipped", reason=reason)
+
+
+def refresh(services: Services, account: Account, *, by: Author) -> Probe:
+    """Renew the account's tokens now, through the claim of an operator, as every "Refresh now" does."""
+    if account.refresh_token.state != "readable":
+        # The ordinary refresh would mark the row; a diagnosis leaves it as it found it.
+        return skipped("the stored refresh token cannot be read")
+    started = time.monotonic()
+    try:
+        result = services.access_tokens.refresh_now(account.account_id, by=by)
+    except TooManyRequests:
+        until = account.retry_at.isoformat(timespec="seconds") if account.retry_at else "the next attempt"
+        return skipped(f"back-off until {until}")
+    except RdServiceError as error:
+        return _failed(error, started)
+    return Probe(result=result.value, duration_ms=_milliseconds(started))
+
+
+def with_outcome(probe: Probe, recent: Iterable[Attempt], *, claimed_by: str, after: int) -> Probe:
+    """Return the refresh with what its attempt's record says: more than the caller is told, and also what came later.
+
+    `recent` are the account's attempts, newest first; `claimed_by` is the name of the process that refreshed, and
+    `after` the last claim before it: in containers every process may have the same name.
+    """
+    for attempt in recent:
+        if attempt.claim_no > after and attempt.claimed_by == claimed_by and attempt.reason == "operator":
+            return dataclasses.replace(
+                probe,
+                result=attempt.outcome or probe.result,
+                http_status=attempt.http_status,
+                error=attempt.error,
+                duration_ms=probe.duration_ms if attempt.duration_ms is None else attempt.duration_ms,
+                reason=None if attempt.outcome else probe.reason,
+            )
+    return probe
+
+
+def dialog(rdstation: RDStation) -> Probe:
+    """Open the consent dialog with the app's client id and redirect URI, without consenting to anything."""
+    started = time.monotonic()
+    try:
+        answer = call_once(rdstation.open_dialog)
+    except RdServiceError as error:
+        return _failed(error, started)
+    refused = answer.status in NOT_OPENED
+    kind = "refused" if refused else "server_error" if answer.status >= 500 else None
+    return Probe(
+        result="ok" if answer.status < 400 else "failed",
+        http_status=answer.status,
+        error=kind,
+        duration_ms=_milliseconds(started),
+        rdstation_clock_ahead_s=_clock_ahead_s(answer),
+    )
+
+
+def leads(services: Services, account_id: str) -> Probe:
+    """Make the smallest call that leads need; nothing of its answer is kept."""
+    sent = 0
+
+    def send(access_token: str) -> Answer:
+        nonlocal sent
+        sent += 1
+        return services.rdstation.segmentations(access_token, {"page": 1, "page_size": 1})
+
+    started = time.monotonic()
+    try:
+        answer = services.account_calls.send(account_id, send, limit="segmentations")
+    except TooManyRequests as error:
+        return Probe(result="skipped", error="rate_limited", reason=error.detail)
+    except RdServiceError as error:
+        return _failed(error, started, renewed=sent > 1)
+    kind = _error_kind(answer)
+    return Probe(
+        result="ok" if kind is None else "failed",
+        http_status=answer.status,
+        error=kind,
+        duration_ms=_milliseconds(started),
+        renewed=sent > 1,
+        error_type=_error_type(answer),
+        rdstation_clock_ahead_s=_clock_ahead_s(answer),
+    )
+
+
+def _failed(error: RdServiceError, started: float, *, renewed: bool = False) -> Probe:
+    no_answer = no_answer_behind(error)
+    if no_answer is None:
+        return Probe(result=error.code, duration_ms=_milliseconds(started), reason=error.detail)
+    return Probe(result="failed", error=no_answer.kind, duration_ms=_milliseconds(started), renewed=renewed)
+
+
+def _error_type(answer: Answer) -> str | None:
+    kind = answer.error_type if answer.status >= 400 else None
+    return kind if kind is None or kind in ERROR_TYPES else "other"
+
+
+def _clock_ahead_s(answer: Answer) -> float | None:
+    """Return by how much RD Station's clock is ahead of this machine's; None when the answer does not tell its time."""
+    if "Age" in answer.headers:
+        # From a cache: its Date is that of an earlier answer (RFC 9110 6.6.1).
+        return None
+    try:
+        sent = parsedate_to_datetime(answer.headers["Date"])
+    except (KeyError, ValueError, OverflowError):
+        return None
+    # A Date is cut off to whole seconds.
+    return None if sent.tzinfo is None else round(sent.timestamp() + 0.5 - time.time(), 1)
+
+
+def _error_kind(answer: Answer) -> str | None:
+    """Return the error kind of an answer to the call for leads, None for a good one."""
+    if answer.status == 200:
+        body = answer.json()
+        good = isinstance(body, dict) and isinstance(body.get("segmentations"), list)
+        return None if good else "bad_payload"
+    if answer.status >= 500:
+        return "server_error"
+    return {401: "unauthorized", 403: "forbidden", 429: "rate_limited"}.get(answer.status, "client_error")
+
+
+def _milliseconds(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)

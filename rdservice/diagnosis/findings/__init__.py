@@ -1,0 +1,1 @@
+"""Concludes: findings from facts, their words, and the verdict."""

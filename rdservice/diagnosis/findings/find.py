@@ -1,0 +1,187 @@
+"""Findings: conclusions from plain facts, the root cause first, each with what was seen, what it means and what to do.
+
+Pure functions: no database, no network, no clock.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from http import HTTPStatus
+
+from rdservice.config.problems import Code, Problem
+from rdservice.diagnosis.facts.types import Account, DatabaseFacts, Facts
+from rdservice.diagnosis.findings import rdstation_findings
+from rdservice.diagnosis.findings.finding import Finding, Severity, duration
+from rdservice.diagnosis.findings.guide import GUIDE
+from rdservice.diagnosis.findings.verdict import ordered
+
+WORKER_SILENT_S = 60.0
+"""A worker beats every 10 s; six beats missed are no coincidence."""
+
+SETTINGS_VARIANTS: Mapping[Code, str] = {
+    "file_not_utf8": "file",
+    "file_unreadable": "file",
+    "undecodable": "encoding",
+}
+"""Which sentences of `settings_broken` fit; for all other mistakes those without a variant."""
+
+REFUSED_SO_FAR = frozenset({"revoked", "unauthorized", "answer_lost"})
+
+
+def find(facts: Facts) -> list[Finding]:
+    """Return all findings, the root cause first; an empty list when all is well."""
+    found = [
+        *_settings(facts.settings_problems),
+        *_database(facts),
+        *rdstation_findings.find(facts),
+    ]
+    if facts.database is not None:
+        found += _installation(facts.database, facts)
+        for account in facts.database.accounts:
+            found += _account(account, facts)
+    return ordered(found)
+
+
+def _settings(problems: Iterable[Problem]) -> Iterator[Finding]:
+    for problem in problems:
+        if problem.code in ("notify_url_unusable", "notify_url_web_address"):
+            # Web and worker run all the same.
+            yield Finding(
+                code="notifications_failing", severity="warning", variant="unusable", problem=problem
+            )
+        elif problem.code in GUIDE:
+            yield Finding(code=problem.code, severity="error", problem=problem)
+        else:
+            variant = SETTINGS_VARIANTS.get(problem.code)
+            yield Finding(code="settings_broken", severity="error", variant=variant, problem=problem)
+
+
+def _database(facts: Facts) -> Iterator[Finding]:
+    if facts.database_error is not None:
+        yield Finding(
+            code="database_unreachable",
+            severity="error",
+            variant="failing" if facts.database_reached else None,
+            values={"error": facts.database_error},
+        )
+    if facts.pending_migrations:
+        yield Finding(
+            code="migrations_pending",
+            severity="error",
+            values={"migrations": ", ".join(facts.pending_migrations)},
+        )
+    if facts.database_read_only:
+        yield Finding(code="database_read_only", severity="error")
+
+
+def _installation(database: DatabaseFacts, facts: Facts) -> Iterator[Finding]:
+    """Yield what concerns no single account."""
+    silent_s = database.worker_silent_s
+    if silent_s is None:
+        yield Finding(code="worker_not_running", severity="error", variant="never")
+    elif silent_s >= WORKER_SILENT_S:
+        yield Finding(code="worker_not_running", severity="error", values={"silence": duration(silent_s)})
+
+    asked = facts.asked_account
+    if not database.accounts:
+        yield Finding(code="no_account", severity="error", account_id=asked)
+    elif asked is not None and asked not in {account.account_id for account in database.accounts}:
+        yield Finding(code="no_account", severity="error", account_id=asked, variant="unknown")
+
+    refused = sum(account.status == "credentials_refused" for account in database.accounts)
+    if database.credentials_closed_for_s is not None:
+        yield Finding(
+            code="credentials_refused",
+            severity="error",
+            variant=None if _client_id_is_known(facts) else facts.client_mixed_up,
+            values={"wait": duration(database.credentials_closed_for_s)},
+        )
+    elif refused:
+        # Not by the settings of this process: they were changed since, or another process has other ones.
+        values = {"count": rdstation_findings.count(refused, database)}
+        yield Finding(code="credentials_refused", severity="warning", variant="earlier", values=values)
+
+    failed = database.failed_notifications
+    if failed:
+        values = {"count": str(len(failed)), "kinds": ", ".join(sorted(set(failed)))}
+        yield Finding(code="notifications_failing", severity="warning", values=values)
+
+
+def _client_id_is_known(facts: Facts) -> bool:
+    """Whether RD Station showed its consent page for this client ID, so that the secret must be the wrong one.
+
+    A redirect says nothing: it may lead to a log-in before the client ID is looked at.
+    """
+    return facts.dialog is not None and facts.dialog.http_status == HTTPStatus.OK
+
+
+def _account(account: Account, facts: Facts) -> Iterator[Finding]:
+    yield from _values(account, facts)
+    if account.status == "reauthorization_required":
+        yield from _reauthorization(account)
+        return
+    if account.life_left_s <= 0:
+        yield _about(account, "token_expired", "error", ago=duration(-account.life_left_s))
+    yield from _claims(account, facts)
+    if account.last_error == "upload_refused":
+        yield _about(account, "upload_refused", "warning")
+    elif account.last_error in REFUSED_SO_FAR:
+        yield _about(account, "refresh_refused", "warning", kinds=account.last_error or "")
+    if account.status == "unverified":
+        yield _about(account, "unverified", "info")
+    if account.retry_in_s > 0:
+        yield _about(
+            account,
+            "refresh_backing_off",
+            "info",
+            wait=duration(account.retry_in_s),
+            count=str(max(account.failures, 1)),
+            kinds=account.last_error or "",
+        )
+
+
+def _values(account: Account, facts: Facts) -> Iterator[Finding]:
+    """Yield what is wrong with the stored values themselves."""
+    states = {value.state for value in account.values}
+    if "key_missing" in states:
+        needed = {value.key_id or "?" for value in account.values if value.state == "key_missing"}
+        there = (facts.database.key_ids if facts.database else None) or []
+        yield _about(
+            account, "key_missing", "error", needed=", ".join(sorted(needed)), there=", ".join(there)
+        )
+    if "damaged" in states:
+        yield _about(account, "value_damaged", "error")
+    if "plain" in states and account.last_error != "no_refresh_token":
+        yield _about(account, "token_not_encrypted", "error")
+
+
+def _reauthorization(account: Account) -> Iterator[Finding]:
+    if account.last_error == "damaged":
+        if all(value.state != "damaged" for value in account.values):
+            yield _about(account, "value_damaged", "error", variant="earlier")
+        return
+    variant = account.last_error if account.last_error in ("answer_lost", "no_refresh_token") else None
+    left = duration(account.life_left_s) if account.life_left_s > 0 else ""
+    yield _about(account, "reauthorization_required", "error", variant=variant, left=left)
+
+
+def _claims(account: Account, facts: Facts) -> Iterator[Finding]:
+    """Yield what the access token lacks by its own words: an error once RD Station has refused leads with it."""
+    if account.claims is None:
+        return
+    probed = account.account_id == facts.probed_account
+    status = facts.leads.http_status if facts.leads and probed else None
+    if "audience_differs" in account.claims.notices:
+        severity: Severity = "error" if status == 401 else "warning"
+        aud = ", ".join(account.claims.aud or [])
+        yield _about(account, "audience_old", severity, aud=aud, api_url=facts.api_url)
+    if "scope_missing" in account.claims.notices:
+        severity = "error" if status in (401, 403) else "warning"
+        scope = " ".join(account.claims.scope or []) or "–"
+        yield _about(account, "scope_missing", severity, scope=scope, required=facts.required_scope)
+
+
+def _about(
+    account: Account, code: str, severity: Severity, *, variant: str | None = None, **values: str
+) -> Finding:
+    return Finding(
+        code=code, severity=severity, account_id=account.account_id, variant=variant, values=values
+    )

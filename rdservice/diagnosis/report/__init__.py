@@ -1,0 +1,1 @@
+"""Tells: the report for terminals, files and pages."""

@@ -1,0 +1,167 @@
+"""Makes and removes an account's subscriptions at RD Station. Safe to repeat, and to run twice at once.
+
+A new secret is in force before RD Station is given it, and the older one until RD Station has the new: no delivery is
+refused in between. Whoever is killed in the middle leaves what the next one finds at RD Station and puts right.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from rdservice import errors, notices
+from rdservice.access import audit
+from rdservice.access.audit import Author
+from rdservice.account_calls.failures import call_once
+from rdservice.config.reader import LOCAL_HOSTS
+from rdservice.config.settings import Settings
+from rdservice.database.pool import transaction
+from rdservice.errors import RdServiceError, ReauthorizationRequired
+from rdservice.events.payloads import EVENT_TYPES, EventType
+from rdservice.events.subscriptions import store
+from rdservice.events.subscriptions.remote import Hook, Remote
+from rdservice.notices import Notice
+from rdservice.rdstation.client import Answer
+from rdservice.services import Services
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """What was done: whether anything was to do, and what the caller should know."""
+
+    changed: bool
+    warnings: list[Notice] = field(repr=False)
+
+
+def subscribe(services: Services, account_id: str, *, by: Author) -> Changed:
+    """Let RD Station deliver the account's lead events here, at one address for both types.
+
+    Raises NotConnected, ReauthorizationRequired, TooManyRequests while another is at it or the rate budget is spent,
+    RdStationFailed, RdStationUnavailable or RdStationTimeout; then nothing is changed.
+    """
+    services.access_tokens.stored(account_id)
+    warnings = [notices.address_is_local()] if _is_out_of_reach(services.settings) else []
+    remote = Remote.of(services, account_id)
+    ours = _ours(services, account_id, remote.list())
+    secret_hash = _in_force(services, account_id, ours)
+    changed = secret_hash is None
+    if secret_hash is None:
+        secret_hash = _begin(services, account_id, remote, by)
+    warnings += _remove(remote, [hook for hook in ours if hook.secret_hash != secret_hash])
+    return Changed(changed=changed, warnings=warnings)
+
+
+def unsubscribe(services: Services, account_id: str, *, by: Author) -> Changed:
+    """Let RD Station deliver nothing of the account here any more.
+
+    Raises what `subscribe` does; then the deliveries go on. An account that RD Station does not let in any more is
+    ended here.
+    """
+    services.access_tokens.stored(account_id)
+    remote = Remote.of(services, account_id)
+    ours: list[Hook] = []
+    warnings: list[Notice] = []
+    try:
+        ours = _ours(services, account_id, remote.list())
+        for hook in ours:
+            remote.delete(hook.uuid)
+    except ReauthorizationRequired as error:
+        warnings.append(notices.subscriptions_left(error.title))
+    with transaction(services.pool) as conn:
+        dropped = store.drop_all(conn, account_id)
+        if dropped or ours:
+            audit.record(conn, by, "events_unsubscribed", account_id=account_id)
+    return Changed(changed=bool(dropped or ours), warnings=warnings)
+
+
+def remove_with_token(services: Services, access_token: str, hashes: Iterable[bytes]) -> list[Notice]:
+    """Remove the subscriptions of an account that was removed here, with its last access token."""
+    wanted = set(hashes)
+    if not wanted:
+        return []
+
+    def call(send: Callable[[str], Answer], **_: bool) -> Answer:
+        return call_once(lambda: send(access_token))
+
+    remote = Remote(services.rdstation, call, services.settings.public_origin)
+    try:
+        return _remove(remote, [hook for hook in remote.list() if hook.secret_hash in wanted])
+    except RdServiceError as error:
+        return [notices.subscriptions_left(error.title)]
+
+
+def _ours(services: Services, account_id: str, found: list[Hook]) -> list[Hook]:
+    """Return those subscriptions that are this account's, or nobody's here: not those of a second connection."""
+    with transaction(services.pool) as conn:
+        owners = store.owners(conn, [hook.secret_hash for hook in found])
+    return [hook for hook in found if owners.get(hook.secret_hash, account_id) == account_id]
+
+
+def _in_force(services: Services, account_id: str, ours: list[Hook]) -> bytes | None:
+    """Return the hash of the secret at whose address RD Station delivers both types; None where there is none."""
+    with transaction(services.pool) as conn:
+        for row in store.list_all(conn, account_id):
+            subscribed = {
+                hook.event_type: hook.uuid
+                for hook in ours
+                if hook.secret_hash == row.secret_hash and hook.event_type is not None
+            }
+            if row.current and subscribed.keys() == set(EVENT_TYPES):
+                store.complete(conn, account_id, row.secret_hash, subscribed)
+                return row.secret_hash
+    return None
+
+
+def _begin(services: Services, account_id: str, remote: Remote, by: Author) -> bytes:
+    """Make both subscriptions with a new secret; return its hash."""
+    with transaction(services.pool) as conn:
+        secret = store.begin(conn, account_id)
+    if secret is None:
+        raise errors.TooManyRequests(
+            "The account's subscriptions are being made already. Look again in a moment.", retry_after_s=30
+        )
+    subscribed: dict[EventType, str] = {}
+    try:
+        for event_type in EVENT_TYPES:
+            subscribed[event_type] = remote.create(secret, event_type)
+    except BaseException:
+        # Before the secret ends: a delivery must not be refused for a subscription that stays.
+        _undo(services, remote, secret, subscribed.values())
+        raise
+    with transaction(services.pool) as conn:
+        completed = store.complete(conn, account_id, store.hash_of(secret), subscribed)
+        if completed:
+            audit.record(conn, by, "events_subscribed", account_id=account_id)
+    if not completed:
+        _undo(services, remote, secret, subscribed.values())
+        raise errors.TooManyRequests("Somebody has ended the subscriptions meanwhile.", retry_after_s=1)
+    return store.hash_of(secret)
+
+
+def _undo(services: Services, remote: Remote, secret: str, made: Iterable[str]) -> None:
+    for uuid in made:
+        try:
+            remote.delete(uuid)
+        except RdServiceError as error:
+            log.warning("a subscription is left at RD Station, the next attempt removes it (%s)", error.code)
+    with transaction(services.pool) as conn:
+        store.drop(conn, secret)
+
+
+def _remove(remote: Remote, hooks: list[Hook]) -> list[Notice]:
+    """End subscriptions as far as RD Station lets us; the first failure ends the attempt."""
+    try:
+        for hook in hooks:
+            remote.delete(hook.uuid)
+    except RdServiceError as error:
+        log.warning("a subscription is left at RD Station (%s)", error.code)
+        return [notices.subscriptions_left(error.title)]
+    return []
+
+
+def _is_out_of_reach(settings: Settings) -> bool:
+    """Return whether the address is local while RD Station is not."""
+    here, there = urlsplit(settings.public_origin).hostname, urlsplit(settings.api_url).hostname
+    return here in LOCAL_HOSTS and there not in LOCAL_HOSTS

@@ -1,0 +1,103 @@
+"""RD Station's own list of subscriptions to an account's lead events.
+
+https://developers.rdstation.com/reference/webhooks. Ours are those whose address is on this service; the secret in it
+tells which of them belong to which account here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from rdservice import errors
+from rdservice.account_calls.failures import refusal
+from rdservice.events.payloads import EVENT_TYPES, EventType
+from rdservice.events.subscriptions import store
+from rdservice.rdstation.client import Answer, RDStation
+from rdservice.services import Services
+
+PATH = "/rd/webhooks/"
+RETRY_S = 5.0
+
+
+class Call(Protocol):
+    """Makes a call with a live access token, as `AccountCalls.send` does. Raises RdServiceError."""
+
+    def __call__(self, send: Callable[[str], Answer], *, refresh_on_401: bool = True) -> Answer: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hook:
+    """A subscription whose address is on this service. `event_type` is None for one that is not of ours."""
+
+    uuid: str
+    event_type: EventType | None
+    secret: str = field(repr=False)
+
+    @property
+    def secret_hash(self) -> bytes:
+        return store.hash_of(self.secret)
+
+
+class Remote:
+    """The subscriptions of one account of RD Station."""
+
+    def __init__(self, rdstation: RDStation, call: Call, public_origin: str) -> None:
+        self._rdstation = rdstation
+        self._call = call
+        self._prefix = public_origin + PATH
+
+    @classmethod
+    def of(cls, services: Services, account_id: str) -> "Remote":
+        """Return the subscriptions of the account as it is connected here, its rate budget included."""
+
+        def call(send: Callable[[str], Answer], *, refresh_on_401: bool = True) -> Answer:
+            return services.account_calls.send(account_id, send, refresh_on_401=refresh_on_401)
+
+        return cls(services.rdstation, call, services.settings.public_origin)
+
+    def list(self) -> list[Hook]:
+        """Return the subscriptions whose address is on this service. Raises RdServiceError."""
+        answer = self._call(self._rdstation.webhooks)
+        body = answer.json()
+        listed = body.get("webhooks") if isinstance(body, dict) else body
+        if answer.status != HTTPStatus.OK or not isinstance(listed, list):
+            raise _failed(answer)
+        return [hook for entry in listed if (hook := self._hook(entry)) is not None]
+
+    def create(self, secret: str, event_type: EventType) -> str:
+        """Let RD Station deliver events of this type to the address with this secret; return its id of that."""
+        url = self._prefix + secret
+        # RD Station also says 401 when the address does not respond to it as it should.
+        answer = self._call(
+            lambda token: self._rdstation.create_webhook(token, url, event_type), refresh_on_401=False
+        )
+        body = answer.json()
+        uuid = body.get("uuid") if isinstance(body, dict) else None
+        if answer.status not in (HTTPStatus.OK, HTTPStatus.CREATED) or not isinstance(uuid, str):
+            raise _failed(answer)
+        return uuid
+
+    def delete(self, uuid: str) -> None:
+        """End a subscription; one that is not there has ended. Raises RdServiceError."""
+        answer = self._call(lambda token: self._rdstation.delete_webhook(token, uuid))
+        if not (200 <= answer.status < 300 or answer.status == HTTPStatus.NOT_FOUND):
+            raise _failed(answer)
+
+    def _hook(self, entry: Any) -> Hook | None:
+        if not isinstance(entry, dict):
+            return None
+        uuid, url, event_type = entry.get("uuid"), entry.get("url"), entry.get("event_type")
+        if not isinstance(uuid, str) or not isinstance(url, str) or not url.startswith(self._prefix):
+            return None
+        known = next((one for one in EVENT_TYPES if one == event_type), None)
+        return Hook(uuid=uuid, event_type=known, secret=url.removeprefix(self._prefix))
+
+
+def _failed(answer: Answer) -> errors.RdServiceError:
+    if answer.status == HTTPStatus.FORBIDDEN:
+        return refusal(answer)
+    return errors.RdStationFailed(
+        f"RD Station did not do what was asked of its webhooks (HTTP {answer.status}). Try again.",
+        retry_after_s=RETRY_S,
+    )

@@ -1,0 +1,1 @@
+"""The worker class and the logger class that gunicorn.conf.py names."""

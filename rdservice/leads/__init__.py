@@ -1,0 +1,1 @@
+"""Leads and segmentations of an account, through the cache."""

@@ -1,0 +1,300 @@
+"""All leads of a segmentation, in the background of the account's rate budget.
+
+The list is read one page at a time (see `export_walk`), full records several at a time. Nothing is cached: an export
+would push out what is asked for again and again.
+"""
+
+import logging
+import math
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+from uuid import UUID
+
+from rdservice import errors
+from rdservice.access import audit
+from rdservice.access.audit import Author
+from rdservice.account_calls.failures import is_transient, refusal
+from rdservice.database.pool import UNAVAILABLE, transaction
+from rdservice.errors import RdServiceError
+from rdservice.leads.export.formats import LISTED_COLUMNS, Csv, Format, Lines, Ndjson, full_columns
+from rdservice.leads.export.paging import PAGE_SIZE, Lead, Page, Position, Unsettled, Walk
+from rdservice.leads.parameters import UUID_FORM
+from rdservice.leads.segmentations import segmentation_id
+from rdservice.rdstation.client import Answer
+from rdservice.services import Services
+
+log = logging.getLogger(__name__)
+
+ORDER = "created_at:asc"
+RECORDS_AT_ONCE = 8
+"""Enough to use 500 calls a minute when each takes a second."""
+RETRY_S = 5.0
+RETRY_PAUSES_S = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
+"""Between attempts when RD Station or the database fails in the middle of an export."""
+LONGEST_FIELD_NAME = 255
+
+Pause = Callable[[float], None]
+"""Waits so many seconds; raises when nobody wants the export any more. Called from several threads."""
+
+
+class _Ended(Exception):
+    """The export was closed."""
+
+
+class _MayPass(Exception):
+    """A failure that may be over at the next attempt."""
+
+    def __init__(self, error: RdServiceError) -> None:
+        super().__init__(error.detail)
+        self.error = error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What to export. `after` is where an earlier export broke off: the last lead that arrived."""
+
+    account_id: str
+    segmentation: str | None
+    format: Format
+    full: bool
+    after: Position | None
+
+
+def parse_after(text: str) -> Position:
+    """Read `after`: the `created_at` and the `uuid` of a lead, with a comma between. Raises InvalidField."""
+    moment, _, uuid = text.rpartition(",")
+    try:
+        # In a query a plus is a space unless it is written %2B.
+        position = _position({"created_at": moment.replace(" ", "+"), "uuid": str(UUID(uuid))})
+    except ValueError:
+        raise errors.InvalidField(
+            "after must be created_at and uuid of the last complete line, with a comma between, such as"
+            " 2026-05-04T10:00:00.000-03:00,5408c5a3-4711-4f2e-8d0b-13407a3e30f3.",
+            extra={"field": "after"},
+        ) from None
+    return position
+
+
+class Export:
+    """An export that has begun: its first page is there. Iterate over it once, and close it."""
+
+    def __init__(
+        self, services: Services, wanted: Wanted, *, pause: Pause, patience_s: float, by: Author
+    ) -> None:
+        """Read the first page, after waiting for places in the rate budget for `patience_s` seconds at most.
+
+        Raises NotFound, NotConnected, TooManyRequests and whatever else prevents the export, and what `pause` raises.
+        The export is noted in the audit, with `by` as its author, before any lead is given out.
+        """
+        self._services = services
+        self._wanted = wanted
+        self._pause_caller = pause
+        self._begin_by = time.monotonic() + patience_s
+        self._closed = threading.Event()
+        self._under_way = False
+        self._connection_id = services.access_tokens.stored(wanted.account_id).connection_id
+        self._segmentation_id = segmentation_id(services, wanted.account_id, wanted.segmentation)
+        self.lines: Lines = self._choose_lines()
+        self._walk = Walk(
+            self._read_page,
+            after=wanted.after,
+            # All leads of the account are in that list from their creation on.
+            only_new_ones_enter=wanted.segmentation is None,
+        )
+        self._batches = iter(self._walk)
+        self._first: list[Lead] | None = next(self._batches, [])
+        self._under_way = True
+        self._note(by)
+        self._threads = (
+            ThreadPoolExecutor(RECORDS_AT_ONCE, thread_name_prefix="export") if wanted.full else None
+        )
+
+    @property
+    def expected(self) -> int:
+        """About how many leads it will be."""
+        return self._walk.expected
+
+    def batches(self) -> Iterator[list[dict[str, Any]]]:
+        """Yield up to a page of leads at a time, the newest first.
+
+        Raises RdServiceError when the export cannot go on, and what `pause` raises. What was yielded before is right,
+        and `after` goes on behind it.
+        """
+        try:
+            while True:
+                batch = self._first if self._first is not None else next(self._batches, None)
+                self._first = None
+                if batch is None:
+                    return
+                yield self._records(batch)
+        except Unsettled:
+            raise errors.RdStationFailed(
+                "The segmentation changes faster than it can be read. Go on later, behind the last lead that arrived."
+            ) from None
+
+    def close(self) -> None:
+        """End it, wherever it stands."""
+        self._closed.set()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _choose_lines(self) -> Lines:
+        if self._wanted.format == "ndjson":
+            return Ndjson()
+        return Csv(full_columns(self._fields()) if self._wanted.full else LISTED_COLUMNS)
+
+    def _note(self, by: Author) -> None:
+        with transaction(self._services.pool) as conn:
+            audit.record(
+                conn,
+                by,
+                "leads_exported",
+                account_id=self._wanted.account_id,
+                subject=self._segmentation_id,
+                format=self._wanted.format,
+                full=self._wanted.full,
+                resumed=self._wanted.after is not None,
+            )
+
+    def _fields(self) -> list[str]:
+        """Return the names of the account's fields, its own ones included."""
+        answer = self._ask(self._services.rdstation.contact_fields, _names_of_fields)
+        return _names_of_fields(answer) or []
+
+    def _read_page(self, number: int) -> Page:
+        def send(access_token: str) -> Answer:
+            query: dict[str, str | int] = {"page": number, "page_size": PAGE_SIZE, "order": ORDER}
+            return self._services.rdstation.segmentation_contacts(access_token, self._segmentation_id, query)
+
+        return _page(
+            self._ask(send, lambda answer: _total(answer) is not None and _contacts(answer) is not None)
+        )
+
+    def _records(self, batch: list[Lead]) -> list[dict[str, Any]]:
+        if self._threads is None:
+            return [_without_links(lead.listed) for lead in batch]
+        return [record for record in self._threads.map(self._full_record, batch) if record is not None]
+
+    def _full_record(self, lead: Lead) -> dict[str, Any] | None:
+        """Return what RD Station knows of a lead, None when it is gone."""
+
+        def send(access_token: str) -> Answer:
+            return self._services.rdstation.contact(access_token, lead.position.uuid)
+
+        try:
+            answer = self._ask(send, lambda answer: isinstance(answer.json(), dict))
+        except errors.NotFound:
+            return None
+        return _without_links(lead.listed) | _without_links(answer.json())
+
+    def _ask(self, send: Callable[[str], Answer], accept: Callable[[Answer], object]) -> Answer:
+        """Call RD Station until it answers with what `accept` takes; once only, before the export is under way."""
+        pauses = iter(RETRY_PAUSES_S)
+        while True:
+            self._pause(0)
+            try:
+                return self._attempt(send, accept)
+            except _MayPass as failure:
+                # After a 429 the budget makes everyone wait.
+                limited = isinstance(failure.error, errors.TooManyRequests)
+                pause_s = 0.0 if limited else next(pauses, None)
+                if not self._under_way or pause_s is None:
+                    raise failure.error from failure
+                log.info("an export goes on after %.0f s: %s", pause_s, failure.error.code)
+            self._pause(pause_s)
+
+    def _attempt(self, send: Callable[[str], Answer], accept: Callable[[Answer], object]) -> Answer:
+        """Call RD Station once. Raises _MayPass when it is worth another attempt, else RdServiceError."""
+        try:
+            answer = self._call(send)
+        except (errors.RdStationUnavailable, errors.RdStationTimeout) as error:
+            raise _MayPass(error) from error
+        except UNAVAILABLE as failure:
+            unavailable = errors.DatabaseUnavailable("The database does not answer.", retry_after_s=RETRY_S)
+            raise _MayPass(unavailable) from failure
+        if answer.status == HTTPStatus.OK and accept(answer):
+            return answer
+        if is_transient(answer):
+            raise _MayPass(refusal(answer))
+        raise refusal(answer)
+
+    def _call(self, send: Callable[[str], Answer]) -> Answer:
+        services, account_id = self._services, self._wanted.account_id
+        if services.access_tokens.stored(account_id).connection_id != self._connection_id:
+            raise errors.NotConnected(
+                f"Another RD Station account was connected as {account_id!r} during the export. Begin it again.",
+                extra={"reauthorize_url": services.access_tokens.reauthorize_url(account_id)},
+            )
+        return services.account_calls.send(
+            account_id,
+            send,
+            background=True,
+            patience_s=math.inf if self._under_way else self._begin_by - time.monotonic(),
+            pause=self._pause,
+        )
+
+    def _pause(self, seconds: float) -> None:
+        if self._closed.is_set():
+            raise _Ended
+        self._pause_caller(seconds)
+
+
+def _page(answer: Answer) -> Page:
+    """Return the page in an answer. Raises RdStationFailed when it is not ordered by creation."""
+    found = []
+    for listed in _contacts(answer) or []:
+        try:
+            found.append(Lead(_position(listed), listed))
+        except (KeyError, TypeError, ValueError):
+            raise errors.RdStationFailed(
+                "RD Station lists a lead without uuid or created_at, without which no export can be continued."
+            ) from None
+    moments = [lead.position.created_at for lead in found]
+    if moments != sorted(moments):
+        raise errors.RdStationFailed(
+            "RD Station does not list these leads in the order of their creation, so that some would be missed."
+        )
+    return Page(tuple(found), _total(answer) or 0)
+
+
+def _position(listed: dict[str, Any]) -> Position:
+    created_at = datetime.fromisoformat(listed["created_at"])
+    if created_at.tzinfo is None:
+        raise ValueError("created_at has no time zone")
+    if not isinstance(listed["uuid"], str) or not UUID_FORM.fullmatch(listed["uuid"]):
+        raise ValueError("no UUID")
+    return Position(created_at.astimezone(UTC), listed["uuid"].lower())
+
+
+def _contacts(answer: Answer) -> list[dict[str, Any]] | None:
+    body = answer.json()
+    listed = body.get("contacts") if isinstance(body, dict) else None
+    if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
+        return None
+    return listed
+
+
+def _total(answer: Answer) -> int | None:
+    text = answer.headers.get("pagination-total-rows", "")
+    return int(text) if re.fullmatch("[0-9]{1,12}", text) else None
+
+
+def _names_of_fields(answer: Answer) -> list[str] | None:
+    body = answer.json()
+    fields = body.get("fields") if isinstance(body, dict) else None
+    if not isinstance(fields, list):
+        return None
+    names = [field.get("api_identifier") for field in fields if isinstance(field, dict)]
+    return [name for name in names if isinstance(name, str) and 0 < len(name) <= LONGEST_FIELD_NAME]
+
+
+def _without_links(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record without its addresses in RD Station's API, of which nobody else has any use."""
+    return {name: value for name, value in record.items() if name != "links"}

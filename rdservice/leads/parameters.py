@@ -1,0 +1,93 @@
+"""The parameters of lists and leads, checked."""
+
+import re
+from dataclasses import dataclass
+from typing import NoReturn
+
+from rdservice import errors
+from rdservice.names import is_readable
+
+DEFAULT_PAGE_SIZE = 25
+
+LARGEST_PAGE_SIZE = 125
+
+LONGEST_NAME = 255
+
+LONGEST_EMAIL = 254
+"""RFC 5321 4.5.3.1.3, without the angle brackets."""
+
+ORDER = re.compile(r"[a-z][a-z0-9_]{0,63}:(asc|desc)")
+
+UUID_FORM = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """Which page of a list, and in which order (`field:asc` or `field:desc`; None: RD Station's own).
+
+    `search`: a part of the names of segmentations; None: all of them.
+    """
+
+    page: int
+    page_size: int
+    order: str | None
+    search: str | None = None
+
+    @property
+    def query(self) -> dict[str, str | int]:
+        query: dict[str, str | int] = {"page": self.page, "page_size": self.page_size}
+        if self.order is not None:
+            query["order"] = self.order
+        if self.search is not None:
+            query["search"] = self.search
+        return query
+
+    @property
+    def parameters(self) -> tuple[str | int | None, ...]:
+        listed = (self.page, self.page_size, self.order)
+        return listed if self.search is None else (*listed, self.search)
+
+    @property
+    def refusable(self) -> str | None:
+        """The parameter that RD Station may refuse."""
+        return "order" if self.order is not None else "search" if self.search is not None else None
+
+
+def parse_listing(
+    page: str | None, page_size: str | None, order: str | None, search: str | None = None
+) -> Listing:
+    """Check the query parameters of a list. Raises InvalidField, which names the wrong one."""
+    if order is not None and not ORDER.fullmatch(order):
+        _invalid("order", "must be a field and a direction, such as created_at:desc")
+    if search is not None and (not 0 < len(search) <= LONGEST_NAME or not is_readable(search)):
+        _invalid("search", f"must have 1 to {LONGEST_NAME} printable characters")
+    return Listing(
+        page=_number("page", page, default=1, most=10**9),
+        page_size=_number("page_size", page_size, default=DEFAULT_PAGE_SIZE, most=LARGEST_PAGE_SIZE),
+        order=order,
+        search=search,
+    )
+
+
+def check_email(value: object) -> str:
+    """Return `value` if it looks like an e-mail address. The error does not repeat it."""
+    if value is None:
+        _invalid("email", "is missing")
+    if not isinstance(value, str) or not 3 <= len(value) <= LONGEST_EMAIL:
+        _invalid("email", f"must be a text of 3 to {LONGEST_EMAIL} characters")
+    name, _, domain = value.rpartition("@")
+    if not name or not domain or not is_readable(value) or " " in value:
+        _invalid("email", "is no e-mail address")
+    return value
+
+
+def _number(name: str, text: str | None, *, default: int, most: int) -> int:
+    if text is None:
+        return default
+    if not re.fullmatch(r"[0-9]{1,10}", text) or not 1 <= int(text) <= most:
+        _invalid(name, f"must be a whole number from 1 to {most}")
+    return int(text)
+
+
+def _invalid(name: str, what: str) -> NoReturn:
+    raise errors.InvalidField(f"{name} {what}.", extra={"field": name})

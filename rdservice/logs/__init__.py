@@ -1,0 +1,1 @@
+"""What log lines look like, and which texts they never hold."""

@@ -1,0 +1,105 @@
+"""Takes secrets and personal data out of texts: of log lines and of the diagnosis's report.
+
+The second fence. The first is care where a text is made: what is not in it need not be found.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Callable, Iterable
+from urllib.parse import quote, quote_plus
+
+import psycopg
+import psycopg.conninfo
+
+from rdservice.config import notify_urls
+from rdservice.config.settings import Settings
+
+BLOT = "[removed]"
+SHORTEST_SECRET = 6
+"""Shorter texts are everywhere: taking them out would leave nothing to read."""
+
+LOOKS_SECRET = re.compile(
+    r"rdk_[a-z2-7]{8}_[\w-]+"
+    r"|(?<![\w-])(?>[\w-]*?eyJ)[\w-]++\.[\w-]++(?:\.[\w-]*+)?"  # a JSON Web Token, or a signed cookie
+    r"|(?i:(?<=bearer )[\w.~+/=-]{8,})"
+    r"|(?<=://)[^\s/:@]*+:[^\s/@]++(?=@)"  # user and password in a URL
+    r"|(?<![\w.+-])[\w.+-]++(?:@|%40)[\w-]++(?:\.[\w-]++)++"
+    r"|\+[1-9][0-9](?:[ ().-]{0,2}[0-9]){7,13}"  # a telephone number with its country
+)
+"""Each alternative begins where a word does and never takes a step back, so that a long text costs its length."""
+NAMED_SECRET = re.compile(
+    r"""(?ix)
+    ( (?: \b (?: code | state ) =                                  # in the query of a callback
+        | (?: \b | [_-] ) (?: token | secret | password | passwd )  # access_token, "client_secret", PGPASSWORD …
+          (?: \\? ["'] )? \s* [:=] \s*
+      ) (?: \\? ["'] )? )
+    [^\s"'\\&,;<>{}\[\]]{6,}
+    """
+)
+
+
+def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
+    """Return a function that blots out `secrets`, and what looks like a token, a password, an e-mail address or a
+    telephone number."""
+    forms = {form for secret in secrets if len(secret) >= SHORTEST_SECRET for form in _forms(secret)}
+    exact = re.compile("|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True)))
+
+    def redact(text: str) -> str:
+        if forms:
+            text = exact.sub(BLOT, text)
+        if _may_look_secret(text):
+            text = LOOKS_SECRET.sub(BLOT, text)
+        if _may_be_named(text):
+            text = NAMED_SECRET.sub(rf"\1{BLOT}", text)
+        return text
+
+    return redact
+
+
+def secrets_in(settings: Settings) -> set[str]:
+    """Return every secret of `settings`, also in the other forms in which a setting may give it."""
+    found = {*settings.client_secrets, settings.secret_key}
+    for key in settings.encryption_keys:
+        found |= {key.decode(), base64.urlsafe_b64decode(key).hex()}
+    found.add(settings.metrics_token or "")
+    found |= notify_urls.secrets_in(settings.notify_urls)
+    found.add(settings.database_url)
+    found.add(str(psycopg.conninfo.conninfo_to_dict(settings.database_url).get("password") or ""))
+    return found - {""}
+
+
+def _forms(secret: str) -> set[str]:
+    """Return how `secret` is written in plain text, in URLs, in JSON and in the representation of a Python object."""
+    return {
+        secret,
+        quote(secret),
+        quote(secret, safe=""),
+        quote_plus(secret),
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        repr(secret)[1:-1],
+    }
+
+
+def _may_look_secret(text: str) -> bool:
+    """Whether LOOKS_SECRET can match at all: each of its alternatives needs one of these.
+
+    The search itself costs many times as much, and most lines, those of the access log above all, have none of them.
+    """
+    return (
+        "@" in text
+        or "%40" in text
+        or "rdk_" in text
+        or "eyJ" in text
+        or "+" in text
+        or "bearer " in text.lower()
+    )
+
+
+def _may_be_named(text: str) -> bool:
+    """The same for NAMED_SECRET."""
+    if "=" not in text and ":" not in text:
+        return False
+    lower = text.lower()
+    return "token" in lower or "secret" in lower or "passw" in lower or "code=" in lower or "state=" in lower

@@ -1,0 +1,1 @@
+"""RD Station's HTTP API: calls, deadlines, streamed bodies, token responses and the rate budget."""

@@ -1,0 +1,67 @@
+"""How a call to RD Station counts."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+
+from rdservice.metrics.definitions import OPERATIONS, Metrics, Operation, Reason, StatusClass
+from rdservice.rdstation.client import Answer, NoAnswer
+from rdservice.rdstation.token_responses import Meaning, judge
+
+TOKEN_OPERATIONS = frozenset({"token_exchange", "token_refresh"})
+# Their good answers need not have a body that can be understood.
+ANY_BODY = frozenset({"revoke", "other"})
+
+STATUS_CLASSES: dict[int, StatusClass] = {2: "2xx", 3: "3xx", 4: "4xx"}
+REASONS: dict[Meaning, Reason] = {
+    Meaning.REFUSED: "refused",
+    Meaning.UNAUTHORIZED: "unauthorized",
+    Meaning.CREDENTIALS: "credentials",
+    Meaning.RATE_LIMITED: "rate_limited",
+    Meaning.CLIENT_ERROR: "client_error",
+}
+
+
+def count(metrics: Metrics, hurry: Callable[[], None], outcome: Answer | NoAnswer, duration_s: float) -> None:
+    """Count one call, `duration_s` seconds long, and `hurry` the count to the database."""
+    operation = _operation(outcome)
+    metrics.api_requests.labels(operation, status_class(outcome)).inc()
+    metrics.api_request_duration.labels(operation).observe(duration_s)
+    reason = failure_reason(outcome)
+    if reason is not None:
+        metrics.api_failures.labels(operation, reason).inc()
+    if operation not in TOKEN_OPERATIONS and _is_unauthorized(outcome):
+        metrics.auth_failure("api_call")
+    hurry()
+
+
+def status_class(outcome: Answer | NoAnswer) -> StatusClass:
+    """Return the class of the status; what is none counts as 5xx (RFC 9110 15)."""
+    if isinstance(outcome, NoAnswer):
+        return "none"
+    return STATUS_CLASSES.get(outcome.status // 100, "5xx")
+
+
+def failure_reason(outcome: Answer | NoAnswer) -> Reason | None:
+    """Return why the call failed, or None when it did not."""
+    if isinstance(outcome, NoAnswer):
+        return "timeout" if outcome.kind == "timeout" else "connection"
+    answer_class = status_class(outcome)
+    if answer_class == "2xx":
+        return None if _is_understood(outcome) else "bad_payload"
+    if answer_class == "5xx":
+        return "server_error"
+    return REASONS[judge(outcome).meaning]
+
+
+def _is_understood(answer: Answer) -> bool:
+    if answer.operation in TOKEN_OPERATIONS:
+        return judge(answer).pair is not None
+    return answer.operation in ANY_BODY or answer.json() is not None
+
+
+def _is_unauthorized(outcome: Answer | NoAnswer) -> bool:
+    return isinstance(outcome, Answer) and outcome.status == HTTPStatus.UNAUTHORIZED
+
+
+def _operation(outcome: Answer | NoAnswer) -> Operation:
+    return next((known for known in OPERATIONS if known == outcome.operation), "other")

@@ -1,0 +1,126 @@
+"""What an answer of RD Station's token endpoint means (RFC 6749 5.1 and 5.2, and RD Station's own error types).
+
+Pure judgement: no database, no network. A doubtful answer is never a pair and never a refusal.
+"""
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeGuard
+
+from rdservice.rdstation.client import TOKEN_LIFETIME_S, Answer, NoAnswer, is_access_denied
+
+MAX_TOKEN_LENGTH = 16_384
+VISIBLE_ASCII = re.compile("[!-~]+")
+MAX_LIFETIME_S = 31_536_000
+REFUSED_TYPES = frozenset({"INVALID_REFRESH_TOKEN", "invalid_grant"})
+# A gateway gave up on a request that it may have passed on.
+GATEWAY_STATUSES = frozenset({502, 504})
+
+
+class Meaning(Enum):
+    """What follows from an answer; see `rdservice.tokens.refresh`."""
+
+    PAIR = "pair"
+    REFUSED = "refused"
+    UNAUTHORIZED = "unauthorized"
+    CREDENTIALS = "credentials"
+    RATE_LIMITED = "rate_limited"
+    CLIENT_ERROR = "client_error"
+    PASSING = "passing"
+
+
+REFUSALS = frozenset({Meaning.REFUSED, Meaning.UNAUTHORIZED, Meaning.CREDENTIALS})
+"""RD Station did not believe what it was shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Tokens of a good answer. `refresh_token` is None where the answer has none: then the old one stays valid."""
+
+    access_token: str = field(repr=False)
+    refresh_token: str | None = field(repr=False)
+    expires_in_s: int
+    expires_in_assumed: bool
+    """The answer had no usable `expires_in`; the documented lifetime was taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenAnswer:
+    """A judged answer. `error` is a closed set of kinds, `pair` is there for `PAIR` alone."""
+
+    meaning: Meaning
+    error: str | None = None
+    http_status: int | None = None
+    pair: Pair | None = None
+    retry_after_s: float | None = None
+    answer_unknown: bool = False
+    """The exchange may have taken effect although no pair came back."""
+
+
+def judge(answer: Answer | NoAnswer) -> TokenAnswer:
+    """Judge an answer, or the lack of one, to a token request."""
+    if isinstance(answer, NoAnswer):
+        return TokenAnswer(meaning=Meaning.PASSING, error=answer.kind, answer_unknown=answer.sent)
+    status = answer.status
+    if 200 <= status < 300:
+        pair = parse_pair(answer.json())
+        if pair is None:
+            return TokenAnswer(
+                meaning=Meaning.PASSING, error="bad_payload", http_status=status, answer_unknown=True
+            )
+        error = "expires_in_assumed" if pair.expires_in_assumed else None
+        return TokenAnswer(meaning=Meaning.PAIR, http_status=status, pair=pair, error=error)
+    if status in (400, 401) and answer.error_type in REFUSED_TYPES:
+        return TokenAnswer(meaning=Meaning.REFUSED, error="revoked", http_status=status)
+    if is_access_denied(answer):
+        return TokenAnswer(meaning=Meaning.CREDENTIALS, error="credentials", http_status=status)
+    if status == 401:
+        return TokenAnswer(meaning=Meaning.UNAUTHORIZED, error="unauthorized", http_status=status)
+    if status == 429:
+        return TokenAnswer(
+            meaning=Meaning.RATE_LIMITED,
+            error="rate_limited",
+            http_status=status,
+            retry_after_s=answer.retry_after_s,
+        )
+    if status < 500:
+        return TokenAnswer(meaning=Meaning.CLIENT_ERROR, error="client_error", http_status=status)
+    return TokenAnswer(
+        meaning=Meaning.PASSING,
+        error="server_error",
+        http_status=status,
+        answer_unknown=status in GATEWAY_STATUSES,
+    )
+
+
+def parse_pair(body: Any) -> Pair | None:
+    """Return the tokens of a decoded answer body, or None when it is anything but a usable pair."""
+    if not isinstance(body, dict):
+        return None
+    access_token, refresh_token = body.get("access_token"), body.get("refresh_token")
+    if not is_token(access_token):
+        return None
+    if refresh_token is not None and refresh_token != "" and not is_token(refresh_token):
+        return None
+    expires_in = body.get("expires_in")
+    return Pair(
+        access_token=access_token,
+        refresh_token=refresh_token or None,
+        expires_in_s=expires_in if is_lifetime(expires_in) else TOKEN_LIFETIME_S,
+        expires_in_assumed=not is_lifetime(expires_in),
+    )
+
+
+def is_lifetime(value: object) -> TypeGuard[int]:
+    """Return whether `value` can be an `expires_in`: a whole number of seconds, up to a year."""
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_LIFETIME_S
+
+
+def is_token(value: object) -> TypeGuard[str]:
+    """Return whether `value` can be a token: RFC 6749 appendix A allows the visible ASCII characters."""
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= MAX_TOKEN_LENGTH
+        and VISIBLE_ASCII.fullmatch(value) is not None
+    )

@@ -1,0 +1,192 @@
+"""The statements of `rdservice.tokens.leases`: who may exchange a token, and whose answer gets into its row."""
+
+LIVE = "status <> 'reauthorization_required'"
+# What a worker goes by. That it could not open a row is no matter of the row: `due_at` itself does not know of it.
+DUE_FOR_WORKERS = "GREATEST(due_at, undecryptable_until)"
+# FOR NO KEY UPDATE, as the UPDATE that follows: rows that come to refer to an account (FOR KEY SHARE) hide it from no
+# claim.
+PICK_DUE = f"""
+SELECT account_id FROM rdstation_tokens
+ WHERE {LIVE} AND {DUE_FOR_WORKERS} <= rd_now()
+ ORDER BY {DUE_FOR_WORKERS} LIMIT %(slots)s
+   FOR NO KEY UPDATE SKIP LOCKED
+"""  # noqa: S608 - only texts of this module
+# With a backlog the nearest to expiry comes first: due times alone do not tell, since renewals are spread at random.
+# What has lapsed already can wait. The row that is locked may no longer be the one that was read, so it is asked again
+# whether it is due: otherwise two workers lease it one after the other. COALESCE keeps that question from the index on
+# what is due, which statistics of quieter days would let the planner read from end to end. Nor may it know the time by
+# which it would guess how many rows live: if it expects next to none, it sorts them all.
+PICK_NEAREST = f"""
+SELECT t.account_id
+  FROM (SELECT account_id, expires_at, {DUE_FOR_WORKERS} AS due_at FROM rdstation_tokens
+         WHERE {LIVE} AND expires_at > (SELECT rd_now())
+         ORDER BY expires_at LIMIT 1000) AS nearest
+  JOIN rdstation_tokens t USING (account_id)
+ WHERE nearest.due_at <= rd_now()
+   AND t.{LIVE} AND COALESCE(GREATEST(t.due_at, t.undecryptable_until), 'infinity') <= rd_now()
+ ORDER BY nearest.expires_at LIMIT %(slots)s
+   FOR NO KEY UPDATE OF t SKIP LOCKED
+"""  # noqa: S608 - only texts of this module
+OPENS_ANY = "SELECT EXISTS (SELECT FROM rdstation_tokens WHERE left(refresh_token, 8) = ANY (%(key_ids)s))"
+# What the caller saw must still be there: who renewed it since has done the work.
+UNCHANGED_AND_FREE = """
+SELECT account_id FROM rdstation_tokens
+ WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND stored_claim = %(stored_claim)s
+   AND COALESCE(retry_at, '-infinity') <= rd_now() AND COALESCE(leased_until, '-infinity') <= rd_now()
+"""
+PICK_SEEN = f"""{UNCHANGED_AND_FREE}
+   AND status <> 'reauthorization_required'
+   FOR NO KEY UPDATE SKIP LOCKED
+"""
+# RD Station refused an access token that should live: worth one exchange of that token in five minutes.
+PICK_REJECTED = f"""{UNCHANGED_AND_FREE}
+   AND status <> 'reauthorization_required'
+   AND NOT EXISTS (
+       SELECT FROM rdstation_refresh_attempts
+        WHERE account_id = %(account_id)s AND reason = 'rejected' AND started_at > rd_now() - interval '5 minutes')
+   FOR NO KEY UPDATE SKIP LOCKED
+"""
+# A person may try a refused token once more.
+PICK_FOR_OPERATOR = f"""{UNCHANGED_AND_FREE}
+   FOR NO KEY UPDATE SKIP LOCKED
+"""
+# The attempt's row is written with the claim: it shows that the database takes writes before a token is spent.
+CLAIM = """
+WITH picked AS ({pick}),
+claimed AS (
+    UPDATE rdstation_tokens t
+       SET holder = gen_random_uuid(), leased_until = rd_now() + make_interval(secs => %(lease_s)s),
+           attempted_at = rd_now()
+      FROM picked WHERE t.account_id = picked.account_id
+    RETURNING t.account_id, t.refresh_token, t.authorization_id, t.stored_claim, t.holder, t.refresh_after),
+numbered AS (SELECT rd_next_claim(stored_claim) AS claim_no, claimed.* FROM claimed ORDER BY refresh_after),
+attempt AS (
+    INSERT INTO rdstation_refresh_attempts (claim_no, account_id, authorization_id, reason, claimed_by, started_at)
+    SELECT claim_no, account_id, authorization_id, %(reason)s, %(claimed_by)s, rd_now() FROM numbered)
+SELECT claim_no, account_id, refresh_token, authorization_id, stored_claim, holder, rd_now() AS claimed_at
+  FROM numbered ORDER BY claim_no
+"""
+HOLDS = """
+SELECT 1 FROM rdstation_tokens
+ WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND holder = %(holder)s
+"""
+# `<=`: the same answer again, after a commit whose success was unsure, changes nothing. Where an upload has put the
+# pair aside meanwhile, the answer belongs there: the upload may be refused, and the kept refresh token be used up.
+STORE = """
+WITH stored AS (
+    UPDATE rdstation_tokens
+       SET access_token = %(access_token)s, refresh_token = COALESCE(%(refresh_token)s, refresh_token),
+           issued_at = %(claimed_at)s, expires_at = %(expires_at)s,
+           refresh_after = %(claimed_at)s
+               + (%(expires_at)s - %(claimed_at)s) * (%(share)s - %(spread)s * random()),
+           status = 'connected', stored_claim = %(claim_no)s, retry_at = NULL,
+           undecryptable_until = NULL, holder = NULLIF(holder, %(holder)s),
+           leased_until = CASE WHEN holder = %(holder)s THEN NULL ELSE leased_until END,
+           failures = 0, refusals = 0, refused_since = NULL, last_error = NULL,
+           refreshed_at = rd_now(), updated_at = rd_now()
+     WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND stored_claim <= %(claim_no)s
+    RETURNING account_id),
+proven AS (DELETE FROM rdstation_replaced_tokens r USING stored WHERE r.account_id = stored.account_id),
+put_aside AS (
+    UPDATE rdstation_replaced_tokens
+       SET access_token = %(access_token)s, refresh_token = COALESCE(%(refresh_token)s, refresh_token),
+           issued_at = %(claimed_at)s, expires_at = %(expires_at)s, stored_claim = %(claim_no)s
+     WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND stored_claim <= %(claim_no)s)
+SELECT 1 FROM stored
+"""
+BACK_OFF = """
+UPDATE rdstation_tokens
+   SET failures = failures + 1, last_error = %(error)s, holder = NULL, leased_until = NULL, updated_at = rd_now(),
+       retry_at = rd_now() + GREATEST(make_interval(secs => %(least_s)s), random() * LEAST(
+           make_interval(secs => LEAST(%(last_s)s, %(first_s)s * 2 ^ LEAST(failures, 10))),
+           (expires_at - issued_at) * %(share)s))
+ WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND holder = %(holder)s
+RETURNING 1
+"""
+SLOW_DOWN = """
+UPDATE rdstation_tokens
+   SET failures = failures + 1, last_error = %(error)s, holder = NULL, leased_until = NULL, updated_at = rd_now(),
+       retry_at = rd_now() + LEAST(
+           make_interval(secs => LEAST(%(wait_s)s, %(last_s)s)),
+           GREATEST((expires_at - rd_now()) / 4,
+                    LEAST(make_interval(secs => %(first_s)s), (expires_at - issued_at) * %(share)s)))
+ WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND holder = %(holder)s
+RETURNING 1
+"""
+# `doubtful`: an earlier attempt of this authorization has no known outcome, so that this refusal may be of a refresh
+# token which that attempt has used up; its answer may still be stored.
+REFUSE = """
+WITH earlier AS (
+    SELECT EXISTS (
+        SELECT FROM rdstation_refresh_attempts
+         WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s
+           AND claim_no > %(stored_claim)s AND claim_no < %(claim_no)s
+           AND (outcome IS NULL OR answer_unknown)) AS unknown),
+judged AS (
+    SELECT t.account_id, earlier.unknown,
+           NOT (earlier.unknown OR %(doubtful)s)
+           OR (t.refusals + 1 >= %(needed)s
+               AND t.refused_since <= rd_now() - make_interval(secs => %(over_s)s)) AS final
+      FROM rdstation_tokens t, earlier
+     WHERE t.account_id = %(account_id)s)
+UPDATE rdstation_tokens t
+   SET status = CASE WHEN judged.final THEN 'reauthorization_required' ELSE t.status END,
+       last_error = CASE WHEN judged.unknown THEN 'answer_lost' ELSE %(error)s END,
+       refusals = t.refusals + 1, refused_since = COALESCE(t.refused_since, rd_now()), failures = t.failures + 1,
+       retry_at = rd_now() + LEAST(
+           make_interval(secs => CASE WHEN judged.final THEN 60 ELSE %(over_s)s / 2.0 + 1 END),
+           (t.expires_at - t.issued_at) * %(share)s),
+       holder = NULL, leased_until = NULL, updated_at = rd_now()
+  FROM judged
+ WHERE t.account_id = judged.account_id AND t.authorization_id = %(authorization_id)s AND t.holder = %(holder)s
+   AND t.stored_claim = %(stored_claim)s
+RETURNING judged.final, t.last_error
+"""
+# Still due, but after those that wait: the next probe takes another account, in case only this one is denied.
+CREDENTIALS_REFUSED = """
+UPDATE rdstation_tokens
+   SET status = 'credentials_refused', last_error = 'credentials', failures = failures + 1, retry_at = rd_now(),
+       holder = NULL, leased_until = NULL, updated_at = rd_now()
+ WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND holder = %(holder)s
+RETURNING 1
+"""
+# The value cannot be read, so no exchange can help: only a new authorization or a mended row.
+DAMAGED = """
+UPDATE rdstation_tokens
+   SET status = 'reauthorization_required', last_error = 'damaged', failures = failures + 1,
+       holder = NULL, leased_until = NULL, updated_at = rd_now()
+ WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND holder = %(holder)s
+RETURNING 1
+"""
+RELEASE = """
+UPDATE rdstation_tokens SET holder = NULL, leased_until = NULL
+ WHERE account_id = %(account_id)s AND holder = %(holder)s
+"""
+PUT_OFF = """
+UPDATE rdstation_tokens
+   SET undecryptable_until = rd_now() + make_interval(secs => %(wait_s)s), holder = NULL, leased_until = NULL
+ WHERE account_id = %(account_id)s AND holder = %(holder)s
+"""
+# An uploaded pair was refused: the pair that it replaced comes back under its own authorization, due at once, or when
+# the lease of an exchange of it ends that is still under way.
+BRING_BACK = """
+WITH replaced AS (
+    DELETE FROM rdstation_replaced_tokens WHERE account_id = %(account_id)s
+    RETURNING account_id, access_token, refresh_token, issued_at, expires_at, name, connection_id, authorization_id,
+              stored_claim)
+UPDATE rdstation_tokens t
+   SET access_token = r.access_token, refresh_token = r.refresh_token, issued_at = r.issued_at,
+       expires_at = r.expires_at, name = r.name, connection_id = r.connection_id,
+       authorization_id = r.authorization_id, stored_claim = r.stored_claim, status = 'connected',
+       last_error = 'upload_refused', failures = 0, refusals = 0, refused_since = NULL,
+       refresh_after = rd_now(), retry_at = NULL, undecryptable_until = NULL, updated_at = rd_now(),
+       leased_until = (
+           SELECT max(a.started_at) + make_interval(secs => %(lease_s)s) FROM rdstation_refresh_attempts a
+            WHERE a.account_id = r.account_id AND a.authorization_id = r.authorization_id AND a.outcome IS NULL
+              AND a.started_at > rd_now() - make_interval(secs => %(lease_s)s))
+  FROM replaced r WHERE t.account_id = r.account_id
+RETURNING 1
+"""
+SECONDS_UNTIL_DUE = f"""
+SELECT EXTRACT(epoch FROM min({DUE_FOR_WORKERS}) - rd_now())::float8 FROM rdstation_tokens WHERE {LIVE}
+"""  # noqa: S608 - only texts of this module

@@ -1,0 +1,128 @@
+"""Leads and segmentations over HTTP: RD Station's bodies, from the cache where they are fresh."""
+
+from flask import Blueprint, Flask, Response, request
+from flask.typing import ResponseReturnValue
+from werkzeug.datastructures import RequestCacheControl
+from werkzeug.http import parse_cache_control_header, parse_etags
+from werkzeug.routing import BaseConverter
+
+from rdservice import errors
+from rdservice.accounts.ids import check_account_id
+from rdservice.cache.entries import Served
+from rdservice.leads import parameters, queries, segmentations
+from rdservice.tokens.store import DEFAULT_ACCOUNT
+from rdservice.web.http import guard
+from rdservice.web.http.context import json_body, query_text, services
+
+bp = Blueprint("leads", __name__)
+
+FRESH_EVERY_S = 5.0
+"""How often RD Station is asked for the same at the most, however many callers want nothing from a cache."""
+
+
+class LeadName(BaseConverter):
+    """A part of a path that may name a lead: one that names another route is left to that route's methods."""
+
+    regex = "(?!(?:lookup|export)$)[^/]+"
+    part_isolating = True
+
+
+def init_app(app: Flask) -> None:
+    """Prepare `app` for the routes of `bp`. Call before it is registered."""
+    app.url_map.converters["lead_name"] = LeadName
+
+
+@bp.get("/rd/leads")
+@guard.requires("leads:read")
+def list_leads() -> ResponseReturnValue:
+    """List the leads of a segmentation, or all. Where they are in memory `fast_reads` answers instead."""
+    segmentation = query_text("segmentation")
+    listing = parameters.parse_listing(query_text("page"), query_text("page_size"), query_text("order"))
+    served = queries.list_leads(services(), _account_id(), segmentation, listing, fresh_s=_fresh_s())
+    return _answer_leads(served)
+
+
+@bp.get("/rd/leads/<lead_name:uuid>")
+@guard.requires("leads:read")
+def show(uuid: str) -> ResponseReturnValue:
+    """Show one lead."""
+    return _answer_leads(queries.lead_by_uuid(services(), _account_id(), uuid, fresh_s=_fresh_s()))
+
+
+@bp.get("/rd/leads/email/<path:email>")
+@guard.requires("leads:read")
+def show_by_email(email: str) -> ResponseReturnValue:
+    """Show the lead with this e-mail address."""
+    return _answer_leads(queries.lead_by_email(services(), _account_id(), email, fresh_s=_fresh_s()))
+
+
+@bp.post("/rd/leads/lookup")
+@guard.requires("leads:read")
+def look_up() -> ResponseReturnValue:
+    """Show the lead with the e-mail address of the body, which stands in no log of any proxy."""
+    body = json_body()
+    if not isinstance(body, dict):
+        raise errors.BadRequest('Send a JSON object, such as {"email": "ana@example.com"}.')
+    served = queries.lead_by_email(services(), _account_id(), body.get("email"), fresh_s=_fresh_s())
+    return _answer_leads(served)
+
+
+@bp.get("/rd/segmentations")
+@guard.requires("leads:read")
+def list_segmentations() -> ResponseReturnValue:
+    """List the segmentations."""
+    listing = parameters.parse_listing(
+        query_text("page"), query_text("page_size"), query_text("order"), query_text("search")
+    )
+    return _answer(segmentations.list_segmentations(services(), _account_id(), listing, fresh_s=_fresh_s()))
+
+
+def _account_id() -> str:
+    given = query_text("account_id")
+    return DEFAULT_ACCOUNT if given is None else check_account_id(given)
+
+
+def _fresh_s() -> float | None:
+    """Return how old an answer this caller takes at the most (RFC 9111 5.2.1); None: as old as anyone."""
+    given = request.headers.get("Cache-Control", "").lower()
+    asked = parse_cache_control_header(given, cls=RequestCacheControl)
+    oldest_s = 0 if asked.no_cache else asked.max_age
+    fresh_s = services().settings.cache_ttl_s
+    if oldest_s is None or oldest_s >= fresh_s:
+        return None
+    return max(float(oldest_s), min(FRESH_EVERY_S, fresh_s))
+
+
+def _answer_leads(served: Served) -> Response:
+    services().metrics.leads_served(served.state)
+    return _answer(served)
+
+
+def _answer(served: Served) -> Response:
+    """Return the content, or 304 (RFC 9110 13.1.2) to a client that has it.
+
+    Clients may keep it for themselves, and ask each time whether it is current: leads are personal data.
+    """
+    headers = answer_headers(served)
+    if request.method != "POST" and has(request.headers.get("If-None-Match"), served.content.etag):
+        return Response(status=304, headers=headers)
+    return Response(served.content.body, headers=headers, content_type="application/json")
+
+
+def answer_headers(served: Served) -> list[tuple[str, str]]:
+    """Return the headers of an answer with this content."""
+    return [
+        ("ETag", served.content.etag),
+        ("Age", str(int(served.age_s))),
+        ("X-Cache", served.state),
+        ("Cache-Control", "private, no-cache"),
+        *served.content.paging,
+    ]
+
+
+def has(if_none_match: str | None, etag: str) -> bool:
+    """Return whether a client with this header, None without it, has the content of this entity tag."""
+    if if_none_match is None:
+        return False
+    known = parse_etags(if_none_match)
+    return known.star_tag or known.contains_weak(etag.strip('"'))

@@ -1,0 +1,123 @@
+"""`/metrics` for Prometheus, and the counting of this application's own requests."""
+
+import hmac
+from ipaddress import ip_address
+from typing import Any
+
+from flask import Blueprint, Flask, Response, request
+from prometheus_client import CollectorRegistry
+from prometheus_flask_exporter import PrometheusMetrics
+
+from rdservice.errors import Forbidden, Unauthorized
+from rdservice.metrics.definitions import Metrics
+from rdservice.web.api import exposition
+from rdservice.web.http import guard
+from rdservice.web.http.context import client_address, services
+
+bp = Blueprint("metrics", __name__)
+
+ANSWER_WITHIN_S = 4.0
+"""How long a scrape waits for the database: Prometheus itself gives up after ten seconds."""
+REQUEST_BUCKETS_S = (0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 30.0)
+
+
+@bp.get("/metrics")
+@guard.public
+def show() -> Response:
+    """Return the metrics of the whole service to whoever may read them (see `check_reader`)."""
+    check_reader(services().settings.metrics_token)
+    snapshot = services().metrics_flusher.snapshot(ANSWER_WITHIN_S)
+    return Response(exposition.render(services().metrics, snapshot), content_type=exposition.CONTENT_TYPE)
+
+
+def check_reader(token: str | None) -> None:
+    """Raise Unauthorized without the bearer token, or, where none is set, Forbidden from other machines."""
+    if token is not None:
+        if not _shows(token):
+            raise Unauthorized("Send the value of METRICS_TOKEN as 'Authorization: Bearer …'.")
+    elif not _is_local():
+        raise Forbidden(
+            "Without METRICS_TOKEN the metrics are for this machine alone, and not through a proxy. Set METRICS_TOKEN"
+            " and send it as 'Authorization: Bearer …'."
+        )
+
+
+class RequestCounts:
+    """Counts requests as prometheus-flask-exporter does, in its own metrics, for what answers in Flask's place."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+        self._found: dict[tuple[str, str, int], tuple[Any, Any]] = {}
+
+    def note(self, collector: Any) -> None:
+        """Take note of a metric that the exporter has made."""
+        self._made[collector.describe()[0].name] = collector
+
+    def count(self, method: str, url_rule: str, status: int, duration_s: float) -> None:
+        """Count a request. `method`, `url_rule` and `status` have few values: what they find is kept."""
+        found = self._found.get((method, url_rule, status))
+        if found is None:
+            duration = self._made["flask_http_request_duration_seconds"]
+            total = self._made["flask_http_request"]
+            found = self._found[method, url_rule, status] = (
+                duration.labels(method=method, url_rule=url_rule, status=status),
+                total.labels(method=method, status=status),
+            )
+        found[0].observe(duration_s)
+        found[1].inc()
+
+
+class _NotedRegistry:
+    """What the exporter takes for a registry: `registry`, and a note of each metric."""
+
+    def __init__(self, registry: CollectorRegistry, counts: RequestCounts) -> None:
+        self._registry = registry
+        self._counts = counts
+
+    def register(self, collector: Any) -> None:
+        self._registry.register(collector)
+        self._counts.note(collector)
+
+
+def init_app(app: Flask, metrics: Metrics) -> RequestCounts:
+    """Count and time the requests of `app`. Call before anything that may answer a request."""
+    counts = RequestCounts()
+    # By route and not by path, which clients choose. Its own /metrics would show this process alone.
+    exporter = PrometheusMetrics(
+        app=None,
+        path=None,
+        group_by="url_rule",
+        buckets=REQUEST_BUCKETS_S,
+        registry=_NotedRegistry(metrics.registry, counts),
+    )
+
+    @exporter.do_not_track()  # type: ignore[untyped-decorator]
+    def leave_out() -> None:
+        """Keep the request out of the counts."""
+
+    def leave_out_unknown_methods() -> None:
+        # A client may send any word as method. None of them reaches a view: the answer is 405 or 404.
+        if request.method not in exposition.HTTP_METHODS:
+            leave_out()
+
+    app.before_request(leave_out_unknown_methods)
+    exporter.init_app(app)
+    return counts
+
+
+def _shows(token: str) -> bool:
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    # WSGI hands bytes over as Latin-1.
+    same = hmac.compare_digest(given.strip().encode("latin-1", "replace"), token.encode())
+    return same and scheme.lower() == "bearer"
+
+
+def _is_local() -> bool:
+    """Whether the peer is on this machine and speaks for itself, as far as its request tells."""
+    if any(name == "HTTP_FORWARDED" or name.startswith("HTTP_X_FORWARDED") for name in request.environ):
+        return False
+    try:
+        address = ip_address(client_address())
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

@@ -1,0 +1,1 @@
+"""What all routes share: guard, problems, bodies, headers, sessions, paths."""

@@ -1,0 +1,72 @@
+"""The way to RD Station's consent dialog and back."""
+
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Response, redirect, request, url_for
+from flask.typing import ResponseReturnValue
+
+from rdservice import errors
+from rdservice.accounts import connect
+from rdservice.accounts.ids import check_account_id
+from rdservice.tokens.store import DEFAULT_ACCOUNT
+from rdservice.web.http import browser_session, guard
+from rdservice.web.http.context import query_text, services
+from rdservice.web.text.notice_texts import flash_connected, flash_notices
+
+bp = Blueprint("oauth", __name__)
+
+MOVED = "moved"
+"""Marks a request that comes from another host, so that a proxy which hides the host causes no endless redirect."""
+
+
+@bp.after_request
+def hide_the_address(response: Response) -> Response:
+    """Let no further request, be it of this service, tell the callback's code and state in its Referer."""
+    response.headers["Referrer-Policy"] = "no-referrer"
+    return response
+
+
+@bp.get("/rd/login")
+@guard.operator_only
+def login() -> ResponseReturnValue:
+    """Send the operator to RD Station's dialog.
+
+    Asked on another host than the redirect URI's, it goes to that one first: RD Station comes back there, and the
+    session's cookie must be there too.
+    """
+    given = query_text("account_id")
+    account_id = DEFAULT_ACCOUNT if given is None else check_account_id(given)
+    if request.host != urlsplit(services().settings.public_origin).netloc:
+        return _to_the_host_of_the_redirect_uri(account_id)
+    dialog = connect.begin(
+        services(),
+        operator_id=guard.actor().id,
+        session_id=browser_session.session_id(),
+        account_id=account_id,
+    )
+    return redirect(dialog)
+
+
+def _to_the_host_of_the_redirect_uri(account_id: str) -> ResponseReturnValue:
+    if MOVED in request.args:
+        raise errors.BadRequest(
+            "This service was reached under another host than that of RDSTATION_REDIRECT_URI although the browser was "
+            "sent there: the proxy in front must pass the Host header on unchanged."
+        )
+    return redirect(f"{services().access_tokens.reauthorize_url(account_id)}&{MOVED}=1")
+
+
+@bp.get("/rd/callback")
+@guard.operator_only_at_once
+def callback() -> ResponseReturnValue:
+    """Finish the authorization and show the status page with what came of it."""
+    connected = connect.complete(
+        services(),
+        operator_id=guard.actor().id,
+        session_id=browser_session.session_id(),
+        callback=request.args,
+        by=guard.author(),
+    )
+    flash_connected(connected.name or connected.account_id)
+    flash_notices(connected.warnings)
+    return redirect(url_for("status.show"), code=303)

@@ -1,0 +1,82 @@
+"""The form by which an operator uploads tokens, for those who do not write a program for it."""
+
+import re
+from collections.abc import Mapping
+
+from flask import Blueprint, flash, make_response, redirect, render_template, request
+from flask.typing import ResponseReturnValue
+
+from rdservice import errors
+from rdservice.accounts import upload as uploads
+from rdservice.errors import RdServiceError
+from rdservice.rdstation.client import TOKEN_LIFETIME_S
+from rdservice.tokens.store import DEFAULT_ACCOUNT
+from rdservice.web.http import guard
+from rdservice.web.http.context import prefers_html, query_text, request_id, services
+from rdservice.web.http.paths import account_path
+from rdservice.web.text.languages import gettext
+from rdservice.web.text.notice_texts import flash_notices
+from rdservice.web.text.problem_texts import page_text
+from rdservice.web.text.upload_texts import field_problem
+
+bp = Blueprint("upload", __name__)
+
+FIELDS = ("account_id", "access_token", "refresh_token", "expires_in")
+
+
+@bp.get("/upload")
+@guard.operator_only
+def show() -> ResponseReturnValue:
+    """Show the empty form, for `account_id` where that is given."""
+    return _form({"account_id": query_text("account_id") or DEFAULT_ACCOUNT})
+
+
+@bp.post("/upload")
+@guard.operator_only
+def upload() -> ResponseReturnValue:
+    """Store the pair as `POST /rd/tokens` does, or show the form again with what is wrong."""
+    given = {name: request.form.get(name, "").strip() for name in FIELDS}
+    try:
+        state, warnings = uploads.upload(services(), uploads.parse_upload(_body(given)), by=guard.author())
+    except (errors.InvalidField, errors.TokenRefused, errors.RdStationUnavailable) as error:
+        if not prefers_html():
+            raise
+        return _form(given, error)
+    flash(gettext("The tokens of %(account)s are stored.", account=state.account_id), "ok")
+    flash_notices(warnings)
+    return redirect(account_path(state.account_id), code=303)
+
+
+def _body(given: Mapping[str, str]) -> dict[str, object]:
+    """Return the form as the JSON that a program would send: an empty field is a missing one.
+
+    Save for the account, which without a name would be another than the form shows.
+    """
+    body: dict[str, object] = {name: value for name, value in given.items() if value or name == "account_id"}
+    if re.fullmatch(r"[0-9]{1,12}", given["expires_in"]):
+        body["expires_in"] = int(given["expires_in"])
+    return body
+
+
+def _form(given: Mapping[str, str], error: RdServiceError | None = None) -> ResponseReturnValue:
+    """Return the form. Tokens are never written into it: what was sent stays out of the page."""
+    problems: dict[str, str] = {}
+    message = None
+    if isinstance(error, errors.InvalidField):
+        problems[str(error.extra["field"])] = field_problem(error)
+    elif error is not None:
+        message = page_text(error.code)
+    page = render_template(
+        "upload.html",
+        operator=guard.actor().label,
+        account_id=given["account_id"],
+        expires_in=given.get("expires_in", str(TOKEN_LIFETIME_S)),
+        problems=problems,
+        message=message,
+        error=error,
+        request_id=request_id(),
+    )
+    response = make_response(page, 200 if error is None else error.status)
+    if error is not None and error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(round(error.retry_after_s))
+    return response

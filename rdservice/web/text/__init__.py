@@ -1,0 +1,1 @@
+"""Words and dates of pages, in the reader's language."""

@@ -1,0 +1,66 @@
+"""The audit page's words for actions and those who acted, in the reader's language."""
+
+from rdservice.access.audit import Kind
+from rdservice.web.text.languages import gettext
+
+
+def action_words(action: str) -> str:
+    """Return the words for an action; for one that this version does not know, its name."""
+    words = {
+        "account_connected": gettext("Account connected"),
+        "tokens_uploaded": gettext("Tokens uploaded"),
+        "tokens_refreshed": gettext("Tokens renewed manually"),
+        "account_disconnected": gettext("Account disconnected"),
+        "key_created": gettext("API key created"),
+        "key_revoked": gettext("API key revoked"),
+        "operator_created": gettext("Operator added"),
+        "operator_removed": gettext("Operator removed"),
+        "password_reset": gettext("Password reset"),
+        "password_changed": gettext("Own password changed"),
+        "logged_in": gettext("Logged in"),
+        "login_failed": gettext("Log-in failed"),
+        "values_encrypted": gettext("Stored values encrypted again"),
+        "leads_exported": gettext("Leads exported"),
+        "erasure_begun": gettext("Erasure of a person started"),
+        "person_erased": gettext("Person erased"),
+        "events_subscribed": gettext("Subscribed to lead events"),
+        "events_unsubscribed": gettext("Subscription to lead events ended"),
+        "notification_tested": gettext("Test notification sent"),
+    }
+    return words.get(action, action)
+
+
+def actor_words(kind: Kind, name: str | None) -> str:
+    """Return who acted, in words. `name` as in `rdservice.access.audit.Author`."""
+    if kind == "operator":
+        return str(name)
+    if kind == "key":
+        return gettext("API key %(name)s", name=str(name))
+    if kind == "command":
+        return gettext("Command line (%(name)s)", name=str(name))
+    return gettext("Unidentified person")
+
+
+def detail_words(name: str, value: object) -> str:
+    """Return a detail of an entry in words; for one that this version does not know, its name and value."""
+    if name == "verified":
+        return gettext("checked with RD Station") if value else gettext("not checked with RD Station")
+    if name in ("full", "resumed"):
+        return _export_words(name, bool(value))
+    words = {
+        "name": gettext("name"),
+        "scopes": gettext("scopes"),
+        "key": gettext("under the key"),
+        "accounts": gettext("accounts"),
+        "removed": gettext("rows deleted"),
+        "left": gettext("left"),
+        "format": gettext("format"),
+    }
+    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return f"{words.get(name, name)}: {text}"
+
+
+def _export_words(name: str, value: bool) -> str:
+    if name == "full":
+        return gettext("full records") if value else gettext("as listed")
+    return gettext("from where it stopped") if value else gettext("from the beginning")

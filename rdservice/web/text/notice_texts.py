@@ -1,0 +1,97 @@
+"""Flash messages of actions on accounts, in the reader's language."""
+
+from collections.abc import Iterable
+
+from flask import flash
+
+from rdservice.notices import Notice
+from rdservice.tokens.refresh import Result
+from rdservice.web.text.languages import gettext
+
+
+def flash_connected(account: str) -> None:
+    """Tell that the account (its RD Station name, or its id here) is connected."""
+    flash(gettext("Connected: %(account)s. Its tokens are renewed from now on.", account=account), "ok")
+
+
+def flash_disconnected(account_id: str, *, revoked: bool) -> None:
+    if revoked:
+        text = gettext(
+            "%(account)s is disconnected, and RD Station no longer accepts its tokens.", account=account_id
+        )
+    else:
+        text = gettext("%(account)s is disconnected.", account=account_id)
+    flash(text, "ok")
+
+
+def flash_subscribed(account_id: str, *, changed: bool) -> None:
+    if changed:
+        text = gettext("RD Station delivers the lead events of %(account)s from now on.", account=account_id)
+    else:
+        text = gettext(
+            "You don't need to do anything: RD Station already delivers the lead events of %(account)s.",
+            account=account_id,
+        )
+    flash(text, "ok")
+
+
+def flash_unsubscribed(account_id: str, *, changed: bool) -> None:
+    if changed:
+        text = gettext("RD Station delivers no more lead events of %(account)s.", account=account_id)
+    else:
+        text = gettext(
+            "You don't need to do anything: RD Station delivered no lead events of %(account)s.",
+            account=account_id,
+        )
+    flash(text, "ok")
+
+
+def flash_refresh(result: Result) -> None:
+    """Tell what came of a refresh that the operator asked for."""
+    texts = {
+        Result.STORED: gettext("Renewed: the account has a fresh access token."),
+        Result.SUPERSEDED: gettext(
+            "You don't need to do anything: the account was renewed or connected again in the meantime."
+        ),
+        Result.TRANSIENT: gettext(
+            "RD Station did not renew the token this time. It is tried again by itself."
+        ),
+        Result.REFUSED: gettext("RD Station refused to renew: the account must be connected again."),
+    }
+    flash(texts[result], "ok" if result in (Result.STORED, Result.SUPERSEDED) else "warning")
+
+
+def flash_notices(notices: Iterable[Notice]) -> None:
+    """Tell what is unusual about an action that succeeded."""
+    for notice in notices:
+        flash(_words(notice), "warning")
+
+
+def _words(notice: Notice) -> str:
+    texts = {
+        "scope_missing": gettext(
+            "The access token lacks the scope %(scope)s, so RD Station may refuse leads. Connect the account again.",
+            **({"scope": ""} | notice.values),
+        ),
+        "audience_differs": gettext(
+            "The access token was not made for the current RD Station Marketing API."
+        ),
+        "name_unknown": gettext("The account is connected, but RD Station did not tell its name."),
+        "another_account": gettext(
+            "Another RD Station account is connected now: “%(name)s”. Before, it was “%(previous)s”.",
+            **({"name": "", "previous": ""} | notice.values),
+        ),
+        "unverified": gettext("RD Station could not be asked whether the access token works."),
+        "not_revoked": gettext(
+            "The tokens were removed here, but RD Station did not confirm that it forgets them. Remove the app in RD"
+            " Station's own settings if it should lose access."
+        ),
+        "subscriptions_left": gettext(
+            "RD Station may still have subscriptions to lead events. What it delivers is refused here; remove them in"
+            " RD Station's own list of webhooks."
+        ),
+        "address_is_local": gettext(
+            "The callback URL names a local host, so RD Station cannot deliver lead events to this service."
+        ),
+    }
+    return texts[notice.code]

@@ -1,0 +1,1 @@
+"""What scripts/start and scripts/test need to set this machine up."""

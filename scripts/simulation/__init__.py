@@ -1,8 +1,0 @@
-"""A year of the service, simulated: the real code for renewals on a real PostgreSQL, in virtual time, under faults.
-
-What is real: `rdservice.refresh`, `rdservice.tokens`, `worker.auto_refresh`, `rdservice.rdstation` down to the adapter
-of `requests`, `rdservice.authorization`, `rdservice.uploads`, `rdservice.access_tokens`, all their SQL, and the answers
-of `sandbox.core.Sandbox`. What is simulated: time, threads, the network, crashes, people.
-
-One thread runs at a time and control changes only at defined points, so a run is a function of its seed.
-"""
