@@ -1,4 +1,4 @@
-"""Brings the tables of a database up to what this code needs: the numbered `.sql` files of `rdservice/database/migrations`."""
+"""Brings the tables of a database up to date: applies the numbered `.sql` files of `rdservice/database/migrations`."""
 
 import logging
 import re
