@@ -37,8 +37,7 @@ def release() -> None:
     if suspicious:
         click.echo(
             f"Warning: these columns of the older backend seem to hold tokens in plain text: {', '.join(suspicious)}."
-            " Look at them, and drop them when nothing needs them any more"
-            " (ALTER TABLE rdstation_tokens DROP COLUMN …).",
+            f" Look at them. When nothing needs them any more, empty them:\n{adoption.blanking(suspicious)}",
             err=True,
         )
     if not applied and not encrypted:
