@@ -232,7 +232,8 @@ def install_packages(requirements: str) -> None:
     )
     progress = Progress(count)
     pip = ["pip", "install", "--progress-bar", "off", "--disable-pip-version-check", "--no-input"]
-    options = ["--require-hashes", "--only-binary", ":all:", "--requirement", requirements]
+    # Python compiles at its first import what is imported, a small part.
+    options = ["--no-compile", "--require-hashes", "--only-binary", ":all:", "--requirement", requirements]
     try:
         run_module(*pip, *options, on_line=progress.note)
     finally:

@@ -5,6 +5,7 @@ import platform
 import re
 import ssl
 import sys
+import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -59,9 +60,9 @@ def versions(check: DatabaseCheck) -> dict[str, Any]:
 
 def _packages() -> dict[str, str | None]:
     """Return the installed version of each package that a deployment needs, None for a missing one."""
-    text = (ROOT / "requirements.in").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     found: dict[str, str | None] = {}
-    for name in re.findall(r"^([A-Za-z0-9._-]+)", text, re.MULTILINE):
+    for name in re.findall(r"^[A-Za-z0-9._-]+", "\n".join(project["dependencies"]), re.MULTILINE):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

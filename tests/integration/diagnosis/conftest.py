@@ -59,7 +59,7 @@ def copy_repository(folder: Path) -> None:
     shutil.copytree(ROOT / "rdservice", folder / "rdservice", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "scripts").mkdir()
     shutil.copy(ROOT / SCRIPT, folder / SCRIPT)
-    shutil.copy(ROOT / "requirements.in", folder)
+    shutil.copy(ROOT / "pyproject.toml", folder)
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
