@@ -1,12 +1,12 @@
 """Which pages are taken, how wide, in which language and light, and under which name."""
 
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from PIL import Image
 from playwright.sync_api import Browser
-
-from dev.screenshots.png import with_palette
 
 Language = Literal["en", "pt-BR"]
 
@@ -77,4 +77,10 @@ class Photographer:
             # The caret that blinks, and the ring around what has the focus.
             page.evaluate("document.activeElement.blur()")
             taken = page.screenshot(animations="disabled", caret="hide")
-        (self._folder / picture.file_name(language)).write_bytes(with_palette(taken))
+        save(taken, self._folder / picture.file_name(language))
+
+
+def save(taken: bytes, file: Path) -> None:
+    """Write a screenshot as a PNG file of 256 colours, which pages of text do not exceed visibly."""
+    with Image.open(io.BytesIO(taken)) as image:
+        image.convert("RGB").quantize(dither=Image.Dither.NONE).save(file, optimize=True)
