@@ -94,7 +94,7 @@ class InvalidState(RdServiceError):
 class ConsentRefused(RdServiceError):
     """The dialog ended without consent."""
 
-    status, code, title = 403, "consent_refused", "Consent refused"
+    status, code, title = 403, "consent_refused", "Authorization refused"
 
 
 class CodeExpired(RdServiceError):

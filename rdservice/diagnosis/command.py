@@ -52,7 +52,8 @@ def main(arguments: Sequence[str]) -> int:
         return _failed(f"{error} {elsewhere}")
     except Exception as error:  # noqa: BLE001 - told without its message, which could hold a secret
         where = "".join(traceback.format_tb(error.__traceback__))
-        return _failed(f"{tell('The diagnosis itself failed:')}\n{where}{type(error).__qualname__}")
+        failed = tell("The diagnosis itself failed:")
+        return _failed(f"{failed}\n{where}{type(error).__qualname__}")
     return EXIT_NEEDS_A_PERSON if report.needs_a_person else EXIT_WELL
 
 

@@ -30,6 +30,7 @@ BEGUN: dict[str, tuple[str, ...]] = {
     "credentials_refused": (CREDENTIALS_REFUSED, NOT_RENEWED, COMPARE_CREDENTIALS),
 }
 ENDED = message("Back to normal; you don't need to do anything:")
+SETTINGS = message("Client ID and client secret of the service")
 TEST = message(
     "This is a test message. The service sends its notifications here when an account needs attention."
 )
@@ -91,7 +92,7 @@ def _body(told: Sequence[Told], origin: str, language: Language) -> str:
 
 def _line(item: Told, origin: str, language: Language) -> str:
     if item.account_id is None:
-        return f"- {translated(language, 'Client ID and client secret of the service')}: {origin}/"
+        return f"- {translated(language, SETTINGS)}: {origin}/"
     shown, path = _called(item.account_id, item.name, language)
     if not item.recovered:
         if item.kind == "reauthorization_required":

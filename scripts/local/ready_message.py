@@ -53,6 +53,7 @@ def ready_message(
         tell("API key"): credentials.api_key,
     }
     width = max(map(len, access))
+    ends = tell("Ctrl-C ends everything; the next start keeps it.")
     return "\n".join(
         [
             "",
@@ -65,7 +66,7 @@ def ready_message(
             _upload_command(credentials, settings),
             "",
             tell(SANDBOX, sandbox_url=credentials.sandbox_url),
-            f"{data_dir / 'demo-credentials.json'}. {tell('Ctrl-C ends everything; the next start keeps it.')}",
+            f"{data_dir / 'demo-credentials.json'}. {ends}",
             "",
         ]
     )
@@ -84,8 +85,10 @@ def sandbox_tokens(credentials: Credentials, settings: Mapping[str, str], rd_acc
 
 def _message_without_secrets(url: str, data_dir: Path) -> str:
     flask = f"RDSERVICE_DATA_DIR={shlex.quote(str(data_dir))} .venv/bin/python -m flask"
+    made = tell(MADE, file=data_dir / "env")
+    ready = tell("The service is ready: %(url)s", url=url)
     return f"""
-{tell("The service is ready: %(url)s", url=url)}
+{ready}
 
 {_wrapped(tell(NO_ACCESS, url=url))}
 
@@ -95,7 +98,7 @@ def _message_without_secrets(url: str, data_dir: Path) -> str:
     curl -X POST {url}/rd/tokens -H "Authorization: Bearer KEY" -H "Content-Type: application/json" \\
          -d '{json.dumps(PLACEHOLDER, ensure_ascii=False)}'
 
-{_wrapped(tell(MADE, file=data_dir / "env"))}
+{_wrapped(made)}
 """
 
 
@@ -108,7 +111,8 @@ def _upload_command(credentials: Credentials, settings: Mapping[str, str]) -> st
     try:
         pair = sandbox_tokens(credentials, settings, "default")
     except ConsentError as error:
-        return f"{_curl(credentials, PLACEHOLDER)}\n\n{tell('(Put tokens in place of …: %(reason)s.)', reason=error)}"
+        put = tell("(Put tokens in place of …: %(reason)s.)", reason=error)
+        return f"{_curl(credentials, PLACEHOLDER)}\n\n{put}"
     return _curl(credentials, pair.as_upload())
 
 

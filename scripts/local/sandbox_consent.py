@@ -5,6 +5,8 @@ import json
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+from rdservice.text.terminal import tell
+
 TIMEOUT_SECONDS = 3
 
 
@@ -45,6 +47,8 @@ def obtain_tokens(
         answer = json.loads(connection.getresponse().read())
         return TokenPair(answer["access_token"], answer["refresh_token"], answer["expires_in"])
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
-        raise ConsentError(f"the sandbox gave no tokens: {type(error).__name__}") from error
+        raise ConsentError(
+            tell("the sandbox gave no tokens: %(reason)s", reason=type(error).__name__)
+        ) from error
     finally:
         connection.close()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from queue import Full, Queue
 from threading import Thread
 
+from rdservice.text.terminal import tell
 from scripts.local.child_process import STOP_SIGNALS, kill_session, spawn
 
 TURN_SECONDS = 0.2
@@ -24,7 +25,9 @@ class ChildEndedError(Exception):
     """A child ended while everything was still being started."""
 
     def __init__(self, name: str, status: int) -> None:
-        super().__init__(f"{name} {describe(status)}; what it wrote is above")
+        super().__init__(
+            tell("%(program)s %(what)s; its output is above", program=name, what=describe(status))
+        )
         self.status = status
 
 
@@ -136,7 +139,10 @@ class Supervisor:
                 self._read(key.data)
         for child in ending:
             if child.process.poll() is None:
-                self._printer.say(f"{child.name} did not end within {seconds:.0f} s and was killed")
+                values = {"program": child.name, "seconds": f"{seconds:.0f}"}
+                self._printer.say(
+                    tell("%(program)s did not end within %(seconds)s s and was killed", **values)
+                )
             kill_session(child.process)
             child.process.wait()
             self._bury(child)
@@ -162,7 +168,8 @@ class Supervisor:
         delay = min(2.0**child.short_lives / 2, LONGEST_DELAY_SECONDS)
         child.restart_at = time.monotonic() + delay
         end = describe(child.process.returncode)
-        self._printer.say(f"{child.name} {end}; it is started again in {delay:g} s")
+        values = {"program": child.name, "what": end, "seconds": f"{delay:g}"}
+        self._printer.say(tell("%(program)s %(what)s; it is started again in %(seconds)s s", **values))
 
     def _read(self, child: Child) -> bool:
         """Print what has arrived; False when there is nothing."""
@@ -209,5 +216,5 @@ class Supervisor:
 def describe(status: int) -> str:
     """A process's exit status, as subprocess gives it, in words."""
     if status < 0:
-        return f"was ended by {signal.Signals(-status).name}"
-    return f"ended with status {status}"
+        return tell("was ended by %(signal)s", signal=signal.Signals(-status).name)
+    return tell("ended with status %(status)s", status=status)

@@ -7,6 +7,8 @@ this service that is being started, can take the port meanwhile.
 import errno
 import socket
 
+from rdservice.text.terminal import tell
+
 DEFAULT_PORT = 8000
 PORTS_TRIED = 100
 
@@ -24,15 +26,19 @@ def open_sockets(wanted: str | None) -> list[socket.socket]:
         for port in range(DEFAULT_PORT, DEFAULT_PORT + PORTS_TRIED):
             if (sockets := _listen(port)) is not None:
                 return sockets
-        raise PortError(f"no port from {DEFAULT_PORT} to {DEFAULT_PORT + PORTS_TRIED - 1} is free")
+        last = DEFAULT_PORT + PORTS_TRIED - 1
+        raise PortError(tell("no port from %(first)s to %(last)s is free", first=DEFAULT_PORT, last=last))
     if not wanted.isascii() or not wanted.isdecimal() or int(wanted) > 65535:
-        raise PortError("PORT must be a number from 0 to 65535. Example: PORT=8001 scripts/start")
+        raise PortError(tell("PORT must be a number from 0 to 65535. Example: PORT=8001 scripts/start"))
     for _ in range(PORTS_TRIED if int(wanted) == 0 else 1):
         if (sockets := _listen(int(wanted))) is not None:
             return sockets
     raise PortError(
-        f"port {wanted} is taken by another program. Choose another one: PORT=8001 scripts/start (PORT=0 takes any "
-        "free one)"
+        tell(
+            "port %(port)s is taken by another program. Choose another one: PORT=8001 scripts/start (PORT=0 takes any"
+            " free one)",
+            port=wanted,
+        )
     )
 
 
@@ -46,7 +52,11 @@ def _listen(port: int) -> list[socket.socket] | None:
         if error.errno == errno.EADDRINUSE:
             return None
         raise PortError(
-            f"port {port} cannot be used: {error.strerror}. Choose another: PORT=8001 scripts/start"
+            tell(
+                "port %(port)s cannot be used: %(reason)s. Choose another: PORT=8001 scripts/start",
+                port=port,
+                reason=error.strerror,
+            )
         ) from error
     try:
         second = socket.socket(socket.AF_INET6)

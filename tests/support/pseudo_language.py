@@ -5,19 +5,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from gettext import NullTranslations
 
+from dev.checks.catalogue import forms, read
 from rdservice.text import catalogue
 
 MARKED = re.compile(r"⟦[^⟦⟧]*⟧")
 
 
 class Marked(NullTranslations):
-    """Stands in for the Portuguese catalogue. Placeholders stay, so that values stand between the signs too."""
+    """Stands in for the Portuguese catalogue, with the texts that it has; others stay as they are.
+
+    Placeholders stay, so that values stand between the signs too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known = {form for one in read() for form in forms(one)}
 
     def gettext(self, message: str) -> str:
-        return f"⟦{message}⟧"
+        return f"⟦{message}⟧" if message in self._known else message
 
     def ngettext(self, msgid1: str, msgid2: str, n: int) -> str:
-        return f"⟦{msgid1 if n == 1 else msgid2}⟧"
+        return self.gettext(msgid1 if n == 1 else msgid2)
 
 
 @contextmanager

@@ -140,7 +140,7 @@ def _refreshed(account_id: str, result: Result) -> dict[str, str | None]:
     if result in (Result.TRANSIENT, Result.REFUSED):
         raise errors.RdStationFailed(
             f"RD Station did not renew the token ({account.last_error}). The stored tokens are kept, and it is tried"
-            " again by itself."
+            " again automatically."
         )
     return {"result": result.value, **_shown(account)}
 

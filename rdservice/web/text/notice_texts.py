@@ -54,7 +54,7 @@ def flash_refresh(result: Result) -> None:
             "You don't need to do anything: the account was renewed or connected again in the meantime."
         ),
         Result.TRANSIENT: gettext(
-            "RD Station did not renew the token this time. It is tried again by itself."
+            "RD Station did not renew the token this time. The renewal is tried again automatically."
         ),
         Result.REFUSED: gettext("RD Station refused to renew: the account must be connected again."),
     }

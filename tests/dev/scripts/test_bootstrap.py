@@ -69,7 +69,7 @@ def test_a_moved_one_is_made_anew(checkout: Path) -> None:
     moved = checkout.with_name("moved")
     shutil.copytree(checkout, moved, symlinks=True)
     output = start(moved)
-    assert "Making .venv anew" in output
+    assert "Recreating .venv" in output
     assert output.endswith(f"started by {moved / '.venv'}\n")
 
 

@@ -140,7 +140,7 @@ def test_refused_consent_says_so_and_changes_nothing(
 ) -> None:
     page.goto(f"{site.url}/rd/login")
     page.get_by_role("link", name="Recusar").click()
-    expect_problem(page, "Consent refused", "Connect again if that was a mistake.", "consent_refused")
+    expect_problem(page, "Authorization refused", "Connect again if that was a mistake.", "consent_refused")
     assert read_row(conn) == stored
 
 

@@ -62,7 +62,7 @@ def test_without_javascript_pages_never_reload_by_themselves_and_forms_work(
     page.get_by_role("link", name="API keys").click()
     page.get_by_label("Name of the program").fill("website")
     page.locator("[name=scopes]").first.check()
-    page.get_by_role("button", name="Make the key").click()
+    page.get_by_role("button", name="Create the key").click()
     expect(page.get_by_label("Key of website")).to_be_visible()
     expect(page.get_by_role("button", name="Copy")).to_be_hidden()
     page.get_by_role("link", name="I have kept the key").click()

@@ -164,7 +164,7 @@ def test_a_key_made_on_the_page_works_with_curl_until_it_is_revoked(
     page.get_by_role("link", name="API keys").click()
     page.get_by_label("Name of the program").fill("website")
     page.locator("[name=scopes][value='leads:read']").check()
-    page.get_by_role("button", name="Make the key").click()
+    page.get_by_role("button", name="Create the key").click()
     key = page.get_by_label("Key of website").input_value()
     assert call_with_curl(curl, f"{site.url}/rd/leads", key) == 200
     assert call_with_curl(curl, f"{site.url}/rd/tokens", key) == 403
@@ -203,7 +203,7 @@ def test_a_changed_password_ends_the_other_sessions_and_opens_the_next(
     page.get_by_role("link", name="Change your password").click()
     page.get_by_label("Current password").fill(PASSWORD)
     page.get_by_label("New password", exact=True).fill(NEW_PASSWORD)
-    page.get_by_label("New password once more").fill(NEW_PASSWORD)
+    page.get_by_label("Repeat the new password").fill(NEW_PASSWORD)
     page.get_by_role("button", name="Change the password").click()
     expect(page.get_by_role("status").filter(has_text="password")).to_be_visible()
 

@@ -362,7 +362,7 @@ def test_the_cause_comes_first_and_what_it_explains_is_listed_below_it(
     lines = done.out.splitlines()
     assert lines[0].startswith("ROOT CAUSE, ERROR  The worker is not running")
     assert lines[0].endswith("[worker_not_running]")
-    assert lines[3] == "  Who: whoever runs this service"
+    assert lines[3] == "  Who: the administrator of this service"
     assert lines[4] == "  It explains:"
     assert lines[5].startswith("    - The access token of account default expired")
     assert "docs/leads-stopped.md" in done.out

@@ -1,10 +1,11 @@
 """Sentences in the reader's language."""
 
+import ast
 from gettext import NullTranslations
 
 import pytest
 
-from dev.checks.catalogue import mistakes
+from dev.checks.catalogue import KEYWORDS, ROOT, mistakes
 from rdservice.text import catalogue
 from rdservice.text.catalogue import Language, translated, translated_plural
 from rdservice.text.terminal import language, tell
@@ -87,3 +88,18 @@ def test_the_terminal_is_told_in_its_language(monkeypatch: pytest.MonkeyPatch) -
     assert tell("Overview") == "Visão geral"
     monkeypatch.setenv("LC_ALL", "C")
     assert tell("Overview") == "Overview"
+
+
+def test_no_text_is_marked_within_an_f_string_where_it_is_not_found() -> None:
+    hidden = [
+        f"{path.relative_to(ROOT)}:{call.lineno}"
+        for folder in ("rdservice", "worker", "scripts")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for outer in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(outer, ast.JoinedStr)
+        for call in ast.walk(outer)
+        if isinstance(call, ast.Call)
+        and getattr(call.func, "id", None) in KEYWORDS
+        and any(isinstance(argument, ast.Constant) for argument in call.args)
+    ]
+    assert hidden == []

@@ -135,7 +135,7 @@ def test_the_search_takes_text_as_it_stands_whatever_its_case_and_accents(
     answer = signed_in.get("/", query_string={"q": text})
     rows = re.findall(r'<li class="row"[^>]* data-account="([^"]+)"', answer.text)
     assert sorted(rows) == sorted(found)
-    assert ("No account fits." in answer.text) == (not found)
+    assert ("No matching accounts." in answer.text) == (not found)
 
 
 def test_what_was_searched_for_stays_in_the_field_and_in_the_links(

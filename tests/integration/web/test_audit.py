@@ -188,7 +188,7 @@ def test_the_page_has_times_for_machines_and_escapes_names(signed_in: Browser, c
     assert "not checked with RD Station" in page
     assert re.search(r"rows deleted: 12\b", page)
     assert re.search(r'<time datetime="[^"]+\+00:00" title="[^"]+">[^<]+</time>', page)
-    assert "API key made" in page
+    assert "API key created" in page
     assert "Command line (tester)" in page
 
 

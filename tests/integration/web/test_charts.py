@@ -68,7 +68,7 @@ def test_the_numbers_are_those_of_all_processes_in_the_last_24_hours(
     browser.log_in(EMAIL, PASSWORD)
     assert (
         summary(figure(browser, "leads"))
-        == "Last 24 hours: 2,000 from the cache, 6 fetched fresh, 0 older than usual."
+        == "Last 24 hours: 2,000 from the cache, 6 fetched fresh, 0 out of date."
     )
     assert (
         summary(figure(browser, "calls"))
@@ -88,9 +88,7 @@ def test_each_hour_is_a_bar_with_words_and_a_row_of_numbers(
     said = re.findall(r"<title>([^<]+)</title>", shown)
     assert len(said) == 24
     first, between, last = said[-3:]
-    assert re.fullmatch(r"From \d\d:\d\d: 40 from the cache, 0 fetched fresh, 10 older than usual", first), (
-        first
-    )
+    assert re.fullmatch(r"From \d\d:\d\d: 40 from the cache, 0 fetched fresh, 10 out of date", first), first
     assert "0 from the cache" in between
     assert "20 from the cache" in last
     rows = re.findall(r"<tr><th scope=\"row\">[^<]+</th>(.*?)</tr>", shown)
@@ -143,7 +141,7 @@ def test_the_timeline_has_a_sign_for_each_of_30_days(signed_in: Browser, conn: C
         assert len(strip) == 30
         assert (strip[0], strip[-11], strip[-10], strip[-1]) == ("ok", "bad", "bad", "ok")
         assert 24 <= strip.count("none") <= 25
-        assert "Renewals of the last 30 days: 3 succeeded, 1 refused, 2 put off." in page
+        assert "Renewals of the last 30 days: 3 succeeded, 1 refused, 2 postponed." in page
 
 
 def test_a_day_with_failures_and_successes_is_neither_good_nor_bad(signed_in: Browser, conn: Conn) -> None:
@@ -151,7 +149,7 @@ def test_a_day_with_failures_and_successes_is_neither_good_nor_bad(signed_in: Br
     attempt(conn, 0, "stored")
     page = signed_in.get("/").text
     assert days(page)[-1] == "warn"
-    assert re.search(r'title="[^"]+: 1 succeeded, 0 refused, 1 put off"', page)
+    assert re.search(r'title="[^"]+: 1 succeeded, 0 refused, 1 postponed"', page)
 
 
 def test_the_latest_attempts_are_told_in_words(signed_in: Browser, conn: Conn) -> None:
@@ -168,9 +166,9 @@ def test_the_latest_attempts_are_told_in_words(signed_in: Browser, conn: Conn) -
     assert told == [
         ("plain", "Under way"),
         ("ok", "Renewed"),
-        ("warn", "Put off: No answer in time"),
+        ("warn", "Postponed: No answer in time"),
         ("bad", "Refused: the refresh token is no longer valid"),
-        ("plain", "Not needed: the account was connected anew meanwhile"),
+        ("plain", "Not needed: the account was connected again in the meantime"),
         ("plain", "Not begun, and left to another process"),
         ("warn", "Cut off: its process ended before the answer was stored"),
     ]

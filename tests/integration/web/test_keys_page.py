@@ -54,9 +54,9 @@ def test_a_key_may_have_several_scopes(signed_in: Browser, conn: Conn) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"name": "  ", "scopes": "leads:read"}, "The name must have 1 to 100 characters"),
-        ({"name": "x" * 101, "scopes": "leads:read"}, "The name must have 1 to 100 characters"),
-        ({"name": "a\0b", "scopes": "leads:read"}, "The name must have 1 to 100 characters"),
+        ({"name": "  ", "scopes": "leads:read"}, "The name must have 1 to 100 readable characters"),
+        ({"name": "x" * 101, "scopes": "leads:read"}, "The name must have 1 to 100 readable characters"),
+        ({"name": "a\0b", "scopes": "leads:read"}, "The name must have 1 to 100 readable characters"),
         ({"name": "shop"}, "Choose at least one permission."),
         ({"name": "shop", "scopes": "everything"}, "Choose at least one permission."),
     ],

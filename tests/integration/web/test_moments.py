@@ -80,7 +80,7 @@ def test_distances_are_in_words(app: Flask) -> None:
 
     assert distance("{{ later | moment(noon) }}", "en") == " (in 5 hours)"
     assert distance("{{ noon | moment(later) }}", "en") == " (5 hours ago)"
-    assert distance("{{ later | moment(noon) }}", "pt-BR") == " (em 5 horas)"
+    assert distance("{{ later | moment(noon) }}", "pt-BR") == " (daqui a 5 horas)"
     assert distance("{{ noon | moment(later) }}", "pt-BR") == " (há 5 horas)"
     assert distance("{{ noon | moment(noon) }}", "en") == " (now)"
     assert distance("{{ noon | moment }}", "en") == ""

@@ -101,7 +101,7 @@ def test_a_test_that_no_worker_takes_is_told_so(
 def test_open_incidents_are_on_the_page_with_their_accounts(
     services: Services, signed_in: Browser, conn: Conn
 ) -> None:
-    assert "No account needs anybody" in signed_in.get("/notifications").text
+    assert "No open incidents" in signed_in.get("/notifications").text
     connect_account(services, account_id="shop", due=False)
     conn.execute("UPDATE rdstation_tokens SET status = 'reauthorization_required', name = 'Padaria <Um>'")
     work(services)

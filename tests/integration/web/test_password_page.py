@@ -58,7 +58,7 @@ def test_the_password_is_changed_and_the_other_sessions_end(
         ({"current": "guessed wrong"}, "This is not your current password."),
         ({"new": "too short"}, "at least 12 characters"),
         ({"new": "x" * 1001}, "not over 1000 bytes"),
-        ({"again": "something else"}, "This differs from the new password."),
+        ({"again": "something else"}, "The passwords do not match."),
         ({"current": "", "new": "", "again": ""}, "at least 12 characters"),
     ],
 )

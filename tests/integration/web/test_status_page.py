@@ -128,7 +128,7 @@ def test_markup_in_names_is_shown_as_text(signed_in: Browser, conn: Conn, servic
         (
             {"status": "reauthorization_required", "last_error": "revoked"},
             "Authorization needed",
-            "no longer accepts the refresh token",
+            "no longer accepts its refresh token",
         ),
         (
             {"status": "reauthorization_required", "last_error": "answer_lost"},
@@ -138,11 +138,11 @@ def test_markup_in_names_is_shown_as_text(signed_in: Browser, conn: Conn, servic
         (
             {"status": "credentials_refused", "last_error": "credentials"},
             "Credentials refused",
-            "do not connect again",
+            "Do not connect the accounts again",
         ),
         ({"status": "unverified"}, "Not verified yet", "the worker tries them within a minute"),
         ({"last_error": "connection"}, "Renewal failing", "RDSTATION_API_URL"),
-        ({"last_error": "timeout", "failures": 3}, "Renewal failing", "tries again by itself"),
+        ({"last_error": "timeout", "failures": 3}, "Renewal failing", "tries again automatically"),
         ({"expires_at": "2020-01-01T00:00:00Z"}, "Expired", "was not renewed in time"),
     ],
 )
@@ -215,10 +215,10 @@ def test_an_account_is_not_called_well_while_no_worker_renews_it(
 ) -> None:
     connect(conn, services)
     for path in ("/", "/accounts/default"):
-        assert "othing to do" not in signed_in.get(path).text
+        assert "need to do anything" not in signed_in.get(path).text
     workers.beat(conn, "worker-1")
     for path in ("/", "/accounts/default"):
-        assert "othing to do" in signed_in.get(path).text
+        assert "need to do anything" in signed_in.get(path).text
 
 
 def test_the_connect_page_leads_on_to_rd_station(signed_in: Browser) -> None:
@@ -231,15 +231,15 @@ def test_the_connect_page_leads_on_to_rd_station(signed_in: Browser) -> None:
 @pytest.mark.parametrize(
     ("changes", "step"),
     [
-        ("failures = 0", r"The token is renewed by itself in \d+ hours\."),
+        ("failures = 0", r"The token is renewed automatically in \d+ hours\."),
         (
             "last_error = 'timeout', refresh_after = rd_now(), retry_at = rd_now() + interval '4 min 30 s'",
-            r"The renewal is tried again by itself in 4 minutes\.",
+            r"The renewal is tried again automatically in 4 minutes\.",
         ),
         ("refresh_after = rd_now()", r"The token is being renewed now\."),
         ("status = 'unverified'", r"tried with RD Station within a minute"),
         ("status = 'credentials_refused'", r"asked again every five minutes"),
-        ("status = 'reauthorization_required'", r"Nothing by itself: the account waits"),
+        ("status = 'reauthorization_required'", r"Waiting for someone to reconnect it"),
     ],
 )
 def test_the_page_says_what_happens_next_and_when(
@@ -256,7 +256,7 @@ def test_nothing_happens_by_itself_without_a_worker(
 ) -> None:
     connect(conn, services)
     shown = card(signed_in.get("/").text)
-    assert "the worker, which renews the tokens, is not running" in shown
+    assert "Nothing is renewed: the worker is not running" in shown
     assert '<div class="next bad">' in shown
 
 
@@ -266,7 +266,7 @@ def test_nothing_happens_by_itself_without_a_worker(
         ("", "ok", "All is well"),
         ("UPDATE rdstation_tokens SET status = 'reauthorization_required'", "bad", "One account needs you"),
         ("UPDATE rdstation_tokens SET last_error = 'timeout'", "warn", "It works, but look at this"),
-        ("DELETE FROM rdstation_workers", "bad", "Whoever runs the server must act"),
+        ("DELETE FROM rdstation_workers", "bad", "Your administrator needs to act"),
         ("UPDATE rdstation_tokens SET status = 'unverified'", "ok", "All is well"),
     ],
 )
