@@ -1,1 +1,1 @@
-"""Programs of maintainers: checks, measurements, simulation, monitoring, pictures."""
+"""What maintainers run: checks, documents, measurements. No part of a deployment."""

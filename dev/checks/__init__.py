@@ -1,1 +1,1 @@
-"""Checks of the repository, and the programs that rewrite what they check."""
+"""What `scripts/check` compares and `scripts/fix` rewrites."""
