@@ -26,7 +26,7 @@ from dev.monitoring.programs import (
 )
 from scripts.local.child_process import spawn
 
-RUNBOOK = "https://git.example.com/you/rdservice/blob/main/docs/runbook.md"
+RUNBOOK = "https://git.example.com/you/rdservice/blob/main/docs/en/operate/runbook.md"
 READY_S = 30.0
 
 

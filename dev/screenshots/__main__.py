@@ -1,4 +1,4 @@
-"""python -m dev.screenshots [FOLDER]: take the pictures of the READMEs anew, in about a minute.
+"""python -m dev.screenshots [FOLDER]: take the pictures of the documents anew, in about a minute.
 
 It starts a PostgreSQL, a sandbox, web and worker of its own, and needs Debian's chromium.
 """
@@ -26,13 +26,12 @@ HOUR_S = story.HOUR_S
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m dev.screenshots", description=__doc__)
-    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "docs" / "screenshots")
+    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "docs")
     folder: Path = parser.parse_args().folder
     if not Path(chromium.PROGRAM).exists():
         print(f"{chromium.PROGRAM} is missing: apt-get install chromium", file=sys.stderr)
         return EXIT_UNAVAILABLE
     heed_stop_signals()
-    folder.mkdir(parents=True, exist_ok=True)
     try:
         with (
             scratch_folder("screenshots") as scratch,
@@ -45,7 +44,7 @@ def main() -> int:
     except (BenchError, EmbeddedPostgresError, BinariesMissingError) as error:
         print(error, file=sys.stderr)
         return EXIT_UNAVAILABLE
-    for file in sorted(folder.glob("*.png")):
+    for file in sorted(folder.glob("*/pictures/*.png")):
         print(f"{file} {file.stat().st_size / 1000:.0f} kB")
     return 0
 

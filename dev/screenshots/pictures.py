@@ -29,8 +29,8 @@ class Picture:
     """A CSS selector: the page is scrolled until this is at the top."""
 
     def file_name(self, language: Language) -> str:
-        """Return the name of its file."""
-        return f"{self.name}.{language}.png"
+        """Return the path of its file in the folder of the documents."""
+        return f"{language}/pictures/{self.name}.png"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,9 @@ class Photographer:
             # The caret that blinks, and the ring around what has the focus.
             page.evaluate("document.activeElement.blur()")
             taken = page.screenshot(animations="disabled", caret="hide")
-        save(taken, self._folder / picture.file_name(language))
+        file = self._folder / picture.file_name(language)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save(taken, file)
 
 
 def save(taken: bytes, file: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the documents say is what the code does; both READMEs say the same."""
+"""What the documents say is what the code does; both languages say the same."""
 
 import ast
 import json
@@ -7,8 +7,6 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from string import Template
 from typing import Any, get_args
@@ -19,198 +17,149 @@ import psycopg
 import pytest
 from dotenv import dotenv_values
 from flask import Flask
-from prometheus_client.parser import text_string_to_metric_families
 from werkzeug.test import TestResponse
 
 from dev.benchmarks.__main__ import PARTS
+from dev.documents.tables import NOT_IN_DOTENV, REQUIRED, error_statuses
 from dev.simulation.__main__ import plans
 from dev.simulation.invariants import Rule
 from rdservice.access import keys
-from rdservice.config.settings import Settings
 from rdservice.diagnosis import command as diagnosis
 from rdservice.diagnosis.findings import verdict
 from rdservice.diagnosis.report import report_file
 from rdservice.metrics.definitions import OPERATIONS
 from rdservice.services import Services
-from rdservice.tokens import workers
+from rdservice.tokens import store
+from rdservice.web import create_app
+from rdservice.web.api import openapi
 from rdservice.web.http import guard
-from tests.support.accounts import connect_account
-from tests.support.command_line import app_with_commands
 from tests.support.documents import (
+    LANGUAGES,
+    READMES,
     ROOT,
     assert_same_structure,
     code_blocks,
     headings,
+    page,
     prose,
     read,
     section,
-    table,
     table_rows,
     table_with,
 )
-from tests.support.error_codes import error_codes
 from tests.support.sandbox_process import SandboxProcess
 
-READMES = ["README.md", "README.pt-BR.md"]
-RUNBOOKS = ["docs/runbook.md", "docs/runbook.pt-BR.md"]
-PROVING = ["docs/proving.md", "docs/proving.pt-BR.md"]
-GUIDES = [
-    [f"docs/{name}.md", f"docs/{name}.pt-BR.md"]
-    for name in ("commands", "connect", "deploy", "moving", "proving")
-]
-DOCUMENTS = [*READMES, *RUNBOOKS, *chain(*GUIDES), "CHANGELOG.md", "SECURITY.md"]
-# They are read from the environment alone: the one is Heroku's, the other says where to find settings.
-NOT_IN_DOTENV = {"DYNO", "RDSERVICE_DATA_DIR"}
-# Flask's own commands.
-FLASKS_COMMANDS = {"run", "shell", "routes"}
+PAGES = sorted(
+    file.relative_to(ROOT / "docs" / "en").with_suffix("").as_posix()
+    for file in (ROOT / "docs" / "en").rglob("*.md")
+)
+# The links between pages are checked by the build of the site: tests/docs/test_site.py.
+OUTSIDE_THE_SITE = [*READMES.values(), "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"]
+LONGEST_README = 200
 
-readme = pytest.mark.parametrize("name", READMES)
-runbook = pytest.mark.parametrize("name", RUNBOOKS)
-proving = pytest.mark.parametrize("name", PROVING)
+in_both_languages = pytest.mark.parametrize("language", LANGUAGES)
 
 
-def names_in(file: str, pattern: str) -> set[str]:
-    """Return the string constants of a Python file that match `pattern` as a whole."""
-    constants = (node.value for node in ast.walk(ast.parse(read(file))) if isinstance(node, ast.Constant))
-    return {value for value in constants if isinstance(value, str) and re.fullmatch(pattern, value)}
+def shell_lines(text: str) -> list[str]:
+    return [line for language, block in code_blocks(text) if language == "sh" for line in block.splitlines()]
 
 
 def variables() -> set[str]:
     """Return the names of all environment variables that the settings know."""
-    found = names_in("rdservice/config/settings.py", r"[A-Z]{4,}(_[A-Z]+)*")
+    files = [
+        *(ROOT / "rdservice").glob("settings*.py"),
+        *(ROOT / "rdservice" / "config").glob("settings*.py"),
+    ]
+    constants = {
+        node.value
+        for file in files
+        for node in ast.walk(ast.parse(read(file)))
+        if isinstance(node, ast.Constant)
+    }
+    words = {value for value in constants if isinstance(value, str)}
+    found = {word for word in words if re.fullmatch(r"[A-Z]{4,}(_[A-Z]+)*", word)}
     assert {"RDSTATION_CLIENT_ID", "DATABASE_URL", "TRUSTED_PROXIES", "RDSERVICE_ENV", "DYNO"} <= found
     return found
 
 
-@pytest.mark.parametrize("names", [READMES, RUNBOOKS, *GUIDES])
-def test_both_languages_have_the_same_structure(names: list[str]) -> None:
-    assert_same_structure(*map(read, names))
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_has_the_same_structure_in_both_languages(name: str) -> None:
+    assert_same_structure(page("en", name), page("pt-BR", name))
 
 
-@readme
-def test_the_two_commands_come_first(name: str) -> None:
-    language, contents = code_blocks(read(name))[0]
-    assert (language, contents.splitlines()) == ("sh", ["scripts/start", "scripts/test"])
-    for command in contents.splitlines():
+def test_both_languages_have_the_same_pages() -> None:
+    portuguese = ROOT / "docs" / "pt-BR"
+    assert (
+        sorted(file.relative_to(portuguese).with_suffix("").as_posix() for file in portuguese.rglob("*.md"))
+        == PAGES
+    )
+
+
+def test_both_readmes_have_the_same_structure_and_are_short() -> None:
+    english, portuguese = (read(READMES[language]) for language in LANGUAGES)
+    assert_same_structure(english, portuguese)
+    assert max(len(text.splitlines()) for text in (english, portuguese)) <= LONGEST_README
+
+
+@in_both_languages
+@pytest.mark.parametrize("name", ["README", "index"])
+def test_the_two_commands_come_first(name: str, language: str) -> None:
+    text = read(READMES[language]) if name == "README" else page(language, name)
+    assert code_blocks(text)[0] == ("sh", "scripts/start\nscripts/test")
+    for command in ("scripts/start", "scripts/test"):
         assert os.access(ROOT / command, os.X_OK)
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_relative_links_lead_to_files(name: str) -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", prose(read(name)))
+@pytest.mark.parametrize("name", OUTSIDE_THE_SITE)
+def test_links_lead_to_files(name: str) -> None:
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", prose(read(name)))
+    assert links
     for link in links:
         assert link.startswith("https://") or (ROOT / name).parent.joinpath(link).is_file(), link
-    assert links or name == "SECURITY.md"
 
 
-@readme
-def test_every_setting_is_in_the_readme_with_its_default(name: str) -> None:
-    rows = table(read(name))
-    assert variables() <= rows.keys()
-    settings = Settings.from_mapping(
-        {
-            "RDSTATION_CLIENT_ID": "id",
-            "RDSTATION_CLIENT_SECRET": "secret",
-            "RDSTATION_REDIRECT_URI": "https://app.example.com/rd/callback",
-            "DATABASE_URL": "postgres://user:password@host:5432/database",
-            "SECRET_KEY": "0" * 32,
-            "TOKEN_ENCRYPTION_KEYS": "0" * 64,
-        }
-    )
-    defaults = {
-        "RDSTATION_CACHE_TTL": settings.cache_ttl_s,
-        "RDSTATION_API_URL": settings.api_url,
-        "RDSTATION_SCOPE": settings.scope,
-        "RDSTATION_RATE_LIMIT": settings.rate_limit,
-        "TRUSTED_PROXIES": settings.trusted_proxies,
-    }
-    for variable, default in defaults.items():
-        assert rows[variable][0].startswith(f"`{default}`"), variable
+@in_both_languages
+def test_the_readme_leads_to_every_page_of_its_language(language: str) -> None:
+    text = read(READMES[language])
+    decisions = {name for name in PAGES if re.match(r"develop/decisions/\d", name)}
+    for name in set(PAGES) - decisions:
+        assert f"](docs/{language}/{name}.md" in text, name
+    listed = re.findall(r"\]\((\d{4}-[^)]+)\.md\)", page(language, "develop/decisions/index"))
+    assert [f"develop/decisions/{name}" for name in listed] == sorted(decisions)
+
+
+@in_both_languages
+def test_the_readme_has_the_settings_that_have_no_default(language: str) -> None:
+    assert table_with(read(READMES[language]), "SECRET_KEY").keys() == REQUIRED.keys()
 
 
 def test_the_example_file_has_exactly_the_known_variables_and_no_value() -> None:
     values = dotenv_values(ROOT / ".env.example", interpolate=False)
-    assert values.keys() == variables() - NOT_IN_DOTENV
+    assert values.keys() == variables() - set(NOT_IN_DOTENV)
     assert set(values.values()) == {""}
-
-
-@readme
-def test_every_error_code_is_in_the_readme_with_its_status(name: str) -> None:
-    [errors] = [rows for text in _sections(name) if "internal_error" in (rows := table(text))]
-    assert errors.keys() == error_codes().keys()
-    for code, statuses in error_codes().items():
-        status, advice = errors[code]
-        assert {int(number) for number in re.findall(r"\b\d{3}\b", status)} == statuses, code
-        assert len(advice) > 10
-
-
-@readme
-def test_every_state_and_last_error_is_explained(name: str) -> None:
-    words = {
-        key.value
-        for node in ast.walk(ast.parse(read("rdservice/web/text/status_texts.py")))
-        if isinstance(node, ast.Dict)
-        for key in node.keys
-        if isinstance(key, ast.Constant) and isinstance(key.value, str)
-    }
-    assert {"connected", "expired", "revoked", "upload_refused"} <= words
-    for word in words:
-        assert f"`{word}`" in read(name), word
-    status, last_error = (
-        json.loads((ROOT / "rdservice/web/api/openapi.json").read_text())["components"]["schemas"][schema][
-            "enum"
-        ]
-        for schema in ("Status", "LastError")
-    )
-    assert table_with(read(name), "expired").keys() == set(status)
-    assert table_with(read(name), "answer_lost").keys() == set(filter(None, last_error))
-    assert {*status, *filter(None, last_error)} <= words
-
-
-def _sections(name: str) -> Iterator[str]:
-    text = prose(read(name))
-    return (section(text, number) for number in range(len(headings(text))))
 
 
 @pytest.fixture
 def app(connected: Services) -> Flask:
-    return app_with_commands(connected)
+    return create_app(connected)
 
 
-@readme
-def test_every_command_is_in_the_readme_and_no_other(name: str, app: Flask) -> None:
-    offered = set()
-    for command in app.cli.commands.values():
-        if isinstance(command, click.Group):
-            offered |= {f"{command.name} {sub}" for sub in command.commands}
-        elif command.name not in FLASKS_COMMANDS:
-            offered.add(str(command.name))
-    rows = [re.fullmatch(r"`flask (.+)`", row[0]) for row in table_rows(read(name))]
-    listed = {re.sub(r" (--)?[A-Z].*| --.*", "", row[1]) for row in rows if row}
-    assert listed == offered
-
-
-@runbook
-def test_the_readme_leads_to_the_runbook_of_its_language(name: str) -> None:
-    assert f"]({name})" in read(READMES[RUNBOOKS.index(name)])
-
-
-@runbook
+@in_both_languages
 def test_each_situation_of_the_runbook_says_what_is_seen_what_the_service_does_and_what_to_do(
-    name: str,
+    language: str,
 ) -> None:
     # What stands under an alert is the matter of tests/monitoring.
-    text = re.split(r"^## Alert", prose(read(name)), flags=re.MULTILINE)[0]
+    text = re.split(r"^## Alert", prose(page(language, "operate/runbook")), flags=re.MULTILINE)[0]
     situations = [number for number, heading in enumerate(headings(text)) if heading.startswith("### ")]
     assert len(situations) > 10
-    asked = {"docs/runbook.md": ["You see", "The service", "You"]}.get(name, ["Você vê", "O serviço", "Você"])
+    asked = {"en": ["You see", "The service", "You"], "pt-BR": ["Você vê", "O serviço", "Você"]}[language]
     for number in situations:
         assert re.findall(r"^- \*\*(.+?)\*\*: ", section(text, number), re.MULTILINE) == asked
 
 
-@runbook
-def test_the_runbook_names_what_there_is(name: str, app: Flask) -> None:
-    text = read(name)
+@in_both_languages
+def test_the_runbook_names_what_there_is(language: str, app: Flask) -> None:
+    text = page(language, "operate/runbook")
     lines = [line for _, block in code_blocks(text) for line in block.splitlines()]
     for words in map(shlex.split, lines):
         if words[0] == "flask":
@@ -225,9 +174,9 @@ def test_the_runbook_names_what_there_is(name: str, app: Flask) -> None:
     told = re.findall(r"\b(\d{3}) `(\w+)`", text)
     assert len(told) > 5
     for status, code in told:
-        assert int(status) in error_codes()[code]
-    schemas = json.loads(read("rdservice/web/api/openapi.json"))["components"]["schemas"]
-    known = {*schemas["Status"]["enum"], *filter(None, schemas["LastError"]["enum"]), *error_codes()}
+        assert int(status) in error_statuses()[code]
+    schemas = json.loads(openapi.DOCUMENT)["components"]["schemas"]
+    known = {*get_args(store.Status), *filter(None, schemas["LastError"]["enum"]), *error_statuses()}
     known |= {*verdict.ORDER, *OPERATIONS, "stale", "page_size", "request_id"}
     named = set(re.findall(r"`([a-z]+(?:_[a-z]+)*)`", text))
     assert named - {"max_connections", "rdstation_tokens", "rdservice"} <= known
@@ -236,9 +185,10 @@ def test_the_runbook_names_what_there_is(name: str, app: Flask) -> None:
     assert set(re.findall(r"`(RDStation\w+)`", text)) <= set(alerts)
 
 
-@proving
-def test_scripts_faults_runs_by_the_lines_of_its_guide(name: str) -> None:
-    [lines] = [block.splitlines() for _, block in code_blocks(read(name)) if "scripts/faults" in block]
+@in_both_languages
+def test_scripts_faults_runs_by_the_lines_of_its_page(language: str) -> None:
+    blocks = code_blocks(page(language, "develop/measuring"))
+    [lines] = [block.splitlines() for _, block in blocks if "scripts/faults" in block]
     assert [line for line in lines if "--" in line] == ["scripts/faults --list"]
     known = set()
     for file in (ROOT / "tests" / "e2e").glob("test_*.py"):
@@ -250,57 +200,37 @@ def test_scripts_faults_runs_by_the_lines_of_its_guide(name: str) -> None:
             assert any(fault.startswith(begin) for fault in known), begin
 
 
-@readme
-def test_the_scopes_for_keys_are_those_that_routes_need(name: str, app: Flask) -> None:
+@in_both_languages
+def test_the_scopes_for_keys_are_those_that_routes_need(language: str, app: Flask) -> None:
     needed = {getattr(view, guard._DECLARATION).scope for view in app.view_functions.values()} - {None}
-    sentence = re.search(r"^(Scopes for keys|Escopos de chaves).*?\.\n", read(name), re.MULTILINE | re.DOTALL)
+    pattern = r"^(Scopes for keys|Escopos de chaves).*?\.\n"
+    sentence = re.search(pattern, page(language, "reference/commands"), re.MULTILINE | re.DOTALL)
     assert sentence is not None
     assert set(re.findall(r"`(\w+:\w+)`", sentence[0])) == needed
     # Where a route is described its scope is named.
-    assert set(re.findall(r"^(?:Scope|Escopo) `(\S+)`\.", read(name), re.MULTILINE)) == needed
+    api = page(language, "reference/http-api")
+    assert set(re.findall(r"^(?:Scope|Escopo) `(\S+)`\.", api, re.MULTILINE)) == needed
 
 
-@readme
-def test_every_metric_is_in_the_readme_with_its_type_and_labels_and_no_other(
-    name: str, app: Flask, services: Services, conn: psycopg.Connection[Any]
-) -> None:
-    connect_account(services)
-    workers.beat(conn, "a-worker")
-    client = app.test_client()
-    client.get("/healthz")
-    exported = {
-        family.name + ("_total" if family.type == "counter" else ""): (
-            family.type,
-            {label for sample in family.samples for label in sample.labels} - {"le"},
-        )
-        for family in text_string_to_metric_families(client.get("/metrics").text)
-    }
-    rows = table_with(read(name), "rdstation_database_up")
-    assert {metric: (row[0], set(re.findall(r"`(\w+)`", row[1]))) for metric, row in rows.items()} == exported
-
-
-@readme
-def test_every_finding_is_in_the_readme_in_the_order_in_which_they_are_shown(name: str) -> None:
-    assert list(table_with(read(name), "settings_broken")) == list(verdict.ORDER)
-
-
-@readme
-def test_the_diagnosis_s_options_exit_statuses_and_file_are_in_the_readme(name: str) -> None:
+@in_both_languages
+def test_the_diagnosis_s_options_exit_statuses_and_file_are_documented(language: str) -> None:
     actions = [action for action in diagnosis._parser()._actions if "--help" not in action.option_strings]
     options = {
         f"{action.option_strings[0]} {action.metavar}" if action.nargs is None else action.option_strings[0]
         for action in actions
     }
-    text = read(name)
-    assert table_with(text, "--no-refresh").keys() == options
-    statuses = [int(row[0]) for row in table_rows(prose(text)) if row[0].isdigit()]
+    text = page(language, "reference/commands")
+    [chapter] = re.findall(r"^## (?:The diagnosis|O diagnóstico)$.*", text, re.MULTILINE | re.DOTALL)
+    assert table_with(chapter, "--no-refresh").keys() == options
+    statuses = [int(row[0]) for row in table_rows(prose(chapter)) if row[0].isdigit()]
     assert statuses == [diagnosis.EXIT_WELL, diagnosis.EXIT_NEEDS_A_PERSON, diagnosis.EXIT_COULD_NOT_RUN]
-    assert f"`{report_file.NAME}`" in text
+    assert f"`{report_file.NAME}`" in chapter
     assert report_file.MODE == 0o600
 
 
 def test_the_diagnosis_runs_by_the_line_of_the_readme(variables: dict[str, str], tmp_path: Path) -> None:
     [line] = [block for _, block in code_blocks(read("README.md")) if "debug_rdstation" in block]
+    assert ("sh", line) in code_blocks(page("en", "reference/commands"))
     program, script = shlex.split(line)
     assert program == "python3"
     done = subprocess.run(
@@ -316,9 +246,9 @@ def test_the_diagnosis_runs_by_the_line_of_the_readme(variables: dict[str, str],
     assert "no_account" in {finding["code"] for finding in written["verdict"]["findings"]}
 
 
-@readme
-def test_every_part_of_the_benchmark_is_in_the_readme(name: str) -> None:
-    text = read(name)
+@in_both_languages
+def test_every_part_of_the_benchmark_is_on_its_page(language: str) -> None:
+    text = page(language, "develop/measuring")
     assert list(table_with(text, "access-token")) == list(PARTS)
     [lines] = [block.splitlines() for _, block in code_blocks(text) if "scripts/bench" in block]
     for line in lines:
@@ -327,9 +257,9 @@ def test_every_part_of_the_benchmark_is_in_the_readme(name: str) -> None:
         assert {word for word in arguments if not word.startswith("--")} <= PARTS.keys()
 
 
-@proving
-def test_every_rule_of_the_simulation_is_in_its_guide(name: str) -> None:
-    text = read(name)
+@in_both_languages
+def test_every_rule_of_the_simulation_is_on_its_page(language: str) -> None:
+    text = page(language, "develop/measuring")
     assert list(table_with(text, "lapse")) == list(get_args(Rule))
     [lines] = [block.splitlines() for _, block in code_blocks(text) if "scripts/simulate" in block]
     assert os.access(ROOT / "scripts/simulate", os.X_OK)
@@ -339,8 +269,29 @@ def test_every_rule_of_the_simulation_is_in_its_guide(name: str) -> None:
         assert plans(arguments)
 
 
+@in_both_languages
+def test_the_architecture_names_the_owner_of_every_table(language: str) -> None:
+    created = {
+        table
+        for file in (ROOT / "rdservice").rglob("migrations/*.sql")
+        for table in re.findall(r"^ *CREATE TABLE (\w+)", read(file), re.MULTILINE)
+    }
+    assert len(created) > 15
+    rows = [row for row in table_rows(page(language, "develop/architecture")) if row[0].startswith("`rd")]
+    assert created <= {table for row in rows for table in re.findall(r"`(\w+)`", row[0])}
+
+
+@in_both_languages
+def test_the_guide_for_contributors_runs_files_that_are_there(language: str) -> None:
+    lines = [*shell_lines(page(language, "develop/contributing")), *shell_lines(read("CONTRIBUTING.md"))]
+    for line in lines:
+        program, *arguments = shlex.split(line)
+        assert program == ".venv/bin/python" or os.access(ROOT / program, os.X_OK), line
+        assert all((ROOT / word).exists() for word in arguments if word.startswith("tests/")), line
+
+
 class Terminal:
-    """A shell in which the README's lines are pasted: the `eval` lines are run, and curl's go to the application."""
+    """A shell in which the documents' lines are pasted: the `eval` lines are run, and curl's go to the application."""
 
     def __init__(self, app: Flask, folder: Path, environment: dict[str, str]) -> None:
         self.client = app.test_client()
@@ -431,9 +382,7 @@ def variables_of_sandbox(variables: dict[str, str], sandbox: SandboxProcess) -> 
 def test_the_lines_of_the_http_api_work_when_pasted_one_after_the_other(
     terminal: Terminal, conn: psycopg.Connection[Any]
 ) -> None:
-    text = read("README.md")
-    api = text[text.index("\n## HTTP API") : text.index("\n### Alerts")]
-    lines = [line for language, block in code_blocks(api) if language == "sh" for line in block.splitlines()]
+    lines = [*shell_lines(page("en", "reference/http-api")), *shell_lines(page("en", "reference/metrics"))]
     answers = [answer for answer in map(terminal.paste, lines) if answer is not None]
     assert [answer.status_code for answer in answers] == [200] * len(answers)
     called = [(answer.request.method, answer.request.path) for answer in answers]
@@ -474,10 +423,18 @@ def test_the_lines_of_the_http_api_work_when_pasted_one_after_the_other(
     assert conn.execute("SELECT count(*) FROM rdstation_tokens").fetchone() == (0,)
 
 
+def test_the_lines_of_the_readme_upload_a_pair_take_a_token_and_read_leads(terminal: Terminal) -> None:
+    lines = [line for line in shell_lines(read("README.md")) if line.startswith(("eval ", "curl "))]
+    uploaded, taken, leads = (answer for answer in map(terminal.paste, lines) if answer is not None)
+    assert uploaded.get_json()["status"] == "connected"
+    assert taken.get_json()["access_token"]
+    assert len(leads.get_json()["contacts"]) == 1
+
+
 def test_the_lines_that_delete_an_account_s_row_work_when_pasted(
     terminal: Terminal, conn: psycopg.Connection[Any]
 ) -> None:
-    blocks = code_blocks(read("README.md"))
+    blocks = code_blocks(page("en", "reference/states"))
     [statement] = [block for language, block in blocks if language == "sql"]
     [line] = [block for _, block in blocks if "DELETE FROM" in block and block != statement]
     for delete in ("sql", "line"):
@@ -492,8 +449,8 @@ def test_the_lines_that_delete_an_account_s_row_work_when_pasted(
         assert conn.execute("SELECT account_id FROM rdstation_tokens").fetchall() == [("other",)]
 
 
-def test_the_sandbox_is_told_to_fail_by_the_lines_of_the_readme(sandbox: SandboxProcess) -> None:
-    lines = [line for _, block in code_blocks(read("README.md")) for line in block.splitlines()]
+def test_the_sandbox_fails_by_the_lines_of_the_first_page(sandbox: SandboxProcess) -> None:
+    lines = shell_lines(page("en", "index"))
     calls = [shlex.split(line) for line in lines if "$SANDBOX/_sandbox" in line]
     assert len(calls) == 4
     for words in calls:

@@ -1,4 +1,4 @@
-"""The guides in docs/ can be followed to the letter."""
+"""The guides can be followed to the letter."""
 
 import configparser
 import json
@@ -18,17 +18,17 @@ from flask import Flask
 from rdservice.access import keys
 from rdservice.config.settings import Settings
 from rdservice.services import Services
+from rdservice.web import create_app
 from rdservice.web.text.problem_texts import page_text
 from scripts.local.sandbox_consent import obtain_tokens
-from tests.support.command_line import app_with_commands
-from tests.support.documents import ROOT, code_blocks, read, table_rows
+from tests.support.documents import LANGUAGES, code_blocks, page, read
 
-guide = pytest.mark.parametrize("language", ["", ".pt-BR"])
+guide = pytest.mark.parametrize("language", LANGUAGES)
 
 
 @pytest.fixture
 def app(connected: Services) -> Flask:
-    return app_with_commands(connected)
+    return create_app(connected)
 
 
 def flask_lines(text: str) -> list[list[str]]:
@@ -43,7 +43,7 @@ def flask_lines(text: str) -> list[list[str]]:
 def test_every_command_of_a_guide_is_one_of_the_service_with_options_that_it_takes(
     name: str, language: str, app: Flask
 ) -> None:
-    lines = flask_lines(read(f"docs/{name}{language}.md"))
+    lines = flask_lines(page(language, f"guide/{name}"))
     assert lines
     for words in lines:
         command: click.Command = app.cli
@@ -57,8 +57,8 @@ def test_every_command_of_a_guide_is_one_of_the_service_with_options_that_it_tak
 def test_the_errors_that_the_guide_of_connecting_explains_are_called_so_on_the_pages(
     language: str, app: Flask
 ) -> None:
-    quoted = re.findall(r"^\| \*(.+?)\* \|", read(f"docs/connect{language}.md"), re.MULTILINE)
-    with app.test_request_context(headers={"Accept-Language": "pt-BR" if language else "en"}):
+    quoted = re.findall(r"^\| \*(.+?)\* \|", page(language, "guide/connect"), re.MULTILINE)
+    with app.test_request_context(headers={"Accept-Language": language}):
         titles = [page_text(code).title for code in ("invalid_state", "code_refused", "consent_refused")]
     assert quoted == titles
 
@@ -66,18 +66,15 @@ def test_the_errors_that_the_guide_of_connecting_explains_are_called_so_on_the_p
 @guide
 @pytest.mark.parametrize("name", ["connect", "deploy"])
 def test_the_settings_that_a_guide_names_are_known(name: str, language: str) -> None:
-    named = set(
-        re.findall(
-            r"`?\b((?:RD[A-Z]+|DATABASE|SECRET|TOKEN|TRUSTED)_[A-Z_]+)\b", read(f"docs/{name}{language}.md")
-        )
-    )
+    pattern = r"`?\b((?:RD[A-Z]+|DATABASE|SECRET|TOKEN|TRUSTED)_[A-Z_]+)\b"
+    named = set(re.findall(pattern, page(language, f"guide/{name}")))
     known = set(re.findall(r"^([A-Z_]+)=", read(".env.example"), re.MULTILINE))
     assert named
     assert named <= known
 
 
 def test_the_settings_that_the_guide_of_deploying_lets_one_fill_in_are_all_that_production_requires() -> None:
-    step = re.search(r"Fill in (.+?)\. Then", read("docs/deploy.md"), re.DOTALL)
+    step = re.search(r"Fill in (.+?)\. Then", page("en", "guide/deploy"), re.DOTALL)
     assert step is not None
     filled = dict(
         part.split("=", 1) if "=" in part else (part, "")
@@ -96,11 +93,9 @@ def test_the_settings_that_the_guide_of_deploying_lets_one_fill_in_are_all_that_
 
 def units(language: str) -> dict[str, str]:
     """Return the systemd units of the guide by their file names."""
-    text = read(f"docs/deploy{language}.md")
+    text = page(language, "guide/deploy")
     names = re.findall(r"`/etc/systemd/system/(\S+\.service)`", text)
-    bodies = [
-        re.sub(r"^   ", "", body, flags=re.MULTILINE) for kind, body in code_blocks(text) if kind == "ini"
-    ]
+    bodies = [body for kind, body in code_blocks(text) if kind == "ini"]
     return dict(zip(names, bodies, strict=True))
 
 
@@ -108,7 +103,7 @@ def test_the_units_run_the_processes_of_the_procfile() -> None:
     processes = dict(line.split(": ", 1) for line in read("Procfile").splitlines())
     for name in ("web", "worker"):
         unit = configparser.ConfigParser(strict=False)
-        unit.read_string(units("")[f"rdservice-{name}.service"])
+        unit.read_string(units("en")[f"rdservice-{name}.service"])
         command = unit["Service"]["ExecStart"].removeprefix("/opt/rdservice/.venv/bin/")
         assert command.removeprefix("python -m ") == processes[name].removeprefix("python -m ")
         # Longer than web and worker need to end.
@@ -119,7 +114,7 @@ def test_the_units_run_the_processes_of_the_procfile() -> None:
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is missing")
-    for name, text in units("").items():
+    for name, text in units("en").items():
         # The folder of the guide is not there, and its user neither.
         file = tmp_path / name
         file.write_text(
@@ -137,7 +132,7 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
 def test_a_pair_of_tokens_moves_by_the_line_of_the_guide(
     app: Flask, connected: Services, conn: psycopg.Connection[Any]
 ) -> None:
-    [line] = [block for _, block in code_blocks(read("docs/moving.md")) if block.startswith("curl ")]
+    [line] = [block for _, block in code_blocks(page("en", "guide/moving")) if block.startswith("curl ")]
     settings = connected.settings
     pair = obtain_tokens(
         settings.api_url,
@@ -151,12 +146,3 @@ def test_a_pair_of_tokens_moves_by_the_line_of_the_guide(
     headers = dict(words[at + 1].split(": ", 1) for at, word in enumerate(words) if word == "-H")
     answer = app.test_client().post(words[3], data=words[words.index("-d") + 1], headers=headers)
     assert (answer.status_code, json.loads(answer.text)["status"]) == (200, "connected")
-
-
-@guide
-def test_each_guide_is_in_the_readme_of_its_language(language: str) -> None:
-    linked = {cell for row in table_rows(read(f"README{language}.md")) for cell in row}
-    for file in sorted((ROOT / "docs").glob("*.md")):
-        is_portuguese = file.name.endswith(".pt-BR.md")
-        if is_portuguese == bool(language):
-            assert f"[docs/{file.name}](docs/{file.name})" in linked, file.name

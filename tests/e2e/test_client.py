@@ -1,4 +1,4 @@
-"""The client of the README, run as a program of its own."""
+"""The client of the documents, run as a program of its own."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import requests
 
 from rdservice.services import Services
 from tests.support.accounts import connect_account
-from tests.support.documents import code_blocks, read
+from tests.support.documents import code_blocks, page
 from tests.support.processes import Processes, Web
 from tests.support.sandbox_process import SandboxProcess
 
@@ -22,7 +22,11 @@ def web(processes: Processes) -> Web:
 
 
 def client(web: Web, key: str) -> subprocess.CompletedProcess[str]:
-    [code] = [contents for language, contents in code_blocks(read("README.md")) if language == "python"]
+    [code] = [
+        contents
+        for language, contents in code_blocks(page("en", "reference/http-api"))
+        if language == "python"
+    ]
     assert len([line for line in code.splitlines() if line]) == 20
     return subprocess.run(
         [sys.executable, "-c", code],
@@ -54,4 +58,4 @@ def test_it_prints_every_lead_also_when_rd_station_fails_at_first(
 def test_it_says_who_must_act_where_waiting_does_not_help(web: Web, api_key: str) -> None:
     done = client(web, api_key)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("Somebody connects the account at http")
+    assert done.stderr.startswith("Connect the account at http")

@@ -2,18 +2,26 @@
 
 import re
 from pathlib import Path
+from textwrap import dedent
 
 ROOT = Path(__file__).resolve().parents[2]
+LANGUAGES = ("en", "pt-BR")
+READMES = {"en": "README.md", "pt-BR": "README.pt-BR.md"}
 
 
-def read(name: str) -> str:
+def read(name: str | Path) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
+def page(language: str, name: str) -> str:
+    """Return the text of a page of the documents, such as `guide/connect`."""
+    return read(f"docs/{language}/{name}.md")
+
+
 def code_blocks(text: str) -> list[tuple[str, str]]:
-    """Return the fenced blocks as (language, contents), in order."""
+    """Return the fenced blocks as (language, contents), in order, without the indentation of a list around them."""
     blocks = re.findall(r"^( *)```(\w*)\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL)
-    return [(language, contents.strip()) for _, language, contents in blocks]
+    return [(language, dedent(contents).strip()) for _, language, contents in blocks]
 
 
 def prose(text: str) -> str:

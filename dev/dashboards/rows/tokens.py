@@ -100,7 +100,7 @@ STATE = Row(
         ),
         Panel(
             title="Which alerts fire",
-            description="By name. docs/runbook.md says for each what to do.",
+            description="By name. docs/en/operate/runbook.md says for each what to do.",
             kind="table",
             unit=COUNT,
             width=10,

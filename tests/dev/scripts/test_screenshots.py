@@ -1,15 +1,15 @@
-"""The pictures of the READMEs: small files, of the colours that they were taken in."""
+"""The pictures of the documents: small files, of the colours that they were taken in."""
 
 import io
+import re
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from dev.screenshots.pictures import LANGUAGES, save
-from tests.support.documents import ROOT, read
+from dev.screenshots.pictures import save
+from tests.support.documents import LANGUAGES, ROOT, read
 
-PICTURES = ROOT / "docs" / "screenshots"
 LARGEST = 80_000
 
 
@@ -29,13 +29,15 @@ def test_a_picture_has_a_palette_with_the_colours_of_its_page(tmp_path: Path) ->
     assert (colours.getpixel((5, 5)), colours.getpixel((5, 105))) == (page, line)
 
 
-@pytest.mark.parametrize(("language", "readme"), [("en", "README.md"), ("pt-BR", "README.pt-BR.md")])
-def test_the_readme_of_a_language_shows_each_of_its_pictures_and_they_are_small(
-    language: str, readme: str
-) -> None:
-    assert language in LANGUAGES
-    files = sorted(PICTURES.glob(f"*.{language}.png"))
-    assert files
-    for file in files:
-        assert f"](docs/screenshots/{file.name})" in read(readme)
-        assert file.stat().st_size <= LARGEST, file.name
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_documents_of_a_language_show_each_of_its_pictures_and_they_are_small(language: str) -> None:
+    folder = ROOT / "docs" / language
+    shown = {
+        (file.parent / link).resolve()
+        for file in folder.rglob("*.md")
+        for link in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", read(file))
+    }
+    files = set((folder / "pictures").iterdir())
+    assert len(files) > 5
+    assert shown == files
+    assert max(file.stat().st_size for file in files) <= LARGEST

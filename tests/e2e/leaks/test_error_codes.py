@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 import pytest
 
+from dev.documents.tables import error_statuses
 from tests.e2e.leaks.conftest import MakeStage
-from tests.support.error_codes import error_codes
 from tests.support.leaks.stage import Stage
 
 pytestmark = pytest.mark.slow
@@ -117,7 +117,7 @@ PROVOKED: dict[str, Callable[[Stage], object]] = {
 
 
 def test_the_table_has_every_code() -> None:
-    assert set(PROVOKED) | set(ELSEWHERE) == set(error_codes()), (
+    assert set(PROVOKED) | set(ELSEWHERE) == set(error_statuses()), (
         "add or remove these codes in PROVOKED of tests/e2e/leaks/test_error_codes.py"
     )
 

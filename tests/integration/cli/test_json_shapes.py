@@ -1,4 +1,4 @@
-"""What commands print for programs has the members that docs/commands.md lists, in both languages."""
+"""What commands print for programs has the members that the page of commands lists, in both languages."""
 
 import json
 import re
@@ -16,10 +16,9 @@ from rdservice.services import Services
 from tests.integration.cli.conftest import Run
 from tests.support.accounts import connect_account
 from tests.support.deliveries import open_address
-from tests.support.documents import read, table_rows
+from tests.support.documents import LANGUAGES, page, table_rows
 from tests.support.sandbox_process import SandboxProcess
 
-DOCUMENTS = ["docs/commands.md", "docs/commands.pt-BR.md"]
 MORE_WORDS = {
     "operators create": ("bea@example.com", "--password-stdin"),
     "keys create": ("website", "--scope", "leads:read"),
@@ -47,11 +46,11 @@ def filled(run: Run, connected: Services, sandbox: SandboxProcess, conn: psycopg
     return run
 
 
-def documented(name: str) -> dict[str, tuple[str, list[str], list[str]]]:
+def documented(language: str) -> dict[str, tuple[str, list[str], list[str]]]:
     """Return by command: what is told of the answer, its members, and those of the `attempts` in it."""
     found: dict[str, tuple[str, list[str], list[str]]] = {}
     members: list[str] = []
-    for row in table_rows(read(name)):
+    for row in table_rows(page(language, "reference/commands").partition("\n## JSON\n")[2]):
         command = re.fullmatch(r"`flask ([a-z-]+ [a-z-]+)(?: --json)?`", row[0])
         if command is None:
             continue
@@ -68,9 +67,9 @@ def documented(name: str) -> dict[str, tuple[str, list[str], list[str]]]:
     return found
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_every_answer_has_exactly_the_members_that_are_documented(filled: Run, name: str) -> None:
-    listed = documented(name)
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_answer_has_exactly_the_members_that_are_documented(filled: Run, language: str) -> None:
+    listed = documented(language)
     assert len(listed) == 13
     for command, (shape, members, attempts) in listed.items():
         option = () if command == "privacy erase" else ("--json",)

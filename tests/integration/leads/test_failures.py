@@ -1,4 +1,4 @@
-"""What programs get in each kind of failure is what the README's table says."""
+"""What programs get in each kind of failure is what the table of the documents says."""
 
 import re
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from rdservice.config.settings import Settings
 from rdservice.services import Services
 from rdservice.web import create_app
 from tests.support.accounts import connect_account
-from tests.support.documents import prose, read, table_rows
+from tests.support.documents import page, prose, table_rows
 from tests.support.sandbox_process import SandboxProcess
 
 pytestmark = pytest.mark.slow
@@ -148,7 +148,7 @@ FAILURES = (
 
 
 def table() -> list[list[str]]:
-    rows = table_rows(prose(read("README.md")))
+    rows = table_rows(prose(page("en", "reference/errors")))
     [at] = [number for number, row in enumerate(rows) if row[1:] == list(ROUTES)]
     return rows[at + 1 : at + 1 + len(FAILURES)]
 
@@ -185,7 +185,7 @@ def test_every_route_answers_as_the_table_says(number: int, stage: Stage) -> Non
 
 def test_the_portuguese_table_says_the_same() -> None:
     english = table()
-    portuguese = table_rows(prose(read("README.pt-BR.md")))
+    portuguese = table_rows(prose(page("pt-BR", "reference/errors")))
     cells = [[re.sub(r",.*", "", cell) for cell in row[1:]] for row in english]
     assert any(
         [[re.sub(r",.*", "", cell) for cell in row[1:]] for row in portuguese[at : at + len(cells)]] == cells

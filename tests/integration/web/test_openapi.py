@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from werkzeug.test import TestResponse
 
+from dev.documents.tables import error_statuses
 from rdservice.access import keys
 from rdservice.config.settings import Settings
 from rdservice.services import Services
@@ -20,7 +21,6 @@ from rdservice.web.http import guard
 from rdservice.web.http.bodies import MAX_BODY_BYTES
 from tests.support.browser import Browser
 from tests.support.deliveries import event, old_lead, open_address
-from tests.support.error_codes import error_codes
 from tests.support.sandbox_process import SandboxProcess
 
 Json = dict[str, Any]
@@ -187,11 +187,11 @@ def test_every_example_is_an_instance_of_its_schema(document: Json) -> None:
         for value in values:
             assert mismatches(document, node["schema"], value) == [], place
             checked += 1
-    assert checked > len(error_codes())
+    assert checked > len(error_statuses())
 
 
 def test_the_error_codes_are_the_closed_list_each_with_its_statuses(document: Json) -> None:
-    codes = error_codes()
+    codes = error_statuses()
     assert set(document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]) == codes.keys()
     assert document["components"]["examples"].keys() == codes.keys()
     for code, example in document["components"]["examples"].items():
