@@ -69,7 +69,7 @@ PLACES: dict[Language, dict[str, str]] = {
 
 def findings(language: Language) -> list[str]:
     """Return a section for each finding, in the order in which the diagnosis shows them."""
-    return [line for code in ORDER for line in _section(code, language)]
+    return [line for code in ORDER for line in _section(code, language)][:-1]
 
 
 def _section(code: str, language: Language) -> list[str]:
@@ -87,7 +87,7 @@ def _section(code: str, language: Language) -> list[str]:
             + ("" if action == "none" else f" {HELPS[language]}: {BUTTONS[language][action]}."),
             "",
         ]
-    return lines[:-1]
+    return lines
 
 
 def _sentences(name: str, language: Language) -> list[str]:
