@@ -66,10 +66,8 @@ def shell_lines(text: str) -> list[str]:
 
 def variables() -> set[str]:
     """Return the names of all environment variables that the settings know."""
-    files = [
-        *(ROOT / "rdservice").glob("settings*.py"),
-        *(ROOT / "rdservice" / "config").glob("settings*.py"),
-    ]
+    folder = ROOT / "rdservice"
+    files = [*folder.glob("settings*.py"), *folder.glob("notify_urls.py"), *folder.glob("config/*.py")]
     constants = {
         node.value
         for file in files
