@@ -1,68 +1,40 @@
 """The findings of the diagnosis with their own sentences, so that page, terminal, file and documents say the same."""
 
-from urllib.parse import quote
-
-from dev.documents.tables import Language
-from rdservice.diagnosis.findings.finding import Finding
 from rdservice.diagnosis.findings.guide import GUIDE
 from rdservice.diagnosis.findings.verdict import ORDER
+from rdservice.diagnosis.findings.words import WORDS
 from rdservice.diagnosis.report import summary
+from rdservice.text.catalogue import Language, Plural, message, translated, translated_plural
 
-BUTTONS: dict[Language, dict[str, str]] = {
-    "en": {"connect": "“Connect again”", "refresh": "“Refresh now”", "upload": "uploading tokens"},
-    "pt-BR": {"connect": "“Conectar de novo”", "refresh": "“Renovar agora”", "upload": "enviar tokens"},
+BUTTONS = {
+    "connect": message("“Connect again”"),
+    "refresh": message("“Refresh now”"),
+    "upload": message("uploading tokens"),
 }
-HELPS: dict[Language, str] = {"en": "Helps on the page", "pt-BR": "Ajuda na página"}
-ACCOUNT: dict[Language, str] = {"en": "‹account›", "pt-BR": "‹conta›"}
-PLACES: dict[Language, dict[str, str]] = {
-    "en": {
-        "ago": "how long",
-        "answer": "answer",
-        "api_url": "RDSTATION_API_URL",
-        "aud": "other API",
-        "count": "number",
-        "error": "error",
-        "example": "example",
-        "failures": "number",
-        "kinds": "errors",
-        "migrations": "names",
-        "needed": "key id",
-        "operation": "request",
-        "reason": "reason",
-        "required": "scope",
-        "scope": "scope",
-        "silence": "how long",
-        "skew": "how much",
-        "there": "key ids",
-        "uri": "RDSTATION_REDIRECT_URI",
-        "variable": "setting",
-        "wait": "how long",
-        "what": "what is wrong with it",
-    },
-    "pt-BR": {
-        "ago": "quanto tempo",
-        "answer": "resposta",
-        "api_url": "RDSTATION_API_URL",
-        "aud": "outra API",
-        "count": "número",
-        "error": "erro",
-        "example": "exemplo",
-        "failures": "número",
-        "kinds": "erros",
-        "migrations": "nomes",
-        "needed": "id da chave",
-        "operation": "requisição",
-        "reason": "motivo",
-        "required": "escopo",
-        "scope": "escopo",
-        "silence": "quanto tempo",
-        "skew": "quanto",
-        "there": "ids das chaves",
-        "uri": "RDSTATION_REDIRECT_URI",
-        "variable": "configuração",
-        "wait": "quanto tempo",
-        "what": "o que há de errado nela",
-    },
+PLACES = {
+    "account": message("account"),
+    "ago": message("how long"),
+    "answer": message("answer"),
+    "api_url": "RDSTATION_API_URL",
+    "aud": message("other API"),
+    "count": message("number"),
+    "error": message("error"),
+    "example": message("example"),
+    "left": message("how long"),
+    "login": "/rd/login?account_id=…",
+    "migrations": message("names"),
+    "needed": message("key id"),
+    "operation": message("request"),
+    "reason": message("reason"),
+    "required": message("scope"),
+    "scope": message("scope"),
+    "silence": message("how long"),
+    "skew": message("how much"),
+    "there": message("key ids"),
+    "uri": "RDSTATION_REDIRECT_URI",
+    "variable": message("setting"),
+    "wait": message("how long"),
+    "what": message("what is wrong with a setting"),
 }
 """What stands in the place of each value of a finding."""
 
@@ -73,32 +45,32 @@ def findings(language: Language) -> list[str]:
 
 
 def _section(code: str, language: Language) -> list[str]:
-    labels = summary.LABELS[language]
+    def label(name: str) -> str:
+        return summary.label(language, name)
+
     lines = [f"### `{code}`", ""]
-    for name in (name for name in GUIDE if name.split("/")[0] == code):
+    for name in (name for name in WORDS if name.split("/")[0] == code):
+        seen, meaning, todo = (_told(sentences, language) for sentences in WORDS[name])
         who, action = GUIDE[name]
-        seen, meaning, todo = _sentences(name, language)
+        helps = "" if action == "none" else " " + translated(language, "Helps on the page:")
         lines += [
             f"**{seen}**",
             "",
-            f"- {labels['meaning']}: {meaning}",
-            f"- {labels['todo']}: {todo}",
-            f"- {labels['who']}: {labels[who]}."
-            + ("" if action == "none" else f" {HELPS[language]}: {BUTTONS[language][action]}."),
+            f"- {label('meaning')}: {meaning}",
+            f"- {label('todo')}: {todo}",
+            f"- {label('who')}: {label(who)}."
+            + (f"{helps} {translated(language, BUTTONS[action])}." if helps else ""),
             "",
         ]
     return lines
 
 
-def _sentences(name: str, language: Language) -> list[str]:
-    """Return a finding's sentences with the names of what stands in its places."""
-    code, _, variant = name.partition("/")
-    finding = Finding(
-        code=code,
-        severity="error",
-        account_id=ACCOUNT[language],
-        variant=variant or None,
-        values={place: f"‹{words}›" for place, words in PLACES[language].items()},
+def _told(sentences: list[str | Plural], language: Language) -> str:
+    """Return sentences, in the plural where there is one, with the names of what stands in their places."""
+    names = {name: f"‹{translated(language, place)}›" for name, place in PLACES.items()}
+    return " ".join(
+        translated(language, sentence, **names)
+        if isinstance(sentence, str)
+        else translated_plural(language, *sentence, 2, **names)
+        for sentence in sentences
     )
-    address = f"/rd/login?account_id={quote(ACCOUNT[language], safe='')}"
-    return [sentence.replace(address, "‹/rd/login?account_id=…›") for sentence in finding.text(language)]

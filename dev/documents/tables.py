@@ -18,7 +18,7 @@ from rdservice.config.settings import Settings, data_dir
 from rdservice.errors import RdServiceError
 from rdservice.metrics.definitions import OPERATIONS, Metrics
 from rdservice.metrics.flusher import Snapshot
-from rdservice.tokens.overview import Overview
+from rdservice.metrics.state import Overview, State
 from rdservice.tokens.store import Status
 from rdservice.web.api import exposition, openapi
 from rdservice.web.api import metrics as http_metrics
@@ -235,5 +235,7 @@ def _exposition() -> str:
         last_refresh_success=0.0,
         worker_heartbeat=0.0,
     )
-    snapshot = Snapshot(totals=counted.current(), overview=state, failing_notifications=0, flushed=True)
+    snapshot = Snapshot(
+        totals=counted.current(), state=State(overview=state, failing_notifications=0), flushed=True
+    )
     return exposition.render(counted, snapshot).decode()

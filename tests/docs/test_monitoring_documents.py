@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from dev.alert_drill.__main__ import parser
-from dev.monitoring.start_monitoring import PORTS
+from dev.monitoring.__main__ import PORTS
 from tests.support.documents import LANGUAGES, code_blocks, headings, page, prose, table_with
 from tests.support.rule_files import ALERTS, ROOT
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.checks import findings_document
+from dev.documents import findings
 from rdservice.diagnosis.account_advice import of_account
 from rdservice.diagnosis.findings.find import find
 from rdservice.diagnosis.report import summary
@@ -84,6 +84,5 @@ def test_what_scripts_start_says_when_it_is_ready(
 
 def test_the_findings_in_the_document() -> None:
     with spoken():
-        text = findings_document.with_findings("<!-- findings -->\n<!-- /findings -->", "pt-BR")
-    ours = text.replace("<!-- findings -->", "").replace("<!-- /findings -->", "")
-    assert not LETTER.search(re.sub(r"### `\w+`", "", unmarked(ours)))
+        text = "\n".join(findings.findings("pt-BR"))
+    assert not LETTER.search(re.sub(r"### `\w+`", "", unmarked(text)))
