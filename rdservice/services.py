@@ -85,7 +85,7 @@ class Services:
                 tokens=memory,
                 access_tokens=access_tokens,
                 secret_key=settings.secret_key,
-                fresh_s=settings.cache_ttl_s,
+                max_age_s=settings.cache_ttl_s,
                 must_end=refresher.must_end,
             ),
         )

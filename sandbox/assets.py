@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sandbox.errors import ValidationError, not_found
 from sandbox.generated import FIRST_CREATED_AT, account_id, number_of, timestamp
-from sandbox.messages import Answer, Call, json_answer
+from sandbox.messages import ApiResponse, Call, json_response
 from sandbox.paging import Page
 from sandbox.state import State
 
@@ -54,24 +54,24 @@ def _common(state: State, call: Call, kind: str, position: int) -> dict[str, Any
     }
 
 
-def _paged(call: Call, items: list[dict[str, Any]]) -> Answer:
+def _paged(call: Call, items: list[dict[str, Any]]) -> ApiResponse:
     page = Page.of(call.request.query)
-    return json_answer(items[page.start : page.start + page.size], headers=page.headers(len(items)))
+    return json_response(items[page.start : page.start + page.size], headers=page.headers(len(items)))
 
 
-def landing_pages(state: State, call: Call) -> Answer:
+def landing_pages(state: State, call: Call) -> ApiResponse:
     """`GET /platform/landing_pages`"""
     more = {"has_active_experiment": False, "had_experiment": False}
     return _paged(call, [_common(state, call, "landing-page", position) | more for position in range(COUNT)])
 
 
-def popups(state: State, call: Call) -> Answer:
+def popups(state: State, call: Call) -> ApiResponse:
     """`GET /platform/popups`"""
     items = [_common(state, call, "popup", position) | {"trigger": "EXIT_INTENT"} for position in range(3)]
     return _paged(call, items)
 
 
-def embeddables(state: State, call: Call) -> Answer:
+def embeddables(state: State, call: Call) -> ApiResponse:
     """`GET /platform/embeddables`"""
     return _paged(call, [_common(state, call, "form", position) for position in range(4)])
 
@@ -101,23 +101,23 @@ def _emails(state: State, call: Call) -> list[dict[str, Any]]:
     ]
 
 
-def list_emails(state: State, call: Call) -> Answer:
+def list_emails(state: State, call: Call) -> ApiResponse:
     """`GET /platform/emails`"""
     page = Page.of(call.request.query)
     emails = _emails(state, call)
     body = {"items": emails[page.start : page.start + page.size], "total": len(emails)}
-    return json_answer(body, headers=page.headers(len(emails)))
+    return json_response(body, headers=page.headers(len(emails)))
 
 
-def get_email(state: State, call: Call) -> Answer:
+def get_email(state: State, call: Call) -> ApiResponse:
     """`GET /platform/emails/{id}`"""
     for email in _emails(state, call):
         if str(email["id"]) == call.path["id"]:
-            return json_answer(email)
+            return json_response(email)
     raise not_found()
 
 
-def list_fields(state: State, _call: Call) -> Answer:
+def list_fields(state: State, _call: Call) -> ApiResponse:
     """`GET /platform/contacts/fields`"""
     fields = [
         {
@@ -132,10 +132,10 @@ def list_fields(state: State, _call: Call) -> Answer:
         }
         for position, (name, data_type, label, presentation, custom) in enumerate(FIELDS)
     ]
-    return json_answer({"fields": fields})
+    return json_response({"fields": fields})
 
 
-def workflows(state: State, call: Call) -> Answer:
+def workflows(state: State, call: Call) -> ApiResponse:
     """`GET /platform/workflows`"""
     page = Page.of(call.request.query)
     items = [
@@ -149,7 +149,7 @@ def workflows(state: State, call: Call) -> Answer:
         }
         for position in range(3)
     ]
-    return json_answer(
+    return json_response(
         {"workflows": items[page.start : page.start + page.size]}, headers=page.headers(len(items))
     )
 
@@ -160,9 +160,9 @@ def _workflow_id(state: State, call: Call, position: int) -> str:
     )
 
 
-def _analytics(state: State, call: Call, name: str, rows: list[dict[str, Any]], **more: Any) -> Answer:
+def _analytics(state: State, call: Call, name: str, rows: list[dict[str, Any]], **more: Any) -> ApiResponse:
     start, end = _period(state, call)
-    return json_answer(
+    return json_response(
         {
             "account_id": account_id(state.seed, call.account),
             "query_date": {"start_date": start.isoformat(), "end_date": end.isoformat()},
@@ -197,7 +197,7 @@ def _day(call: Call, name: str, default: date) -> date:
     return day
 
 
-def analytics_conversions(state: State, call: Call) -> Answer:
+def analytics_conversions(state: State, call: Call) -> ApiResponse:
     """`GET /platform/analytics/conversions`"""
     rows = []
     for position in range(COUNT):
@@ -233,7 +233,7 @@ def _email_counts(contacts: int) -> dict[str, Any]:
     }
 
 
-def analytics_emails(state: State, call: Call) -> Answer:
+def analytics_emails(state: State, call: Call) -> ApiResponse:
     """`GET /platform/analytics/emails`"""
     rows = []
     for position in range(COUNT):
@@ -252,7 +252,7 @@ def analytics_emails(state: State, call: Call) -> Answer:
     return _analytics(state, call, "emails", rows)
 
 
-def analytics_funnel(state: State, call: Call) -> Answer:
+def analytics_funnel(state: State, call: Call) -> ApiResponse:
     """`GET /platform/analytics/funnel`: one row a day, at most the first 366 days."""
     start, end = _period(state, call)
     rows = []
@@ -272,7 +272,7 @@ def analytics_funnel(state: State, call: Call) -> Answer:
     return _analytics(state, call, "funnel", rows)
 
 
-def analytics_workflow_emails(state: State, call: Call) -> Answer:
+def analytics_workflow_emails(state: State, call: Call) -> ApiResponse:
     """`GET /platform/analytics/workflow_emails`"""
     rows = []
     for position in range(3):

@@ -16,7 +16,7 @@ import jwt
 from sandbox import pages
 from sandbox.errors import ApiError, cannot_be_null, expired_access_token
 from sandbox.generated import account_name
-from sandbox.messages import Answer, Request, json_answer
+from sandbox.messages import ApiResponse, Request, json_response
 from sandbox.state import State
 from sandbox.store import Grant
 
@@ -28,7 +28,7 @@ ACCOUNT = re.compile(r"default|account-(?:[2-9]|[1-9][0-9]{1,8})")
 DECODE_OPTIONS: Any = {"verify_exp": False, "verify_iat": False, "verify_aud": False, "require": ["exp"]}
 
 
-def dialog(state: State, request: Request) -> Answer:
+def dialog(state: State, request: Request) -> ApiResponse:
     """`GET /auth/dialog`: the consent page. `POST`: consent given, back to the app with a code."""
     asked = request.form if request.method == "POST" else request.query
     client = state.client
@@ -67,8 +67,8 @@ def dialog(state: State, request: Request) -> Answer:
     )
 
 
-def _redirect(url: str) -> Answer:
-    return Answer(status=302, headers={"Location": url, "Cache-Control": "no-store"})
+def _redirect(url: str) -> ApiResponse:
+    return ApiResponse(status=302, headers={"Location": url, "Cache-Control": "no-store"})
 
 
 def _with_query(url: str, parameters: dict[str, str]) -> str:
@@ -90,7 +90,7 @@ def is_refresh(request: Request, body: dict[str, Any]) -> bool:
     return "refresh_token" in body and "code" not in body
 
 
-def token(state: State, request: Request, body: dict[str, Any]) -> Answer:
+def token(state: State, request: Request, body: dict[str, Any]) -> ApiResponse:
     """`POST /auth/token`: a pair for a code or a refresh token."""
     if request.media_type != "application/json":
         raise ApiError(415, "UNSUPPORTED_MEDIA_TYPE")
@@ -116,7 +116,7 @@ def _is_client(state: State, client_id: str, secret: str) -> bool:
     return right_id and any(right_secret)
 
 
-def _exchange(state: State, code: str) -> Answer:
+def _exchange(state: State, code: str) -> ApiResponse:
     found = state.store.find_code(code)
     if found is None:
         raise ApiError(401, "ACCESS_DENIED")
@@ -129,7 +129,7 @@ def _exchange(state: State, code: str) -> Answer:
     return _pair(state, grant, refresh_token)
 
 
-def _refresh(state: State, presented: str) -> Answer:
+def _refresh(state: State, presented: str) -> ApiResponse:
     grant = state.store.grant_of_refresh_token(presented)
     if grant is None or grant.revoked:
         raise ApiError(401, "INVALID_REFRESH_TOKEN")
@@ -143,12 +143,12 @@ def _refresh(state: State, presented: str) -> Answer:
     return _pair(state, grant, new)
 
 
-def _pair(state: State, grant: Grant, refresh_token: str | None) -> Answer:
+def _pair(state: State, grant: Grant, refresh_token: str | None) -> ApiResponse:
     lifetime = state.settings.access_token_lifetime
     body: dict[str, Any] = {"access_token": _sign(state, grant, lifetime), "expires_in": lifetime}
     if refresh_token is not None:
         body["refresh_token"] = refresh_token
-    return json_answer(body, headers={"Cache-Control": "no-store"})
+    return json_response(body, headers={"Cache-Control": "no-store"})
 
 
 def _sign(state: State, grant: Grant, lifetime: int) -> str:
@@ -193,7 +193,7 @@ def _claims(state: State, access_token: str) -> dict[str, Any] | None:
         return None
 
 
-def revoke(state: State, request: Request) -> Answer:
+def revoke(state: State, request: Request) -> ApiResponse:
     """`POST /auth/revoke`: ends access and refresh token of the consent that the token in the form belongs to.
 
     As in RFC 7009 the hint is only a hint and a token that is not known is no error.
@@ -211,4 +211,4 @@ def revoke(state: State, request: Request) -> Answer:
         grant = state.store.grant_of_refresh_token(presented)
     if grant is not None and grant.account == bearer.account:
         state.store.revoke_grant(grant.id)
-    return json_answer({})
+    return json_response({})

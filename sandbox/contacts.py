@@ -18,7 +18,7 @@ from sandbox.errors import (
     rate_limited,
 )
 from sandbox.limits import DAY
-from sandbox.messages import Answer, Call, Delivery, json_answer
+from sandbox.messages import ApiResponse, Call, Delivery, json_response
 from sandbox.state import State
 
 # Documented: the updates of one contact, and the calls on its funnel, that a day allows.
@@ -72,12 +72,12 @@ def _found(contact: Contact | None) -> Contact:
     return contact
 
 
-def get_contact(state: State, call: Call) -> Answer:
+def get_contact(state: State, call: Call) -> ApiResponse:
     """`GET /platform/contacts/{uuid}` and `/platform/contacts/email:{email}`"""
-    return json_answer(_found(_identified(state, call)).detailed(call.request.origin))
+    return json_response(_found(_identified(state, call)).detailed(call.request.origin))
 
 
-def create_contact(state: State, call: Call) -> Answer:
+def create_contact(state: State, call: Call) -> ApiResponse:
     """`POST /platform/contacts`"""
     fields = json_body(call.request)
     _check_fields(fields)
@@ -87,10 +87,10 @@ def create_contact(state: State, call: Call) -> Answer:
         raise ApiError(400, "EMAIL_ALREADY_IN_USE")
     contact = state.book(call.account).create(fields, state.now())
     state.book(call.account).save(contact)
-    return json_answer(contact.detailed(call.request.origin))
+    return json_response(contact.detailed(call.request.origin))
 
 
-def upsert_contact(state: State, call: Call) -> Answer:
+def upsert_contact(state: State, call: Call) -> ApiResponse:
     """`PATCH /platform/contacts/{identifier}:{value}`: changes the contact; an unknown e-mail address makes one."""
     fields = json_body(call.request)
     _check_fields(fields)
@@ -111,10 +111,10 @@ def upsert_contact(state: State, call: Call) -> Answer:
             raise ApiError(400, "EMAIL_ALREADY_IN_USE")
         contact.fields.update(fields)
     state.book(call.account).save(contact)
-    return json_answer(contact.detailed(call.request.origin))
+    return json_response(contact.detailed(call.request.origin))
 
 
-def _beyond_daily_limit(state: State, account: str, contact: Contact, what: str) -> Answer | None:
+def _beyond_daily_limit(state: State, account: str, contact: Contact, what: str) -> ApiResponse | None:
     settings = state.settings
     if settings.rate_limit is None:
         return None
@@ -160,14 +160,14 @@ def _looks_like_email(text: str) -> bool:
     return bool(local) and "." in domain and not any(character.isspace() for character in text)
 
 
-def get_funnel(state: State, call: Call) -> Answer:
+def get_funnel(state: State, call: Call) -> ApiResponse:
     """`GET /platform/contacts/{identifier}:{value}/funnels/default`"""
     contact = _found(_identified(state, call))
     refused = _beyond_daily_limit(state, call.account, contact, "funnel")
-    return refused or json_answer(_funnel_body(contact))
+    return refused or json_response(_funnel_body(contact))
 
 
-def put_funnel(state: State, call: Call) -> Answer:
+def put_funnel(state: State, call: Call) -> ApiResponse:
     """`PUT /platform/contacts/{identifier}:{value}/funnels/default`"""
     contact = _found(_identified(state, call))
     changes = json_body(call.request)
@@ -187,7 +187,7 @@ def put_funnel(state: State, call: Call) -> Answer:
     deliveries: tuple[Delivery, ...] = ()
     if became_opportunity:
         deliveries = webhooks.deliveries(state, call.account, contact, "WEBHOOK.MARKED_OPPORTUNITY")
-    return json_answer(_funnel_body(contact), deliveries=deliveries)
+    return json_response(_funnel_body(contact), deliveries=deliveries)
 
 
 def _funnel_body(contact: Contact) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def _funnel_body(contact: Contact) -> dict[str, Any]:
     return {name: contact.funnel[name] for name in shown}
 
 
-def post_event(state: State, call: Call) -> Answer:
+def post_event(state: State, call: Call) -> ApiResponse:
     """`POST /platform/events?event_type=conversion`: makes or changes the contact, and sets off webhooks."""
     event = json_body(call.request)
     kind = event.get("event_type", call.request.query.get("event_type", ""))
@@ -223,7 +223,7 @@ def post_event(state: State, call: Call) -> Answer:
     if event_type is not None:
         identifier = payload.get("conversion_identifier")
         deliveries = webhooks.deliveries(state, call.account, contact, event_type, identifier=identifier)
-    return json_answer({"event_uuid": str(uuid4())}, deliveries=deliveries)
+    return json_response({"event_uuid": str(uuid4())}, deliveries=deliveries)
 
 
 def _record_event(state: State, account: str, kind: str, fields: dict[str, Any]) -> Contact:

@@ -9,7 +9,7 @@ from typing import Any
 from sandbox import contacts, segmentations, webhooks
 from sandbox.authorization import ACCOUNT
 from sandbox.contact_book import Contact
-from sandbox.messages import Answer, Delivery, Request, json_answer
+from sandbox.messages import ApiResponse, Delivery, Request, json_response
 from sandbox.settings import SettingsError
 from sandbox.state import State
 
@@ -32,19 +32,19 @@ class Refused(Exception):
     """A control request that cannot be done; the message says why."""
 
 
-def respond(state: State, request: Request) -> Answer:
+def respond(state: State, request: Request) -> ApiResponse:
     """Answer a control request. Errors are `{"error": …}`: 403 from elsewhere, 404, 405, 422."""
     if not _is_local(request):
-        return json_answer({"error": "the control routes answer to this machine only"}, 403)
+        return json_response({"error": "the control routes answer to this machine only"}, 403)
     handlers = HANDLERS.get(request.raw_path)
     if handlers is None:
-        return json_answer({"error": "no such control route"}, 404)
+        return json_response({"error": "no such control route"}, 404)
     if request.method not in handlers:
-        return json_answer({"error": "method not allowed"}, 405, {"Allow": ", ".join(handlers)})
+        return json_response({"error": "method not allowed"}, 405, {"Allow": ", ".join(handlers)})
     try:
         return handlers[request.method](state, request)
     except (Refused, SettingsError) as error:
-        return json_answer({"error": str(error)}, 422)
+        return json_response({"error": str(error)}, 422)
 
 
 def _is_local(request: Request) -> bool:
@@ -58,29 +58,29 @@ def _is_local(request: Request) -> bool:
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
-def _show(state: State, _request: Request) -> Answer:
-    return json_answer(state.report())
+def _show(state: State, _request: Request) -> ApiResponse:
+    return json_response(state.report())
 
 
-def _patch(state: State, request: Request) -> Answer:
+def _patch(state: State, request: Request) -> ApiResponse:
     state.change_settings(state.settings.changed(_members(request)))
-    return json_answer(state.report())
+    return json_response(state.report())
 
 
-def _revoke(state: State, request: Request) -> Answer:
+def _revoke(state: State, request: Request) -> ApiResponse:
     body = _members(request, ("account",))
     if "account" not in body:
         raise Refused("account: is required")
     account = _account(body)
-    return json_answer({"account": account, "revoked": state.store.revoke_account(account)})
+    return json_response({"account": account, "revoked": state.store.revoke_account(account)})
 
 
-def _reset(state: State, _request: Request) -> Answer:
+def _reset(state: State, _request: Request) -> ApiResponse:
     state.reset()
-    return json_answer(state.report())
+    return json_response(state.report())
 
 
-def _webhook(state: State, request: Request) -> Answer:
+def _webhook(state: State, request: Request) -> ApiResponse:
     """Send an event: to the account's subscriptions, or to `url`. The contact is the one of `uuid` or `email`, else the
     account's first lead; `seconds_ago` makes the event older than its delivery, `times` repeats every delivery. `form`
     is how it is told: `event` as documented, `array` with that in it, `lead` and `leads` as older webhooks did, the
@@ -110,7 +110,7 @@ def _webhook(state: State, request: Request) -> Answer:
     else:
         raise Refused("url: must be an absolute http or https URL")
     planned = [{"url": delivery.url, "status": None} for delivery in deliveries * times]
-    return json_answer({"deliveries": planned}, deliveries=deliveries * times, report_deliveries=True)
+    return json_response({"deliveries": planned}, deliveries=deliveries * times, report_deliveries=True)
 
 
 def _contact(state: State, account: str, body: dict[str, Any]) -> Contact:
@@ -153,7 +153,7 @@ def _members(request: Request, known: tuple[str, ...] | None = None) -> dict[str
     return body
 
 
-HANDLERS: dict[str, dict[str, Callable[[State, Request], Answer]]] = {
+HANDLERS: dict[str, dict[str, Callable[[State, Request], ApiResponse]]] = {
     "/_sandbox": {"GET": _show, "PATCH": _patch},
     "/_sandbox/revoke": {"POST": _revoke},
     "/_sandbox/webhook": {"POST": _webhook},

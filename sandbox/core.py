@@ -16,13 +16,13 @@ from sandbox.errors import TYPE_OF_STATUS, ApiError, not_found, rate_limited
 from sandbox.faults import WITHOUT_EFFECT, Fault, pick
 from sandbox.generated import account_name
 from sandbox.limits import MINUTE
-from sandbox.messages import Answer, Call, Request, json_answer
+from sandbox.messages import ApiResponse, Call, Request, json_response
 from sandbox.state import Client, State
 from sandbox.store import digest
 
-__all__ = ["Answer", "Client", "Request", "Sandbox"]
+__all__ = ["ApiResponse", "Client", "Request", "Sandbox"]
 
-Handler = Callable[[State, Call], Answer]
+Handler = Callable[[State, Call], ApiResponse]
 
 # Documented: the list of segmentations has a limit of its own, as high as the other but on the plan of 500 a minute.
 SEGMENTATION_LIST_LIMITS = {500: 240}
@@ -31,9 +31,9 @@ NEEDS_TOKEN = (*LIMITED, "/integrations/")
 GATEWAY_PAGE = b"<html><head><title>Service</title></head><body><h1>We will be right back</h1></body></html>"
 
 
-def _account_info(state: State, call: Call) -> Answer:
+def _account_info(state: State, call: Call) -> ApiResponse:
     """`GET /marketing/account_info`"""
-    return json_answer({"name": account_name(state.seed, call.account)})
+    return json_response({"name": account_name(state.seed, call.account)})
 
 
 _CONTACT = r"/platform/contacts/(?:(?P<identifier>[a-z_]+)(?::|%3[Aa]))?(?P<value>[^/:]+)"
@@ -101,14 +101,14 @@ class Sandbox:
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
         peer: str = "127.0.0.1",
-    ) -> Answer:
+    ) -> ApiResponse:
         """Answer a request at once. Whoever calls plays `latency_s`, `enact` and `deliveries` of the answer."""
         lowered = {name.lower(): value for name, value in (headers or {}).items()}
-        answer = self.begin(Request(method=method, target=target, headers=lowered, body=body, peer=peer))
-        self.end(answer)
-        return answer
+        response = self.begin(Request(method=method, target=target, headers=lowered, body=body, peer=peer))
+        self.end(response)
+        return response
 
-    def begin(self, request: Request) -> Answer:
+    def begin(self, request: Request) -> ApiResponse:
         """Answer a request that stays under way until `end` is called with its answer."""
         with self._lock:
             if request.raw_path == "/_sandbox" or request.raw_path.startswith("/_sandbox/"):
@@ -117,50 +117,50 @@ class Sandbox:
                 return authorization.dialog(self._state, request)
             return self._api_call(request)
 
-    def end(self, answer: Answer) -> None:
+    def end(self, response: ApiResponse) -> None:
         """The call is over: answered, or cut off."""
-        if answer.in_flight:
+        if response.in_flight:
             with self._lock:
-                self._state.counters.end(answer.flight)
+                self._state.counters.end(response.flight)
 
-    def _api_call(self, request: Request) -> Answer:
+    def _api_call(self, request: Request) -> ApiResponse:
         state = self._state
         route = _Route.of(request)
         fault, left = pick(state.settings.faults, route.operation, state.fault_dice)
         if left is not state.settings.faults:
             state.change_settings(replace(state.settings, faults=left))
         if fault is not None and fault.kind in WITHOUT_EFFECT:
-            answer = self._answer_without_effect(fault)
+            response = self._answer_without_effect(fault)
         else:
-            answer = self._answer(request, route)
+            response = self._answer(request, route)
             if fault is not None:
-                answer = _spoiled(answer, fault)
-        result = NO_ANSWER if answer.enact in ("timeout", "drop") else str(answer.status)
+                response = _spoiled(response, fault)
+        result = NO_ANSWER if response.enact in ("timeout", "drop") else str(response.status)
         state.counters.count(route.operation, result)
         flight = digest(route.refresh_token).hex() if route.refresh_token else None
         state.counters.begin(flight)
         return replace(
-            answer,
+            response,
             latency_s=state.settings.latency_ms / 1_000,
             operation=route.operation,
             flight=flight,
             in_flight=True,
         )
 
-    def _answer_without_effect(self, fault: Fault) -> Answer:
+    def _answer_without_effect(self, fault: Fault) -> ApiResponse:
         if fault.kind == "timeout":
-            return Answer(status=0, enact="timeout")
+            return ApiResponse(status=0, enact="timeout")
         if fault.kind == "drop_before":
-            return Answer(status=0, enact="drop")
+            return ApiResponse(status=0, enact="drop")
         if fault.kind == "html" or fault.status is None:
             headers = {"Content-Type": "text/html; charset=utf-8"}
-            return Answer(status=fault.status or 200, headers=headers, body=GATEWAY_PAGE)
+            return ApiResponse(status=fault.status or 200, headers=headers, body=GATEWAY_PAGE)
         return self._answer_of_status(fault, fault.status)
 
-    def _answer_of_status(self, fault: Fault, status: int) -> Answer:
+    def _answer_of_status(self, fault: Fault, status: int) -> ApiResponse:
         settings = self._state.settings
         if status < 400:
-            return json_answer({}, status)
+            return json_response({}, status)
         if status == 429 and fault.error_type is None:
             return rate_limited(
                 settings.rate_limit_shape,
@@ -171,15 +171,15 @@ class Sandbox:
             )
         headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
         error_type = fault.error_type or TYPE_OF_STATUS.get(status, "ERROR")
-        return ApiError(status, error_type, headers=headers).answer(settings.error_shape)
+        return ApiError(status, error_type, headers=headers).response(settings.error_shape)
 
-    def _answer(self, request: Request, route: _Route) -> Answer:
+    def _answer(self, request: Request, route: _Route) -> ApiResponse:
         try:
             return self._routed(request, route)
         except ApiError as error:
-            return error.answer(self._state.settings.error_shape)
+            return error.response(self._state.settings.error_shape)
 
-    def _routed(self, request: Request, route: _Route) -> Answer:
+    def _routed(self, request: Request, route: _Route) -> ApiResponse:
         if request.raw_path == "/auth/token" and request.method == "POST":
             return authorization.token(self._state, request, route.token_request)
         if route.operation == "revoke":
@@ -197,7 +197,7 @@ class Sandbox:
             raise ApiError(405, "METHOD_NOT_ALLOWED", headers={"Allow": ", ".join(route.allowed_methods)})
         raise not_found()
 
-    def _beyond_rate_limit(self, request: Request, route: _Route, account: str) -> Answer | None:
+    def _beyond_rate_limit(self, request: Request, route: _Route, account: str) -> ApiResponse | None:
         """Count the call against its limit; the 429 if that is reached."""
         state, settings = self._state, self._state.settings
         if settings.rate_limit is None or not request.raw_path.startswith(LIMITED):
@@ -263,10 +263,10 @@ class _Route:
         return route
 
 
-def _spoiled(answer: Answer, fault: Fault) -> Answer:
+def _spoiled(response: ApiResponse, fault: Fault) -> ApiResponse:
     """An answer that took effect and then does not arrive whole."""
     if fault.kind == "drop_after":
-        return replace(answer, enact="drop")
+        return replace(response, enact="drop")
     if fault.kind == "slow_drip":
-        return replace(answer, enact="slow_drip")
-    return replace(answer, body=answer.body[: len(answer.body) // 2])
+        return replace(response, enact="slow_drip")
+    return replace(response, body=response.body[: len(response.body) // 2])

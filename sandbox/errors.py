@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from sandbox.messages import Answer, Request, json_answer
+from sandbox.messages import ApiResponse, Request, json_response
 
 ErrorShape = Literal["object", "list", "bare", "text"]
 RateLimitShape = Literal["errors", "error", "message"]
@@ -66,17 +66,17 @@ class ApiError(Exception):
         }
         self.headers = dict(headers or {})
 
-    def answer(self, shape: ErrorShape, /) -> Answer:
+    def response(self, shape: ErrorShape, /) -> ApiResponse:
         """The error as an HTTP answer whose body has the given shape."""
         if shape == "text":
             headers = {"Content-Type": "text/plain; charset=utf-8", **self.headers}
-            return Answer(status=self.status, headers=headers, body=self.pair["error_message"].encode())
+            return ApiResponse(status=self.status, headers=headers, body=self.pair["error_message"].encode())
         bodies: dict[str, object] = {
             "object": {"errors": self.pair},
             "list": {"errors": [self.pair]},
             "bare": self.pair,
         }
-        return json_answer(bodies[shape], self.status, self.headers)
+        return json_response(bodies[shape], self.status, self.headers)
 
 
 class ValidationError(ApiError):
@@ -88,8 +88,8 @@ class ValidationError(ApiError):
         super().__init__(400, "BAD_REQUEST")
         self.errors = errors
 
-    def answer(self, _shape: ErrorShape, /) -> Answer:
-        return json_answer({"errors": self.errors}, self.status)
+    def response(self, _shape: ErrorShape, /) -> ApiResponse:
+        return json_response({"errors": self.errors}, self.status)
 
 
 def json_body(request: Request) -> dict[str, Any]:
@@ -135,12 +135,12 @@ def expired_access_token(*, behind_amazon_gateway: bool) -> ApiError:
 
 def rate_limited(
     shape: RateLimitShape, error_shape: ErrorShape, *, limit: int, remaining_s: int, retry_after: int | None
-) -> Answer:
+) -> ApiResponse:
     """A 429. `limit` is the allowed number of requests, `remaining_s` the seconds until there is room again;
     `retry_after` (s) adds the header, which RD Station documents for another of its products only."""
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
     if shape == "errors":
-        return ApiError(429, "TOO_MANY_REQUESTS", headers=headers).answer(error_shape)
+        return ApiError(429, "TOO_MANY_REQUESTS", headers=headers).response(error_shape)
     if shape == "error":
         body = {
             "error": MESSAGES["TOO_MANY_REQUESTS"],
@@ -148,6 +148,6 @@ def rate_limited(
             "usage": limit,
             "remaining_time": remaining_s,
         }
-        return json_answer(body, 429, headers)
+        return json_response(body, 429, headers)
     headers |= {"ratelimit-limit-quotas": str(limit), "retry-after-quotas": str(remaining_s)}
-    return json_answer({"message": MESSAGES["TOO_MANY_REQUESTS"]}, 429, headers)
+    return json_response({"message": MESSAGES["TOO_MANY_REQUESTS"]}, 429, headers)

@@ -96,7 +96,7 @@ class Delivery:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class ApiResponse:
     """What the sandbox answers.
 
     `latency_s` is to be waited before answering. `enact` is a fault on the connection that only a server (or a
@@ -121,9 +121,11 @@ class Answer:
         return json.loads(self.body)
 
 
-def json_answer(
+def json_response(
     data: object, status: int = 200, headers: Mapping[str, str] | None = None, **more: Any
-) -> Answer:
+) -> ApiResponse:
     """An answer with `data` as its JSON body."""
     body = json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
-    return Answer(status=status, headers={"Content-Type": JSON_TYPE, **(headers or {})}, body=body, **more)
+    return ApiResponse(
+        status=status, headers={"Content-Type": JSON_TYPE, **(headers or {})}, body=body, **more
+    )

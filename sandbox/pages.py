@@ -8,7 +8,7 @@ from hashlib import sha256
 from html import escape
 from urllib.parse import urlsplit
 
-from sandbox.messages import Answer
+from sandbox.messages import ApiResponse
 
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:34rem;margin:4rem auto;padding:0 1rem;color:#1d2b36}"
@@ -20,7 +20,7 @@ STYLE_HASH = b64encode(sha256(STYLE.encode()).digest()).decode()
 
 def consent(
     *, account: str, account_name: str, form: Mapping[str, str], refuse_url: str, redirect_uri: str
-) -> Answer:
+) -> ApiResponse:
     """The consent page: one form with the button Autorizar, and a link to refuse."""
     fields = "".join(
         f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">' for name, value in form.items()
@@ -37,7 +37,7 @@ def consent(
     )
 
 
-def refusal(status: int, *sentences: str) -> Answer:
+def refusal(status: int, *sentences: str) -> ApiResponse:
     """A page that says why there is no consent page. The sentences are plain text."""
     paragraphs = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
     return _page(status, "Não foi possível autorizar", paragraphs)
@@ -50,7 +50,7 @@ def _source(url: str) -> str:
     return f"{parts.scheme}:" if "[" in parts.netloc else f"{parts.scheme}://{parts.netloc}"
 
 
-def _page(status: int, title: str, content: str, form_target: str = "") -> Answer:
+def _page(status: int, title: str, content: str, form_target: str = "") -> ApiResponse:
     html = (
         f'<!doctype html><html lang="pt-BR"><head><meta charset="utf-8"><title>{title}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -67,4 +67,4 @@ def _page(status: int, title: str, content: str, form_target: str = "") -> Answe
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "no-store",
     }
-    return Answer(status=status, headers=headers, body=html.encode())
+    return ApiResponse(status=status, headers=headers, body=html.encode())

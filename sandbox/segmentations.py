@@ -8,7 +8,7 @@ from typing import Any
 from sandbox.contact_book import LISTING_ORDERS, Membership
 from sandbox.errors import not_found
 from sandbox.generated import FIRST_CREATED_AT, timestamp
-from sandbox.messages import Answer, Call, json_answer
+from sandbox.messages import ApiResponse, Call, json_response
 from sandbox.paging import Page, order_of
 from sandbox.state import State
 
@@ -64,7 +64,7 @@ SEGMENTATIONS = (
 ORDERS = ("id", "name", "process_status", "created_at", "updated_at")
 
 
-def list_segmentations(_state: State, call: Call) -> Answer:
+def list_segmentations(_state: State, call: Call) -> ApiResponse:
     """`GET /platform/segmentations?page=&page_size=&search=&order=`"""
     query = call.request.query
     page = Page.of(query)
@@ -77,10 +77,10 @@ def list_segmentations(_state: State, call: Call) -> Answer:
     found.sort(key=lambda entry: getattr(entry, name, ""), reverse=descending)
     shown = found[page.start : page.start + page.size]
     body = {"segmentations": [entry.as_json(call.request.origin) for entry in shown]}
-    return json_answer(body, headers=page.headers(len(found)))
+    return json_response(body, headers=page.headers(len(found)))
 
 
-def list_contacts(state: State, call: Call) -> Answer:
+def list_contacts(state: State, call: Call) -> ApiResponse:
     """`GET /platform/segmentations/{id}/contacts?page=&page_size=&order=`"""
     wanted = call.path["id"]
     segmentation = next((entry for entry in SEGMENTATIONS if str(entry.id) == wanted), None)
@@ -91,4 +91,4 @@ def list_contacts(state: State, call: Call) -> Answer:
     book, leads = state.book(call.account), state.settings.leads
     contacts = book.page(segmentation.members, leads, order, page.start, page.size)
     body = {"contacts": [contact.listed(call.request.origin) for contact in contacts]}
-    return json_answer(body, headers=page.headers(book.count(segmentation.members, leads)))
+    return json_response(body, headers=page.headers(book.count(segmentation.members, leads)))

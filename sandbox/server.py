@@ -16,7 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from sandbox.core import Sandbox
 from sandbox.errors import ApiError
-from sandbox.messages import Answer, Delivery, Request, json_answer
+from sandbox.messages import ApiResponse, Delivery, Request, json_response
 
 LONGEST_SILENCE_S = 120
 SLOW_DRIP_S = 180
@@ -62,8 +62,10 @@ class Server:
         try:
             body = await raw.read()
         except web.HTTPRequestEntityTooLarge:
-            answer = TOO_LARGE.answer("object")
-            return web.Response(status=answer.status, headers=self._headers(answer), body=answer.body)
+            api_response = TOO_LARGE.response("object")
+            return web.Response(
+                status=api_response.status, headers=self._headers(api_response), body=api_response.body
+            )
         request = Request(
             method=raw.method,
             target=_readable(raw.raw_path),
@@ -71,38 +73,48 @@ class Server:
             body=body,
             peer=raw.remote or "",
         )
-        answer = self._sandbox.begin(request)
+        api_response = self._sandbox.begin(request)
         try:
-            if answer.latency_s:
-                await asyncio.sleep(answer.latency_s)
-            if answer.report_deliveries:
-                answer = await self._deliver_and_report(answer)
+            if api_response.latency_s:
+                await asyncio.sleep(api_response.latency_s)
+            if api_response.report_deliveries:
+                api_response = await self._deliver_and_report(api_response)
             else:
-                self._deliver_in_background(answer.deliveries)
-            if answer.enact == "slow_drip":
-                return await self._drip(raw, answer)
-            if answer.enact == "timeout":
+                self._deliver_in_background(api_response.deliveries)
+            if api_response.enact == "slow_drip":
+                return await self._drip(raw, api_response)
+            if api_response.enact == "timeout":
                 await asyncio.sleep(LONGEST_SILENCE_S)
-            if answer.enact is not None:
+            if api_response.enact is not None:
                 return _cut_off(raw)
-            return web.Response(status=answer.status, headers=self._headers(answer), body=answer.body)
+            return web.Response(
+                status=api_response.status, headers=self._headers(api_response), body=api_response.body
+            )
         finally:
-            self._sandbox.end(answer)
+            self._sandbox.end(api_response)
             if self._verbose:
                 # Paths of the API hold e-mail addresses.
-                asked = answer.operation or raw.raw_path.partition("?")[0]
-                print(f"{raw.method} {asked} {answer.enact or answer.status}", file=sys.stderr, flush=True)
+                asked = api_response.operation or raw.raw_path.partition("?")[0]
+                print(
+                    f"{raw.method} {asked} {api_response.enact or api_response.status}",
+                    file=sys.stderr,
+                    flush=True,
+                )
 
-    def _headers(self, answer: Answer) -> dict[str, str]:
-        return {**answer.headers, "Date": formatdate(self._sandbox.now(), usegmt=True), "Server": "sandbox"}
+    def _headers(self, api_response: ApiResponse) -> dict[str, str]:
+        return {
+            **api_response.headers,
+            "Date": formatdate(self._sandbox.now(), usegmt=True),
+            "Server": "sandbox",
+        }
 
-    async def _drip(self, raw: web.BaseRequest, answer: Answer) -> web.StreamResponse:
-        response = web.StreamResponse(status=answer.status, headers=self._headers(answer))
-        response.content_length = len(answer.body)
+    async def _drip(self, raw: web.BaseRequest, api_response: ApiResponse) -> web.StreamResponse:
+        response = web.StreamResponse(status=api_response.status, headers=self._headers(api_response))
+        response.content_length = len(api_response.body)
         await response.prepare(raw)
-        pause = min(SLOW_DRIP_S / max(len(answer.body), 1), LONGEST_DRIP_PAUSE_S)
-        for position in range(len(answer.body)):
-            await response.write(answer.body[position : position + 1])
+        pause = min(SLOW_DRIP_S / max(len(api_response.body), 1), LONGEST_DRIP_PAUSE_S)
+        for position in range(len(api_response.body)):
+            await response.write(api_response.body[position : position + 1])
             await asyncio.sleep(pause)
         await response.write_eof()
         return response
@@ -116,9 +128,9 @@ class Server:
     async def _deliver_quietly(self, delivery: Delivery) -> None:
         await self._deliver(delivery)
 
-    async def _deliver_and_report(self, answer: Answer) -> Answer:
-        reports = [await self._deliver(delivery) for delivery in answer.deliveries]
-        return json_answer({"deliveries": reports})
+    async def _deliver_and_report(self, api_response: ApiResponse) -> ApiResponse:
+        reports = [await self._deliver(delivery) for delivery in api_response.deliveries]
+        return json_response({"deliveries": reports})
 
     async def _deliver(self, delivery: Delivery) -> dict[str, Any]:
         """Send one webhook. The report has `status`, or None and the kind of `error`."""

@@ -10,7 +10,7 @@ from uuid import uuid4
 from sandbox.contact_book import Contact
 from sandbox.errors import ValidationError, json_body, not_found
 from sandbox.generated import timestamp
-from sandbox.messages import Answer, Call, Delivery, Request, json_answer
+from sandbox.messages import ApiResponse, Call, Delivery, Request, json_response
 from sandbox.state import State
 
 EVENT_TYPES = ("WEBHOOK.CONVERTED", "WEBHOOK.MARKED_OPPORTUNITY")
@@ -19,17 +19,17 @@ RELATIONS = ("COMPANY", "CONTACT_FUNNEL")
 MEMBERS = ("event_type", "entity_type", "event_identifiers", "url", "http_method", "include_relations")
 
 
-def list_subscriptions(state: State, call: Call) -> Answer:
+def list_subscriptions(state: State, call: Call) -> ApiResponse:
     """`GET /integrations/webhooks`"""
-    return json_answer({"webhooks": list(state.store.webhooks(call.account).values())})
+    return json_response({"webhooks": list(state.store.webhooks(call.account).values())})
 
 
-def get_subscription(state: State, call: Call) -> Answer:
+def get_subscription(state: State, call: Call) -> ApiResponse:
     """`GET /integrations/webhooks/{uuid}`"""
-    return json_answer(_subscription(state, call))
+    return json_response(_subscription(state, call))
 
 
-def create_subscription(state: State, call: Call) -> Answer:
+def create_subscription(state: State, call: Call) -> ApiResponse:
     """`POST /integrations/webhooks`"""
     defaults = {
         "entity_type": "CONTACT",
@@ -40,16 +40,16 @@ def create_subscription(state: State, call: Call) -> Answer:
     return _save(state, call.account, str(uuid4()), defaults | _changes(call.request))
 
 
-def update_subscription(state: State, call: Call) -> Answer:
+def update_subscription(state: State, call: Call) -> ApiResponse:
     """`PUT /integrations/webhooks/{uuid}`"""
     subscription = _subscription(state, call)
     return _save(state, call.account, subscription["uuid"], subscription | _changes(call.request))
 
 
-def delete_subscription(state: State, call: Call) -> Answer:
+def delete_subscription(state: State, call: Call) -> ApiResponse:
     """`DELETE /integrations/webhooks/{uuid}`"""
     state.store.delete_webhook(_subscription(state, call)["uuid"])
-    return Answer(status=204)
+    return ApiResponse(status=204)
 
 
 def _subscription(state: State, call: Call) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def _changes(request: Request) -> dict[str, Any]:
     return {name: body[name] for name in MEMBERS if name in body}
 
 
-def _save(state: State, account: str, uuid: str, subscription: dict[str, Any]) -> Answer:
+def _save(state: State, account: str, uuid: str, subscription: dict[str, Any]) -> ApiResponse:
     errors = {
         name: [error] for name in MEMBERS if (error := _problem(name, subscription.get(name))) is not None
     }
@@ -72,7 +72,7 @@ def _save(state: State, account: str, uuid: str, subscription: dict[str, Any]) -
         raise ValidationError(errors)
     saved = {"uuid": uuid, **{name: subscription[name] for name in MEMBERS}}
     state.store.save_webhook(account, uuid, saved)
-    return json_answer(saved)
+    return json_response(saved)
 
 
 def _problem(name: str, value: object) -> dict[str, str] | None:

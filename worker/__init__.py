@@ -1,1 +1,1 @@
-"""The worker process: renews tokens before they expire."""
+"""`python -m worker`: the name by which Procfile, systemd and people start the worker."""

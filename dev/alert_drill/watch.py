@@ -104,11 +104,11 @@ class Watch:
 
     def _ask(self, what: str, parameters: Mapping[str, str] | None = None) -> Any:
         """Return the data of an answer of Prometheus's HTTP API."""
-        answer = self._session.get(
+        response = self._session.get(
             f"{self._prometheus.url}/api/v1/{what}", params=parameters, timeout=READY_S
         )
-        answer.raise_for_status()
-        return answer.json()["data"]
+        response.raise_for_status()
+        return response.json()["data"]
 
     def _take(self, notification: Notification) -> None:
         with self._lock:

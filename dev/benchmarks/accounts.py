@@ -58,10 +58,10 @@ def _authorize(stage: Stage) -> dict[str, Any]:
     with requests.Session() as session:
         session.trust_env = False
         form = {"client_id": app.client_id, "redirect_uri": app.redirect_uri, "account": "default"}
-        answer = session.post(f"{app.api_url}/auth/dialog", data=form, allow_redirects=False, timeout=10)
-        code = parse_qs(urlsplit(answer.headers["Location"]).query)["code"][0]
+        response = session.post(f"{app.api_url}/auth/dialog", data=form, allow_redirects=False, timeout=10)
+        code = parse_qs(urlsplit(response.headers["Location"]).query)["code"][0]
         body = {"client_id": app.client_id, "client_secret": app.client_secrets[0], "code": code}
-        answer = session.post(f"{app.api_url}/auth/token", json=body, timeout=10)
-        answer.raise_for_status()
-        pair: dict[str, Any] = answer.json()
+        response = session.post(f"{app.api_url}/auth/token", json=body, timeout=10)
+        response.raise_for_status()
+        pair: dict[str, Any] = response.json()
         return pair

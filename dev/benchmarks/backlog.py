@@ -20,8 +20,8 @@ from dev.benchmarks.report import Measure, at_most
 from dev.benchmarks.stage import BenchError, Load, new_database
 from rdservice.encryption import KeyRing
 from rdservice.tokens import leases
+from rdservice.worker.auto_refresh import CONCURRENCY
 from scripts.local.embedded_postgres import EmbeddedPostgres
-from worker.auto_refresh import CONCURRENCY
 
 STEP_S = CONCURRENCY / IDEAL
 """What one claim of all slots takes."""
@@ -97,20 +97,20 @@ class Backlog:
     def clear(self) -> None:
         """Claim and renew, CONCURRENCY at a time, until every token has been renewed."""
         while len(self.begun_at_s) < len(self._left_s):
-            claimed = self._claim()
-            if not claimed:
+            leased = self._claim()
+            if not leased:
                 raise BenchError(f"nothing is due after {len(self.begun_at_s)} of {len(self._left_s)}")
-            for claim in sorted(claimed, key=lambda claim: self._left_s[claim.account_id]):
-                self.begun_at_s[claim.account_id] = self._passed_s
+            for lease in sorted(leased, key=lambda lease: self._left_s[lease.account_id]):
+                self.begun_at_s[lease.account_id] = self._passed_s
             # The answers are there when the time of the exchanges has passed.
             self._passed_s += STEP_S
             self._set_clock()
-            self._renew(claimed)
+            self._renew(leased)
 
-    def _claim(self) -> list[leases.Claim]:
+    def _claim(self) -> list[leases.Lease]:
         started = time.perf_counter()
         with self._conn.transaction():
-            claimed = leases.claim_due(
+            leased = leases.lease_due(
                 self._conn,
                 started=time.monotonic(),
                 fingerprint="bench",
@@ -120,12 +120,12 @@ class Backlog:
                 backlog=True,
             )
         self.claim_ms.append((time.perf_counter() - started) * 1000)
-        return claimed
+        return leased
 
-    def _renew(self, claimed: Sequence[leases.Claim]) -> None:
+    def _renew(self, leased: Sequence[leases.Lease]) -> None:
         values: dict[str, Any] = {
-            "accounts": [claim.account_id for claim in claimed],
-            "claim_no": max(claim.claim_no for claim in claimed),
+            "accounts": [lease.account_id for lease in leased],
+            "claim_no": max(lease.fence for lease in leased),
             "share": leases.REFRESH_AT_SHARE,
             "spread": leases.REFRESH_SPREAD,
         }

@@ -93,10 +93,10 @@ def _expired_token(stage: Stage, crowd: Crowd, rounds: int) -> list[Measure]:
         stage.conn.execute(EXPIRE)
         # So that no process remembers the token from before.
         time.sleep(2 * REMEMBER_S)
-        answers = crowd.ask(ACCESS_TOKEN)
+        responses = crowd.ask(ACCESS_TOKEN)
         calls.append(stage.sandbox.calls("token_refresh") - before)
-        served.append(_served_alike(answers, lambda body: body.split(b'"')[3]))
-        longer_ms.append(max(answer.waited_ms for answer in answers) - _exchange_ms(stage))
+        served.append(_served_alike(responses, lambda body: body.split(b'"')[3]))
+        longer_ms.append(max(response.waited_ms for response in responses) - _exchange_ms(stage))
     asked = f"{CALLERS} callers at {PROCESSES} processes, one expired token"
     return [
         Measure.of_rounds("exchanges", f"calls that reached the sandbox, {asked}", calls, goal=at_most(1)),
@@ -118,10 +118,10 @@ def _missing_page(stage: Stage, crowd: Crowd, rounds: int) -> list[Measure]:
     slowest_ms: list[float] = []
     for number in range(rounds):
         before = stage.sandbox.calls("contacts_list")
-        answers = crowd.ask(f"/rd/leads?page={2 + number}")
+        responses = crowd.ask(f"/rd/leads?page={2 + number}")
         calls.append(stage.sandbox.calls("contacts_list") - before)
-        served.append(_served_alike(answers, bytes))
-        slowest_ms.append(max(answer.waited_ms for answer in answers))
+        served.append(_served_alike(responses, bytes))
+        slowest_ms.append(max(response.waited_ms for response in responses))
     asked = f"{CALLERS} callers at {PROCESSES} processes, one page that is not cached"
     return [
         Measure.of_rounds("fetches", f"calls that reached the sandbox, {asked}", calls, goal=at_most(1)),
@@ -132,9 +132,9 @@ def _missing_page(stage: Stage, crowd: Crowd, rounds: int) -> list[Measure]:
     ]
 
 
-def _served_alike(answers: Sequence[Caller], what: Callable[[bytes], bytes]) -> int:
+def _served_alike(responses: Sequence[Caller], what: Callable[[bytes], bytes]) -> int:
     """How many callers got the same thing."""
-    got = [what(answer.body) for answer in answers if answer.body is not None]
+    got = [what(response.body) for response in responses if response.body is not None]
     return max((got.count(one) for one in set(got)), default=0)
 
 

@@ -15,8 +15,8 @@ from dev.benchmarks.stage import BenchError, Load, new_database
 from rdservice.database.pool import create_pool, transaction
 from rdservice.encryption import KeyRing
 from rdservice.tokens import leases
+from rdservice.worker.auto_refresh import CONCURRENCY
 from scripts.local.embedded_postgres import EmbeddedPostgres
-from worker.auto_refresh import CONCURRENCY
 
 SMALL = 1_000
 EVERYTHING_IS_DUE = (
@@ -50,7 +50,7 @@ class Table:
         """Claim as the worker does, transaction and commit included; return the milliseconds."""
         started = time.perf_counter()
         with transaction(self._pool) as conn:
-            claimed = leases.claim_due(
+            leased = leases.lease_due(
                 conn,
                 started=time.monotonic(),
                 fingerprint="bench",
@@ -59,8 +59,8 @@ class Table:
                 backlog=expected == CONCURRENCY,
             )
         took = time.perf_counter() - started
-        if len(claimed) != expected:
-            raise BenchError(f"a claim brought {len(claimed)} accounts instead of {expected}")
+        if len(leased) != expected:
+            raise BenchError(f"a claim brought {len(leased)} accounts instead of {expected}")
         return took * 1000
 
 

@@ -54,11 +54,11 @@ def measure(postgres: EmbeddedPostgres, folder: Path, load: Load) -> list[Measur
 
 def _read(url: str, headers: dict[str, str], pid: int, seconds: int) -> tuple[int, float, int]:
     """Read an export for so long; return how many leads came, in which time, and the most memory meanwhile."""
-    with contextlib.closing(requests.get(url, headers=headers, stream=True, timeout=30)) as answer:
-        answer.raise_for_status()
+    with contextlib.closing(requests.get(url, headers=headers, stream=True, timeout=30)) as response:
+        response.raise_for_status()
         started = looked = time.monotonic()
         leads, most = 0, 0
-        for chunk in answer.iter_content(None):
+        for chunk in response.iter_content(None):
             now = time.monotonic()
             leads += chunk.count(b"\n")
             if now - looked >= LOOK_EVERY_S:

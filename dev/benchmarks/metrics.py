@@ -22,7 +22,7 @@ from rdservice.database.pool import create_pool
 from rdservice.metrics.definitions import Metrics
 from rdservice.metrics.flusher import Flusher
 from rdservice.rdstation import call_metrics
-from rdservice.rdstation.client import Answer
+from rdservice.rdstation.client import ApiResponse
 from rdservice.services import read_state
 from rdservice.web.api import metrics as web_metrics
 from scripts.local.embedded_postgres import EmbeddedPostgres
@@ -69,8 +69,8 @@ class Process:
 
     def call(self) -> None:
         """Call RD Station once."""
-        answer = Answer(operation="contacts_list", status=200, headers={}, body=b"{}")
-        call_metrics.count(self.metrics, self._flusher.hurry, answer, 0.1)
+        response = ApiResponse(operation="contacts_list", status=200, headers={}, body=b"{}")
+        call_metrics.count(self.metrics, self._flusher.hurry, response, 0.1)
 
     def close(self) -> None:
         self._flusher.close()

@@ -90,7 +90,7 @@ def read_body(url: str, headers: dict[str, str]) -> bytes:
     """Return what the route answers; asked before, so that it is a matter of memory from now on."""
     with requests.Session() as session:
         session.trust_env = False
-        answer = session.get(url, headers=headers, timeout=20)
-    if answer.status_code != requests.codes.ok or answer.headers["Content-Type"] != "application/json":
-        raise BenchError(f"{url} answered {answer.status_code}: {answer.text[:500]}")
-    return answer.content
+        response = session.get(url, headers=headers, timeout=20)
+    if response.status_code != requests.codes.ok or response.headers["Content-Type"] != "application/json":
+        raise BenchError(f"{url} answered {response.status_code}: {response.text[:500]}")
+    return response.content

@@ -11,8 +11,8 @@ from dev.benchmarks import accounts
 from dev.benchmarks.processes import cpu_seconds, tree
 from dev.benchmarks.report import Measure, at_least
 from dev.benchmarks.stage import BenchError, Load, Stage, wait_until
+from rdservice.worker.auto_refresh import CONCURRENCY
 from scripts.local.embedded_postgres import EmbeddedPostgres
-from worker.auto_refresh import CONCURRENCY
 
 LATENCY_S = 0.2
 IDEAL = CONCURRENCY / LATENCY_S

@@ -216,14 +216,14 @@ class Sandbox:
 
     def revoke(self, account: str = "default") -> None:
         """Let the RD Station account take its consent back."""
-        answer = self._session.post(f"{self.url}/_sandbox/revoke", json={"account": account}, timeout=10)
-        answer.raise_for_status()
+        response = self._session.post(f"{self.url}/_sandbox/revoke", json={"account": account}, timeout=10)
+        response.raise_for_status()
 
     def calls(self, operation: str, status: str | None = None) -> int:
         """Return how many calls of this operation reached the sandbox, or how many it answered with `status`."""
-        answer = self._session.get(f"{self.url}/_sandbox", timeout=10)
-        answer.raise_for_status()
-        by_status: dict[str, int] = answer.json()["calls"].get(operation, {})
+        response = self._session.get(f"{self.url}/_sandbox", timeout=10)
+        response.raise_for_status()
+        by_status: dict[str, int] = response.json()["calls"].get(operation, {})
         return sum(by_status.values()) if status is None else by_status.get(status, 0)
 
 

@@ -80,17 +80,17 @@ class Ledger:
 
     def took_effect(self, body: bytes, account: str, presented: str | None, by: Exchange | None) -> None:
         """Note the pair in an answer of the token endpoint; `presented`: the refresh token that it was given for."""
-        answer: dict[str, Any] = json.loads(body)
-        claims = jwt.decode(answer["access_token"], options={"verify_signature": False})
+        response: dict[str, Any] = json.loads(body)
+        claims = jwt.decode(response["access_token"], options={"verify_signature": False})
         grant = self.grants.get(claims["grant"])
         if grant is None:
             grant = self.grants[claims["grant"]] = Grant(number=claims["grant"], account=account)
             self.by_account.setdefault(account, []).append(grant)
         self.issued += 1
-        self.access_tokens[answer["access_token"]] = AccessToken(
+        self.access_tokens[response["access_token"]] = AccessToken(
             number=self.issued, grant=grant, ends_at=claims["exp"] - self.start
         )
-        given = answer.get("refresh_token")
+        given = response.get("refresh_token")
         if given is not None and given not in self.refresh_tokens:
             self.refresh_tokens[given] = RefreshToken(grant=grant)
         if presented is not None and given is not None and given != presented:

@@ -19,7 +19,7 @@ from dev.simulation.faults import Fate, Faults
 from dev.simulation.ledger import Exchange, Ledger
 from dev.simulation.scheduler import Process, ProcessDied, Scheduler, Task
 from rdservice.rdstation.deadline import CallFailed, DeadlineExceeded
-from sandbox.core import Answer, Client, Sandbox
+from sandbox.core import ApiResponse, Client, Sandbox
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ class Call:
     body: bytes
     fate: Fate
     exchange: Exchange | None = None
-    answer: Answer | None = None
+    api_response: ApiResponse | None = None
     answered_at: float = NEVER
 
     @property
@@ -102,8 +102,8 @@ class SimulatedRDStation:
         """Press Autorizar in the dialog; return where the browser is sent, with a code."""
         body = urlencode({**form, "account": account})
         headers = {"content-type": "application/x-www-form-urlencoded"}
-        answer = self._sandbox.handle("POST", "/auth/dialog", headers, body.encode())
-        location = answer.headers["Location"]
+        api_response = self._sandbox.handle("POST", "/auth/dialog", headers, body.encode())
+        location = api_response.headers["Location"]
         code = location.partition("code=")[2].partition("&")[0]
         self.ledger.codes[code] = account
         return location
@@ -118,9 +118,9 @@ class SimulatedRDStation:
             "code": code,
             "grant_type": "authorization_code",
         }
-        answer = self._sandbox.handle("POST", "/auth/token", JSON_TYPE, json.dumps(body).encode())
-        self.ledger.took_effect(answer.body, account, None, None)
-        return dict(json.loads(answer.body))
+        api_response = self._sandbox.handle("POST", "/auth/token", JSON_TYPE, json.dumps(body).encode())
+        self.ledger.took_effect(api_response.body, account, None, None)
+        return dict(json.loads(api_response.body))
 
     def revoke_grant(self, pair: Mapping[str, Any]) -> None:
         """End one consent, that of `pair`."""
@@ -134,7 +134,7 @@ class SimulatedRDStation:
         self.ledger.access_tokens[pair["access_token"]].grant.revoked_at = self.scheduler.now
 
     def arrive(self, call: Call) -> None:
-        """Let a call take effect, and decide its answer."""
+        """Let a call take effect, and decide its api_response."""
         body = call.body
         if call.target == "/auth/token":
             form = call.json
@@ -142,21 +142,21 @@ class SimulatedRDStation:
                 body = json.dumps(form | {"client_secret": SECRET_IN_SANDBOX}).encode()
             else:
                 self.refused_secret_at = self.scheduler.now
-        answer = self._sandbox.handle(call.method, call.target, call.headers, body)
-        if call.target == "/auth/token" and answer.status == 200:
-            self._note(call, answer)
-        if call.target == "/auth/revoke" and answer.status == 200:
+        api_response = self._sandbox.handle(call.method, call.target, call.headers, body)
+        if call.target == "/auth/token" and api_response.status == 200:
+            self._note(call, api_response)
+        if call.target == "/auth/revoke" and api_response.status == 200:
             self._note_revoked(call)
-        call.answer = _spoiled(answer, call.fate.afterwards)
+        call.api_response = _spoiled(api_response, call.fate.afterwards)
 
-    def _note(self, call: Call, answer: Answer) -> None:
+    def _note(self, call: Call, api_response: ApiResponse) -> None:
         form = call.json
         if "refresh_token" in form:
             presented = form["refresh_token"]
             account = self.ledger.refresh_tokens[presented].grant.account
-            self.ledger.took_effect(answer.body, account, presented, call.exchange)
+            self.ledger.took_effect(api_response.body, account, presented, call.exchange)
         else:
-            self.ledger.took_effect(answer.body, self.ledger.codes[form["code"]], None, None)
+            self.ledger.took_effect(api_response.body, self.ledger.codes[form["code"]], None, None)
 
     def _note_revoked(self, call: Call) -> None:
         token = self.ledger.access_tokens.get(call.headers.get("Authorization", "").removeprefix("Bearer "))
@@ -270,7 +270,7 @@ class SimulatedTransport:
         elif fate.instead == "silence":
             call.answered_at = NEVER
         elif fate.instead != "request lost":
-            call.answer = _instead(fate.instead, station.dice, scheduler.now)
+            call.api_response = _instead(fate.instead, station.dice, scheduler.now)
 
     def _wait(self, call: Call, caller: Caller, request: requests.PreparedRequest) -> requests.Response:
         scheduler, exchange = self.process.scheduler, call.exchange
@@ -279,19 +279,19 @@ class SimulatedTransport:
         if scheduler.now < call.answered_at:
             if exchange is not None:
                 exchange.loss = "answered after the deadline"
-            raise DeadlineExceeded("no answer in time")
+            raise DeadlineExceeded("no response in time")
         if call.fate.crash == "with the answer in hand":
             self.die()
         caller.dies_at_commit = call.fate.crash == "after the store"
-        if call.answer is None or call.answer.enact == "drop":
+        if call.api_response is None or call.api_response.enact == "drop":
             if exchange is not None:
                 exchange.loss = "answer lost on its way"
             raise requests.ConnectionError("the connection was cut")
         if exchange is not None:
             exchange.loss = call.fate.afterwards
             if self.station.rules is not None:
-                self.station.rules.answer_arrives(exchange, call.answer.status, call.answer.body)
-        return _response(call.answer, request)
+                self.station.rules.answer_arrives(exchange, call.api_response.status, call.api_response.body)
+        return _response(call.api_response, request)
 
 
 @dataclass
@@ -305,35 +305,45 @@ class _Adapter(BaseAdapter):
         """Nothing is kept open."""
 
 
-def _response(answer: Answer, request: requests.PreparedRequest) -> requests.Response:
+def _response(api_response: ApiResponse, request: requests.PreparedRequest) -> requests.Response:
     response = requests.Response()
-    response.status_code = answer.status
-    response.headers = CaseInsensitiveDict(answer.headers)
-    response.raw = io.BytesIO(answer.body)
+    response.status_code = api_response.status
+    response.headers = CaseInsensitiveDict(api_response.headers)
+    response.raw = io.BytesIO(api_response.body)
     response.url = request.url or ""
     response.request = request
     return response
 
 
-def _spoiled(answer: Answer, afterwards: str | None) -> Answer:
+def _spoiled(api_response: ApiResponse, afterwards: str | None) -> ApiResponse:
     if afterwards == "answer lost":
-        return Answer(status=0, enact="drop")
+        return ApiResponse(status=0, enact="drop")
     if afterwards == "answer cut off":
-        return Answer(status=answer.status, headers=answer.headers, body=answer.body[: len(answer.body) // 2])
+        return ApiResponse(
+            status=api_response.status,
+            headers=api_response.headers,
+            body=api_response.body[: len(api_response.body) // 2],
+        )
     if afterwards == "gateway error after it took effect":
-        return Answer(status=502, headers={"Content-Type": "text/html"}, body=b"<html>Bad Gateway</html>")
-    return answer
+        return ApiResponse(
+            status=502, headers={"Content-Type": "text/html"}, body=b"<html>Bad Gateway</html>"
+        )
+    return api_response
 
 
-def _instead(kind: str, dice: random.Random, now: float) -> Answer:
+def _instead(kind: str, dice: random.Random, now: float) -> ApiResponse:
     if kind == "html":
-        return Answer(status=200, headers={"Content-Type": "text/html"}, body=b"<html>maintenance</html>")
+        return ApiResponse(
+            status=200, headers={"Content-Type": "text/html"}, body=b"<html>maintenance</html>"
+        )
     if kind == "429":
-        return Answer(status=429, headers=JSON_TYPE, body=b'{"errors":{"error_type":"TOO_MANY_REQUESTS"}}')
+        return ApiResponse(
+            status=429, headers=JSON_TYPE, body=b'{"errors":{"error_type":"TOO_MANY_REQUESTS"}}'
+        )
     if kind == "429 with Retry-After":
         seconds = dice.choice([0, 1, 30, 600, 86_400])
         as_date = {"Date": formatdate(START + now, usegmt=True)}
         as_date["Retry-After"] = formatdate(START + now + seconds, usegmt=True)
         headers = dice.choice([{"Retry-After": str(seconds)}, as_date])
-        return Answer(status=429, headers=JSON_TYPE | headers, body=b"{}")
-    return Answer(status=int(kind), headers=JSON_TYPE, body=b'{"errors":{"error_type":"ERROR"}}')
+        return ApiResponse(status=429, headers=JSON_TYPE | headers, body=b"{}")
+    return ApiResponse(status=int(kind), headers=JSON_TYPE, body=b'{"errors":{"error_type":"ERROR"}}')

@@ -168,7 +168,7 @@ class People:
         """Send a request to a web process; what it refuses is counted by its code."""
         web = self.web()
 
-        def answer() -> None:
+        def response() -> None:
             try:
                 action(web.services)
             except errors.RdServiceError as error:
@@ -176,7 +176,7 @@ class People:
             except (psycopg.Error, PoolTimeout):
                 self.counts["answered database_unavailable"] += 1
 
-        web.start(answer)
+        web.start(response)
 
 
 def _nobody() -> WebProcess:

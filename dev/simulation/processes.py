@@ -26,9 +26,9 @@ from rdservice.tokens import credentials
 from rdservice.tokens.access_tokens import AccessTokens
 from rdservice.tokens.memory import TokenMemory
 from rdservice.tokens.refresh import Refresher
-from worker.__main__ import END_AT_LATEST_S, GIVE_UP_WRITING_S
-from worker.auto_refresh import LOOK_EVERY_S, auto_refresh_tokens
-from worker.bell import Bell
+from rdservice.worker.auto_refresh import LOOK_EVERY_S, auto_refresh_tokens
+from rdservice.worker.bell import Bell
+from rdservice.worker.run import END_AT_LATEST_S, GIVE_UP_WRITING_S
 
 T = TypeVar("T")
 
@@ -185,7 +185,7 @@ class WorkerProcess(Process):
         self.start(self._run)
 
     def terminate(self) -> None:
-        """Send SIGTERM. As in `worker.__main__` it ends when all is written, or gives up in time."""
+        """Send SIGTERM. As in `rdservice.worker.run` it ends when all is written, or gives up in time."""
         self.stopping = True
         self._bell.stop()
         self.scheduler.after(GIVE_UP_WRITING_S, self._refresher.must_end.set)
@@ -239,7 +239,7 @@ class WebProcess(Process):
                 tokens=memory,
                 access_tokens=access_tokens,
                 secret_key=parts.settings.secret_key,
-                fresh_s=parts.settings.cache_ttl_s,
+                max_age_s=parts.settings.cache_ttl_s,
                 must_end=parts.refresher.must_end,
             ),
         )

@@ -8,12 +8,12 @@ from typing import TypeVar
 
 from rdservice import errors
 from rdservice.account_calls.failures import RETRY_S, call_once
-from rdservice.rdstation.client import Answer
+from rdservice.rdstation.client import ApiResponse
 from rdservice.rdstation.rate_budget import PATIENCE_S, Limit, RateBudget
-from rdservice.rdstation.streaming import StreamedAnswer
+from rdservice.rdstation.streaming import StreamedResponse
 from rdservice.tokens.access_tokens import AccessTokens
 
-A = TypeVar("A", Answer, StreamedAnswer)
+A = TypeVar("A", ApiResponse, StreamedResponse)
 
 
 def _go_on() -> None:
@@ -34,9 +34,9 @@ class AccountCalls:
         *,
         limit: Limit = "account",
         background: bool = False,
-        patience_s: float = PATIENCE_S,
+        timeout_s: float = PATIENCE_S,
         pause: Callable[[float], None] = time.sleep,
-        latest_start: float = math.inf,
+        deadline: float = math.inf,
         refresh_on_401: bool = True,
         before_repetition: Callable[[], None] = _go_on,
         passed_through: bool = False,
@@ -56,7 +56,7 @@ class AccountCalls:
         """
 
         def spend(access_token: str) -> A:
-            left_s = latest_start - time.monotonic()
+            left_s = deadline - time.monotonic()
             if left_s < 0:
                 raise errors.RdStationTimeout(
                     "Getting a live access token took too long. Try again.", retry_after_s=RETRY_S
@@ -66,17 +66,17 @@ class AccountCalls:
                 lambda: call_once(lambda: call(access_token), passed_through=passed_through),
                 limit=limit,
                 background=background,
-                patience_s=min(patience_s, left_s),
+                timeout_s=min(timeout_s, left_s),
                 pause=pause,
             )
 
         token = self._access_tokens.usable(account_id)
-        answer = spend(token.access_token)
-        if answer.status != HTTPStatus.UNAUTHORIZED or not refresh_on_401:
-            return answer
+        response = spend(token.access_token)
+        if response.status != HTTPStatus.UNAUTHORIZED or not refresh_on_401:
+            return response
         renewed = self._access_tokens.replace_rejected(token)
         if renewed is None:
-            return answer
+            return response
         before_repetition()
         return spend(renewed.access_token)
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from rdservice import errors
 from rdservice.errors import RdServiceError
-from rdservice.rdstation.client import Answer, NoAnswer
+from rdservice.rdstation.client import ApiResponse, TransportError
 
 RETRY_S = 2.0
 """When to try again where RD Station does not say."""
@@ -22,19 +22,19 @@ def call_once(call: Callable[[], T], *, passed_through: bool = False) -> T:
     """
     try:
         return call()
-    except NoAnswer as failure:
+    except TransportError as failure:
         raise _unanswered(failure, passed_through=passed_through) from failure
 
 
-def no_answer_behind(error: RdServiceError) -> NoAnswer | None:
+def no_answer_behind(error: RdServiceError) -> TransportError | None:
     """Return why RD Station did not respond; None for an error of another origin, such as a token's renewal."""
     cause = error.__cause__
-    return cause if isinstance(cause, NoAnswer) else None
+    return cause if isinstance(cause, TransportError) else None
 
 
-def refusal(answer: Answer) -> RdServiceError:
+def refusal(response: ApiResponse) -> RdServiceError:
     """Return the error for a response that is not what was asked for, by its status or by its body."""
-    status = answer.status
+    status = response.status
     if status == HTTPStatus.OK:
         return errors.RdStationFailed(
             "RD Station answered with something else than what was asked for, or not to the end. Try again.",
@@ -54,17 +54,17 @@ def refusal(answer: Answer) -> RdServiceError:
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return errors.TooManyRequests(
             "RD Station's own limit of calls for the account is spent. Wait as long as Retry-After says.",
-            retry_after_s=answer.retry_after_s or RETRY_S,
+            retry_after_s=response.retry_after_s or RETRY_S,
         )
     return errors.RdStationFailed(f"RD Station failed (HTTP {status}). Try again.", retry_after_s=RETRY_S)
 
 
-def is_transient(answer: Answer) -> bool:
+def is_transient(response: ApiResponse) -> bool:
     """Return whether another attempt may bring what was asked for, and this response was not that."""
-    return answer.status in (HTTPStatus.OK, HTTPStatus.TOO_MANY_REQUESTS) or answer.status >= 500
+    return response.status in (HTTPStatus.OK, HTTPStatus.TOO_MANY_REQUESTS) or response.status >= 500
 
 
-def _unanswered(failure: NoAnswer, *, passed_through: bool) -> RdServiceError:
+def _unanswered(failure: TransportError, *, passed_through: bool) -> RdServiceError:
     kind = errors.RdStationTimeout if failure.kind == "timeout" else errors.RdStationUnavailable
     if not passed_through:
         slow = failure.kind == "timeout"

@@ -125,7 +125,7 @@ def complete(
         services.pool,
         put,
         give_up=services.refresher.must_end,
-        patience_s=STORE_PATIENCE_S,
+        timeout_s=STORE_PATIENCE_S,
         monotonic=services.refresher.monotonic,
     )
     services.memory.forget(account_id)
@@ -167,12 +167,12 @@ def _take_state(services: Services, operator_id: str, session_id: str, state: st
 def _exchange(services: Services, code: str) -> FullPair:
     """Exchange a code, or raise what the operator should read."""
     try:
-        answer = call_once(lambda: services.rdstation.exchange_code(code))
+        response = call_once(lambda: services.rdstation.exchange_code(code))
     except RdServiceError as error:
         raise errors.RdStationUnavailable(
             "RD Station did not answer. Nothing has changed; start the connection again in a few minutes."
         ) from error
-    judged = judge(answer)
+    judged = judge(response)
     if judged.pair is not None and judged.pair.refresh_token is not None:
         return FullPair(
             access_token=judged.pair.access_token,
@@ -181,7 +181,7 @@ def _exchange(services: Services, code: str) -> FullPair:
         )
     if judged.meaning in REFUSALS:
         services.metrics.auth_failure("code_exchange")
-    if answer.error_type == "EXPIRED_CODE_GRANT":
+    if response.error_type == "EXPIRED_CODE_GRANT":
         raise errors.CodeExpired(
             "RD Station says that this code was used already or is over an hour old. Start the connection again."
         )
@@ -190,13 +190,13 @@ def _exchange(services: Services, code: str) -> FullPair:
             "RD Station refused the code or the client credentials, and does not say which. Start again; if it stays, "
             "compare RDSTATION_CLIENT_ID and RDSTATION_CLIENT_SECRET with the app in the RD Station App Store."
         )
-    if judged.meaning in (Meaning.RATE_LIMITED, Meaning.PASSING) and answer.status >= 400:
+    if judged.meaning in (Meaning.RATE_LIMITED, Meaning.TRANSIENT) and response.status >= 400:
         raise errors.RdStationUnavailable(
-            f"RD Station is not available (HTTP {answer.status}). Nothing has changed; start again in a few minutes.",
+            f"RD Station is not available (HTTP {response.status}). Nothing has changed; start again in a few minutes.",
             retry_after_s=judged.retry_after_s,
         )
     raise errors.RdStationFailed(
-        f"RD Station gave an answer that cannot be used (HTTP {answer.status}). Nothing has changed; start again."
+        f"RD Station gave an answer that cannot be used (HTTP {response.status}). Nothing has changed; start again."
     )
 
 
@@ -221,13 +221,13 @@ def _introduce(
 def _read_name(services: Services, account_id: str, access_token: str) -> str | None:
     """Return the name of the RD Station account of this token, or None when RD Station does not tell."""
     try:
-        answer = services.account_calls.send_counted(
+        response = services.account_calls.send_counted(
             account_id, lambda: services.rdstation.account_info(access_token)
         )
     except RdServiceError as error:
         log.warning("the account's name could not be read (%s)", error.code)
         return None
-    return name_in(answer.json()) if answer.status == 200 else None
+    return name_in(response.json()) if response.status == 200 else None
 
 
 def name_in(body: object) -> str | None:

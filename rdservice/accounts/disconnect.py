@@ -59,10 +59,10 @@ def disconnect(services: Services, account_id: str, *, by: Author) -> Disconnect
 def _revoke(services: Services, access_token: str) -> str:
     """Revoke at RD Station; return why it was not done, empty when it was."""
     try:
-        answer = call_once(lambda: services.rdstation.revoke(access_token))
+        response = call_once(lambda: services.rdstation.revoke(access_token))
     except RdServiceError as error:
         return error.title
-    return "" if 200 <= answer.status < 300 else f"RD Station answered HTTP {answer.status}"
+    return "" if 200 <= response.status < 300 else f"RD Station answered HTTP {response.status}"
 
 
 def _not_revoked(reason: str, warnings: Sequence[Notice] = ()) -> Disconnected:

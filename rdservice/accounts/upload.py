@@ -88,20 +88,20 @@ def upload(services: Services, given: Upload, *, by: Author) -> tuple[AccountSta
 def _verify(services: Services, given: Upload, before: AccountState | None) -> tuple[str | None, bool]:
     """Ask RD Station whose token it is; return the account's name and whether the token works."""
     try:
-        answer = services.account_calls.send_counted(
+        response = services.account_calls.send_counted(
             given.account_id, lambda: services.rdstation.account_info(given.access_token)
         )
     except RdServiceError as error:
         reason = error.title
     else:
-        if 200 <= answer.status < 300 and (name := name_in(answer.json())) is not None:
+        if 200 <= response.status < 300 and (name := name_in(response.json())) is not None:
             return name, True
-        if answer.status == 401:
+        if response.status == 401:
             raise errors.TokenRefused(
                 "RD Station does not accept the access token. Nothing was stored; upload a current pair, or send "
                 '"verify": false to store it without asking.'
             )
-        reason = f"account_info answered HTTP {answer.status}"
+        reason = f"account_info answered HTTP {response.status}"
     if before is not None and before.status != "reauthorization_required":
         raise errors.RdStationUnavailable(
             f"The access token could not be checked ({reason}), and a usable pair is stored. Nothing was replaced; "

@@ -20,7 +20,7 @@ from rdservice import errors
 from rdservice.cache import table
 from rdservice.cache.entries import Content, Failure, FetchFailed, Served, State
 from rdservice.cache.memory import CacheMemory, Entry, Name, Version
-from rdservice.cache.single_flight import Flights
+from rdservice.cache.single_flight import SingleFlight
 from rdservice.cache.sweeper import Sweeper
 from rdservice.database.pool import transaction, write_for_sure
 from rdservice.encryption import KeyMissing, KeyRing, ValueDamaged
@@ -57,7 +57,7 @@ class _Query:
     name: Name
     key: bytes
     fetch: Fetch = field(repr=False)
-    fresh_s: float
+    max_age_s: float
     known: Entry | None
     insists: bool = False
     """The caller asks for nothing older than `fresh_s`: it waits for RD Station rather than have older content."""
@@ -65,12 +65,12 @@ class _Query:
     @property
     def flight(self) -> bytes:
         """What callers share who wait for the same and are content with the same."""
-        return self.key + repr(self.fresh_s).encode() if self.insists else self.key
+        return self.key + repr(self.max_age_s).encode() if self.insists else self.key
 
     @property
     def failure_s(self) -> float:
         """The age up to which a failure may be the answer, where it stands for that long."""
-        return self.fresh_s if self.insists else table.CEILING_S
+        return self.max_age_s if self.insists else table.CEILING_S
 
     @property
     def version(self) -> Version:
@@ -93,10 +93,10 @@ class _Seen(NamedTuple):
     row: table.Row
     fresh: Entry | None
     old: Entry | None
-    claim: table.Claim | None
+    lease: table.Lease | None
 
 
-class NotAtOnce(Exception):
+class NotCached(Exception):
     """What was asked for is not to be had from this process's memory alone."""
 
 
@@ -111,7 +111,7 @@ class Cache:
         tokens: TokenMemory,
         access_tokens: AccessTokens,
         secret_key: str,
-        fresh_s: float,
+        max_age_s: float,
         must_end: threading.Event,
     ) -> None:
         """`fresh_s`: how long content is served without asking RD Station again. `secret_key` hides what keys name."""
@@ -120,14 +120,14 @@ class Cache:
         self._tokens = tokens
         self._access_tokens = access_tokens
         self._secret_key = secret_key.encode()
-        self._fresh_s = fresh_s
+        self._max_age_s = max_age_s
         self._must_end = must_end
         self._memory = CacheMemory()
         self._sweeper = Sweeper(self._memory, pool)
         self._sweeper.start()
         # Fetches run here and not in the caller's thread: the caller may give up, what RD Station answers is kept.
         self._executor = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
-        self._flights: Flights[Outcome] = Flights()
+        self._flights: SingleFlight[Outcome] = SingleFlight()
         self._lock = threading.Lock()
         self._renewing = 0
 
@@ -143,8 +143,8 @@ class Cache:
         parameters: tuple[str | int | None, ...],
         fetch: Fetch,
         *,
-        fresh_s: float | None = None,
-        at_once: bool = False,
+        max_age_s: float | None = None,
+        only_if_cached: bool = False,
     ) -> Served:
         """Return the content of `operation` with these parameters; `fetch` gets it from RD Station.
 
@@ -159,21 +159,21 @@ class Cache:
         name = (operation, parameters)
         give_up_at = time.monotonic() + WAIT_S
         while True:
-            token = self._remembered(account_id) if at_once else self._present(account_id)
+            token = self._remembered(account_id) if only_if_cached else self._present(account_id)
             entry = self._memory.get(account_id, _version(token), name)
-            enough_s = self._fresh_s if fresh_s is None else fresh_s
+            enough_s = self._max_age_s if max_age_s is None else max_age_s
             if entry is not None and entry.age_s() < enough_s and entry.is_confirmed():
                 return _served(entry, "hit")
-            if at_once:
-                raise NotAtOnce
+            if only_if_cached:
+                raise NotCached
             query = _Query(
                 token=token,
                 name=name,
                 key=self.key(token.connection_id, token.cache_epoch, name),
                 fetch=fetch,
-                fresh_s=enough_s,
+                max_age_s=enough_s,
                 known=entry,
-                insists=fresh_s is not None,
+                insists=max_age_s is not None,
             )
             outcome = self._join(query, give_up_at)
             if isinstance(outcome, Served):
@@ -189,7 +189,7 @@ class Cache:
     def _remembered(self, account_id: str) -> StoredToken:
         token = self._tokens.seen(account_id)
         if token is None or token.status == "reauthorization_required":
-            raise NotAtOnce
+            raise NotCached
         return token
 
     def _present(self, account_id: str) -> StoredToken:
@@ -260,13 +260,13 @@ class Cache:
         failure = seen.row.last_failure
         if seen.fresh:
             self._flights.settle(query.flight, flight, _served(seen.fresh, state))
-        elif seen.claim is not None:
+        elif seen.lease is not None:
             if seen.old is None or not query.may_serve_old(seen.row):
-                self._executor.submit(self._fetch, query, seen.claim, seen.old, flight)
+                self._executor.submit(self._fetch, query, seen.lease, seen.old, flight)
                 return True
             with self._lock:
                 self._renewing += 1
-            self._executor.submit(self._renew, query, seen.claim, seen.old)
+            self._executor.submit(self._renew, query, seen.lease, seen.old)
             self._flights.settle(query.flight, flight, _served(seen.old, "stale"))
         elif seen.row.failing and failure is not None and _stands(failure, query):
             self._flights.settle(query.flight, flight, _instead_of(failure, seen.old))
@@ -278,27 +278,27 @@ class Cache:
 
     def _look(self, query: _Query) -> _Seen | None:
         """Read the row, and claim the fetch where it is due and free. None: the account has moved on."""
-        claim, looked_at = None, time.monotonic()
+        lease, looked_at = None, time.monotonic()
         with transaction(self._pool) as conn:
             known = query.known.fetched_at if query.known is not None else None
             row = table.look(conn, query.key, query.token, known=known, failure_s=query.failure_s)
             if row is None:
                 return None
             if self._is_due(row, query):
-                claim = table.claim(
-                    conn, query.key, query.token, fresh_s=query.fresh_s, failure_s=query.failure_s
+                lease = table.lease(
+                    conn, query.key, query.token, max_age_s=query.max_age_s, failure_s=query.failure_s
                 )
         entry = self._entry(query, row, looked_at)
-        if entry is None and row.fetched_at is not None and claim is None:
+        if entry is None and row.fetched_at is not None and lease is None:
             # What cannot be read is fetched anew by whoever finds that.
             with transaction(self._pool) as conn:
-                claim = table.claim(conn, query.key, query.token, fresh_s=0.0)
-        fresh = entry is not None and entry.age_s() < query.fresh_s
-        return _Seen(row, entry if fresh else None, None if fresh else entry, claim)
+                lease = table.lease(conn, query.key, query.token, max_age_s=0.0)
+        fresh = entry is not None and entry.age_s() < query.max_age_s
+        return _Seen(row, entry if fresh else None, None if fresh else entry, lease)
 
     def _is_due(self, row: table.Row, query: _Query) -> bool:
         """Return whether a fetch is worth a claim; the claim itself looks once more."""
-        if row.age_s is not None and row.age_s < query.fresh_s:
+        if row.age_s is not None and row.age_s < query.max_age_s:
             return False
         failure = row.last_failure
         if row.leased or (row.failing and failure is not None and _stands(failure, query)):
@@ -330,11 +330,11 @@ class Cache:
         return entry
 
     def _fetch(
-        self, query: _Query, claim: table.Claim, old: Entry | None, flight: Future[Outcome] | None
+        self, query: _Query, lease: table.Lease, old: Entry | None, flight: Future[Outcome] | None
     ) -> None:
         """Call RD Station and settle the flight with what comes of it; without a flight nobody waits."""
         try:
-            outcome: Outcome | BaseException = self._fetched(query, claim, old)
+            outcome: Outcome | BaseException = self._fetched(query, lease, old)
         except BaseException as error:  # noqa: BLE001 - it is raised where the outcome is awaited, or logged
             outcome = error
         if flight is not None:
@@ -342,39 +342,39 @@ class Cache:
         elif isinstance(outcome, BaseException):
             log.error("renewing cached content failed unexpectedly", exc_info=outcome)
 
-    def _renew(self, query: _Query, claim: table.Claim, old: Entry) -> None:
+    def _renew(self, query: _Query, lease: table.Lease, old: Entry) -> None:
         try:
-            self._fetch(query, claim, old, None)
+            self._fetch(query, lease, old, None)
         finally:
             with self._lock:
                 self._renewing -= 1
 
-    def _fetched(self, query: _Query, claim: table.Claim, old: Entry | None) -> Outcome:
-        latest_start = claim.started + table.LEASE_S - CALL_DEADLINE_S - COMMIT_ALLOWANCE_S
+    def _fetched(self, query: _Query, lease: table.Lease, old: Entry | None) -> Outcome:
+        deadline = lease.started + table.LEASE_S - CALL_DEADLINE_S - COMMIT_ALLOWANCE_S
         try:
-            content = query.fetch(latest_start)
+            content = query.fetch(deadline)
         except FetchFailed as failed:
-            return self._failed(claim, failed, old)
+            return self._failed(lease, failed, old)
         except BaseException:
-            self._write(lambda conn: table.release(conn, claim))
+            self._write(lambda conn: table.release(conn, lease))
             raise
         value = content.sealed(self._keys, query.key, query.token.account_id)
         written_at = time.monotonic()
-        if not self._write(lambda conn: table.store(conn, claim, value)):
+        if not self._write(lambda conn: table.store(conn, lease, value)):
             return None
         entry = Entry(
-            content=content, fetched_at=claim.claimed_at, born=claim.started, confirmed_at=written_at
+            content=content, fetched_at=lease.claimed_at, born=lease.started, confirmed_at=written_at
         )
         return _served(self._remember(query, entry), "miss")
 
-    def _failed(self, claim: table.Claim, failed: FetchFailed, old: Entry | None) -> Outcome:
+    def _failed(self, lease: table.Lease, failed: FetchFailed, old: Entry | None) -> Outcome:
         kept = self._write(
-            lambda conn: table.fail(conn, claim, failed.failure, shared_s=failed.shared_s, gone=failed.gone)
+            lambda conn: table.fail(conn, lease, failed.failure, shared_s=failed.shared_s, gone=failed.gone)
         )
         return _instead_of(failed.failure, old) if kept else None
 
     def _write(self, change: Callable[[psycopg.Connection[Any]], T]) -> T:
-        return write_for_sure(self._pool, change, give_up=self._must_end, patience_s=STORE_PATIENCE_S)
+        return write_for_sure(self._pool, change, give_up=self._must_end, timeout_s=STORE_PATIENCE_S)
 
 
 def _version(token: StoredToken) -> Version:

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Flights(Generic[T]):
+class SingleFlight(Generic[T]):
     """The questions under way in this process, by key. Safe to use from many threads."""
 
     def __init__(self) -> None:

@@ -148,7 +148,7 @@ class Value:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
+class Lease:
     """The right to fetch the content of a key. `started`: monotonic clock of this process, from before the claim."""
 
     key: bytes
@@ -176,14 +176,14 @@ def look(
         return cur.execute(LOOK, _version(key, token) | values).fetchone()
 
 
-def claim(
+def lease(
     conn: psycopg.Connection[Any],
     key: bytes,
     token: StoredToken,
     *,
-    fresh_s: float,
+    max_age_s: float,
     failure_s: float = CEILING_S,
-) -> Claim | None:
+) -> Lease | None:
     """Claim the fetch of `key`; None when its content is younger than `fresh_s`, another fetches, or one just failed.
 
     `failure_s`: as for `look`.
@@ -195,25 +195,25 @@ def claim(
             **_version(key, token),
             "lease_s": LEASE_S,
             "kept_s": EMPTY_KEPT_S,
-            "fresh_s": fresh_s,
+            "fresh_s": max_age_s,
             "failure_s": failure_s,
             "authorized": token.status != "reauthorization_required",
         },
     ).fetchone()
-    return None if row is None else Claim(key=key, holder=row[0], claimed_at=row[1], started=started)
+    return None if row is None else Lease(key=key, holder=row[0], claimed_at=row[1], started=started)
 
 
-def store(conn: psycopg.Connection[Any], claim: Claim, value: str) -> bool:
+def store(conn: psycopg.Connection[Any], lease: Lease, value: str) -> bool:
     """Store fetched content.
 
     False when the account has moved on, the row was dropped, or another process has taken the lease over.
     """
-    values = {**_held(claim), "value": value, "claimed_at": claim.claimed_at, "ceiling_s": CEILING_S}
+    values = {**_held(lease), "value": value, "claimed_at": lease.claimed_at, "ceiling_s": CEILING_S}
     return conn.execute(STORE, values).fetchone() is not None
 
 
 def fail(
-    conn: psycopg.Connection[Any], claim: Claim, failure: Failure, *, shared_s: float, gone: bool
+    conn: psycopg.Connection[Any], lease: Lease, failure: Failure, *, shared_s: float, gone: bool
 ) -> bool:
     """Note for `shared_s` seconds that the fetch failed; `gone` deletes the content.
 
@@ -225,12 +225,12 @@ def fail(
         "gone": gone,
         "kept_s": EMPTY_KEPT_S,
     }
-    return conn.execute(FAIL, {**_held(claim), **values}).fetchone() is not None
+    return conn.execute(FAIL, {**_held(lease), **values}).fetchone() is not None
 
 
-def release(conn: psycopg.Connection[Any], claim: Claim) -> None:
+def release(conn: psycopg.Connection[Any], lease: Lease) -> None:
     """Give a claim back without an outcome."""
-    conn.execute(RELEASE, _held(claim))
+    conn.execute(RELEASE, _held(lease))
 
 
 def drop(conn: psycopg.Connection[Any], keys: Collection[bytes]) -> None:
@@ -317,5 +317,5 @@ def _version(key: bytes, token: StoredToken) -> dict[str, object]:
     }
 
 
-def _held(claim: Claim) -> dict[str, object]:
-    return {"key": claim.key, "holder": claim.holder}
+def _held(lease: Lease) -> dict[str, object]:
+    return {"key": lease.key, "holder": lease.holder}

@@ -1,4 +1,4 @@
-"""Answers for programs. docs/commands.md describes their shapes: members may be added, none changes its meaning."""
+"""Output for programs. docs/en/reference/commands.md describes its shapes: members may be added, none changes meaning."""
 
 import json
 from datetime import UTC, datetime

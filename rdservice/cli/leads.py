@@ -63,7 +63,7 @@ def export(
             full=full,
             after=after,
         )
-        begun = Export(services(), wanted, pause=time.sleep, patience_s=inf, by=author())
+        begun = Export(services(), wanted, pause=time.sleep, timeout_s=inf, by=author())
         if after is None:
             output.write(begun.lines.head())
         else:

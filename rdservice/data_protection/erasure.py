@@ -116,23 +116,23 @@ def _erase_from_stores(services: Services, person: Person, on_rows: OnRows) -> t
     The order is that in which data flows: a store that others fill themselves from comes before them. Whoever adds a
     store of personal data erases from it here and searches it in `erase`.
     """
-    accounts = answers = 0
+    accounts = responses = 0
     after: str | None = ""
     while after is not None:
         of_batch, deleted, after = write_for_sure(
             services.pool,
-            partial(_end_answers, after=after),
+            partial(_end_responses, after=after),
             give_up=services.refresher.must_end,
-            patience_s=PATIENCE_S,
+            timeout_s=PATIENCE_S,
         )
         accounts += of_batch
-        answers += deleted
+        responses += deleted
     # Whoever was inserting an event held its account's row, and has committed by now.
     events = event_search.erase(services.pool, services.keys, person, on_rows=on_rows)
-    return accounts, {"cached_answers": answers, "events": events}
+    return accounts, {"cached_answers": responses, "events": events}
 
 
-def _end_answers(conn: psycopg.Connection[Any], *, after: str) -> tuple[int, int, str | None]:
+def _end_responses(conn: psycopg.Connection[Any], *, after: str) -> tuple[int, int, str | None]:
     """End the cached answers of the next accounts after one; return how many, rows deleted, and the last account."""
     accounts = store.lock_next(conn, after=after, limit=BATCH)
     deleted = cache_table.delete_all_of(conn, accounts)

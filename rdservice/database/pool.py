@@ -120,7 +120,7 @@ def write_for_sure(
     change: Callable[[psycopg.Connection[Any]], T],
     *,
     give_up: threading.Event,
-    patience_s: float = math.inf,
+    timeout_s: float = math.inf,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> T:
     """Run `change` in a transaction, again and again until it succeeds, and return its result.
@@ -135,7 +135,7 @@ def write_for_sure(
             with transaction(pool) as conn:
                 return change(conn)
         except (psycopg.Error, PoolTimeout) as error:
-            if monotonic() - started > patience_s or give_up.wait(pause_s):
+            if monotonic() - started > timeout_s or give_up.wait(pause_s):
                 raise
             log.warning("the database did not take a write (%s): trying again", type(error).__name__)
             pause_s = min(pause_s * 2, LONGEST_WRITE_PAUSE_S)

@@ -83,9 +83,9 @@ class ClientSocket:
 
     def may_go_on(self) -> bool:
         """Return whether a long answer makes sense: the client is there, and the process need not end."""
-        return self.is_there() and not self._ends()
+        return self.is_connected() and not self._ends()
 
-    def is_there(self) -> bool:
+    def is_connected(self) -> bool:
         """Return whether the client still waits. One that sends nothing more counts as gone.
 
         Safe to call from other threads than the one that answers.

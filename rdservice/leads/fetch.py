@@ -9,7 +9,7 @@ from rdservice import errors
 from rdservice.account_calls.failures import is_transient, refusal
 from rdservice.cache.entries import Content, FetchFailed
 from rdservice.errors import RdServiceError
-from rdservice.rdstation.client import Answer
+from rdservice.rdstation.client import ApiResponse
 from rdservice.rdstation.rate_budget import Limit
 from rdservice.services import Services
 
@@ -26,7 +26,7 @@ Accept = Callable[[Any], bool]
 def _fetch(
     services: Services,
     account_id: str,
-    send: Callable[[str], Answer],
+    send: Callable[[str], ApiResponse],
     accept: Accept,
     *,
     field: str | None = None,
@@ -34,19 +34,19 @@ def _fetch(
 ) -> Callable[[float], Content]:
     """Return a function that makes a call for the cache. `field`: the parameter to blame for a 400 or 422."""
 
-    def fetch(latest_start: float) -> Content:
+    def fetch(deadline: float) -> Content:
         try:
-            answer = services.account_calls.send(account_id, send, latest_start=latest_start, limit=limit)
+            response = services.account_calls.send(account_id, send, deadline=deadline, limit=limit)
         except RdServiceError as error:
             raise FetchFailed(error, stale=_passes(error)) from error
-        if answer.status != HTTPStatus.OK or not accept(answer.json()):
-            raise _refused(answer, field)
+        if response.status != HTTPStatus.OK or not accept(response.json()):
+            raise _refused(response, field)
         paging = [
             (name.lower(), value)
-            for name, value in answer.headers.items()
+            for name, value in response.headers.items()
             if PAGING.fullmatch(f"{name.lower()}: {value}")
         ]
-        return Content.of(answer.body, paging)
+        return Content.of(response.body, paging)
 
     return fetch
 
@@ -62,14 +62,14 @@ def _passes(error: RdServiceError) -> bool:
     )
 
 
-def _refused(answer: Answer, field: str | None) -> FetchFailed:
+def _refused(response: ApiResponse, field: str | None) -> FetchFailed:
     """Return what follows from an answer that is not what was asked for."""
-    if answer.status == HTTPStatus.NOT_FOUND:
-        return FetchFailed(refusal(answer), stale=False, gone=True, shared_s=NOT_FOUND_S)
-    if answer.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY) and field is not None:
+    if response.status == HTTPStatus.NOT_FOUND:
+        return FetchFailed(refusal(response), stale=False, gone=True, shared_s=NOT_FOUND_S)
+    if response.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY) and field is not None:
         error = errors.InvalidField(f"RD Station does not accept this {field}.", extra={"field": field})
         return FetchFailed(error, stale=False, shared_s=NOT_FOUND_S)
-    return FetchFailed(refusal(answer), stale=is_transient(answer))
+    return FetchFailed(refusal(response), stale=is_transient(response))
 
 
 def _has_list(name: str) -> Accept:

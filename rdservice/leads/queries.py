@@ -12,7 +12,7 @@ from rdservice.cache.memory import Name
 from rdservice.leads.fetch import _fetch, _has_list, _is_contact
 from rdservice.leads.parameters import UUID_FORM, Listing, _invalid, check_email
 from rdservice.leads.segmentations import segmentation_id
-from rdservice.rdstation.client import Answer
+from rdservice.rdstation.client import ApiResponse
 from rdservice.services import Services
 
 Identifier = Literal["uuid", "email"]
@@ -24,26 +24,31 @@ def list_leads(
     segmentation: str | None,
     listing: Listing,
     *,
-    fresh_s: float | None = None,
-    at_once: bool = False,
+    max_age_s: float | None = None,
+    only_if_cached: bool = False,
 ) -> Served:
     """Return RD Station's list of the leads of a segmentation, which is an id or a name; None: all leads.
 
     `fresh_s`, here and below, is how old the answer may be for a caller who wants it fresher than it is kept.
     Raises NotFound for an unknown segmentation, and what `Cache.get` raises, which also tells of `at_once`.
     """
-    found = segmentation_id(services, account_id, segmentation, at_once=at_once)
+    found = segmentation_id(services, account_id, segmentation, only_if_cached=only_if_cached)
 
-    def send(access_token: str) -> Answer:
+    def send(access_token: str) -> ApiResponse:
         return services.rdstation.segmentation_contacts(access_token, found, listing.query)
 
     fetch = _fetch(services, account_id, send, _has_list("contacts"), field=listing.refusable)
     return services.cache.get(
-        account_id, "contacts_list", (found, *listing.parameters), fetch, fresh_s=fresh_s, at_once=at_once
+        account_id,
+        "contacts_list",
+        (found, *listing.parameters),
+        fetch,
+        max_age_s=max_age_s,
+        only_if_cached=only_if_cached,
     )
 
 
-def lead_by_uuid(services: Services, account_id: str, text: str, *, fresh_s: float | None = None) -> Served:
+def lead_by_uuid(services: Services, account_id: str, text: str, *, max_age_s: float | None = None) -> Served:
     """Return RD Station's answer for one lead. Raises InvalidField for what is no UUID, NotFound for a lead unknown."""
     if not UUID_FORM.fullmatch(text):
         _invalid(
@@ -54,12 +59,12 @@ def lead_by_uuid(services: Services, account_id: str, text: str, *, fresh_s: flo
         account_id,
         *_cache_name("uuid", text),
         _fetch_lead(services, account_id, "uuid", text.lower()),
-        fresh_s=fresh_s,
+        max_age_s=max_age_s,
     )
 
 
 def lead_by_email(
-    services: Services, account_id: str, email: object, *, fresh_s: float | None = None
+    services: Services, account_id: str, email: object, *, max_age_s: float | None = None
 ) -> Served:
     """Return RD Station's answer for the lead with this address. Raises InvalidField or NotFound."""
     address = check_email(email)
@@ -67,7 +72,7 @@ def lead_by_email(
         account_id,
         *_cache_name("email", address),
         _fetch_lead(services, account_id, "email", address),
-        fresh_s=fresh_s,
+        max_age_s=max_age_s,
     )
 
 
@@ -85,7 +90,7 @@ def _cache_name(identifier: Identifier, value: str) -> Name:
 def _fetch_lead(services: Services, account_id: str, identifier: Identifier, value: str) -> Fetch:
     """Return a function that fetches a lead for the cache."""
 
-    def send(access_token: str) -> Answer:
+    def send(access_token: str) -> ApiResponse:
         if identifier == "uuid":
             return services.rdstation.contact(access_token, value)
         return services.rdstation.contact_by_email(access_token, value)

@@ -9,7 +9,7 @@ from rdservice.cache.entries import Content, Served
 from rdservice.leads.fetch import NOT_FOUND_S, _fetch, _has_list
 from rdservice.leads.parameters import LARGEST_PAGE_SIZE, LONGEST_NAME, Listing, _invalid
 from rdservice.names import is_readable
-from rdservice.rdstation.client import Answer
+from rdservice.rdstation.client import ApiResponse
 from rdservice.services import Services
 
 MOST_SEGMENTATION_PAGES = 40
@@ -36,12 +36,12 @@ def list_segmentations(
     account_id: str,
     listing: Listing,
     *,
-    fresh_s: float | None = None,
-    at_once: bool = False,
+    max_age_s: float | None = None,
+    only_if_cached: bool = False,
 ) -> Served:
     """Return RD Station's list of segmentations."""
 
-    def send(access_token: str) -> Answer:
+    def send(access_token: str) -> ApiResponse:
         return services.rdstation.segmentations(access_token, listing.query)
 
     fetch = _fetch(
@@ -53,21 +53,28 @@ def list_segmentations(
         limit="segmentations",
     )
     return services.cache.get(
-        account_id, "segmentations_list", listing.parameters, fetch, fresh_s=fresh_s, at_once=at_once
+        account_id,
+        "segmentations_list",
+        listing.parameters,
+        fetch,
+        max_age_s=max_age_s,
+        only_if_cached=only_if_cached,
     )
 
 
-def segmentation_id(services: Services, account_id: str, wanted: str | None, *, at_once: bool = False) -> str:
+def segmentation_id(
+    services: Services, account_id: str, wanted: str | None, *, only_if_cached: bool = False
+) -> str:
     """Return the id of a segmentation named by id or name; of the one with all leads for None."""
     if wanted is not None:
         if not 0 < len(wanted) <= LONGEST_NAME or not is_readable(wanted):
             _invalid("segmentation", f"must be an id or a name of 1 to {LONGEST_NAME} printable characters")
         if SEGMENTATION_ID.fullmatch(wanted):
             return str(int(wanted))
-    found = _find(services, account_id, wanted, None, at_once=at_once)
+    found = _find(services, account_id, wanted, None, only_if_cached=only_if_cached)
     if found is None:
         # It may have been created since the list was cached.
-        found = _find(services, account_id, wanted, NOT_FOUND_S, at_once=at_once)
+        found = _find(services, account_id, wanted, NOT_FOUND_S, only_if_cached=only_if_cached)
     if found is None:
         what = "no segmentation of all leads" if wanted is None else "no segmentation of this name"
         raise errors.NotFound(
@@ -77,12 +84,14 @@ def segmentation_id(services: Services, account_id: str, wanted: str | None, *, 
 
 
 def _find(
-    services: Services, account_id: str, wanted: str | None, fresh_s: float | None, *, at_once: bool
+    services: Services, account_id: str, wanted: str | None, max_age_s: float | None, *, only_if_cached: bool
 ) -> str | None:
     standard: list[_Segmentation] = []
     for page in range(1, MOST_SEGMENTATION_PAGES + 1):
         listing = Listing(page=page, page_size=LARGEST_PAGE_SIZE, order=None)
-        served = list_segmentations(services, account_id, listing, fresh_s=fresh_s, at_once=at_once)
+        served = list_segmentations(
+            services, account_id, listing, max_age_s=max_age_s, only_if_cached=only_if_cached
+        )
         listed = _segmentations(served.content)
         for segmentation in listed:
             if wanted is not None and segmentation.name == wanted:
@@ -100,7 +109,7 @@ def _find(
 def _segmentations(content: Content) -> tuple[_Segmentation, ...]:
     listed = _decoded.get(content)
     if listed is None:
-        entries = Answer(operation="", status=200, headers={}, body=content.body).json()["segmentations"]
+        entries = ApiResponse(operation="", status=200, headers={}, body=content.body).json()["segmentations"]
         listed = _decoded[content] = tuple(
             _Segmentation(str(entry["id"]), str(entry.get("name")), entry.get("standard") is True)
             for entry in entries

@@ -45,10 +45,10 @@ def main() -> None:
     logger.setLevel(logging.WARNING)
     question = json.load(sys.stdin)
     if question["do"] == "check":
-        answer: dict[str, Any] = {"usable": [_usable(url) for url in question["urls"]]}
+        response: dict[str, Any] = {"usable": [_usable(url) for url in question["urls"]]}
     else:
-        answer = {"error": _send(question, overheard)}
-    json.dump(answer, sys.stdout)
+        response = {"error": _send(question, overheard)}
+    json.dump(response, sys.stdout)
 
 
 def _asset() -> AppriseAsset:

@@ -171,7 +171,7 @@ def begin_test(conn: psycopg.Connection[Any], targets: Sequence[Target]) -> int:
     return _create(conn, "test", targets)
 
 
-def claim(
+def lease(
     conn: psycopg.Connection[Any], targets: Sequence[Target], notification_id: int | None = None
 ) -> Claimed | None:
     """Take the next delivery to one of `targets` that is due, of that message alone where one is given."""
@@ -184,15 +184,15 @@ def claim(
         return cursor.execute(CLAIM, values).fetchone()
 
 
-def end(conn: psycopg.Connection[Any], claimed: Claimed, outcome: Outcome) -> None:
+def end(conn: psycopg.Connection[Any], leased: Claimed, outcome: Outcome) -> None:
     """Note how a delivery ended; nothing when its lease went to somebody else meanwhile."""
-    conn.execute(END, _values(claimed) | {"outcome": outcome})
+    conn.execute(END, _values(leased) | {"outcome": outcome})
 
 
-def fail(conn: psycopg.Connection[Any], claimed: Claimed, error: str) -> None:
+def fail(conn: psycopg.Connection[Any], leased: Claimed, error: str) -> None:
     """Note that an attempt failed. It is made again after 30 s, then ever later; that of a test is not."""
-    pauses = {"first_s": FIRST_PAUSE_S, "longest_s": LONGEST_PAUSE_S, "last": claimed.only_attempt}
-    conn.execute(FAIL, _values(claimed) | pauses | {"error": error})
+    pauses = {"first_s": FIRST_PAUSE_S, "longest_s": LONGEST_PAUSE_S, "last": leased.only_attempt}
+    conn.execute(FAIL, _values(leased) | pauses | {"error": error})
 
 
 def give_up(conn: psycopg.Connection[Any]) -> int:
@@ -240,5 +240,5 @@ def _create(conn: psycopg.Connection[Any], kind: NotificationKind, targets: Sequ
     return int(row[0])
 
 
-def _values(claimed: Claimed) -> dict[str, Any]:
-    return {"notification": claimed.notification_id, "target": claimed.target, "holder": claimed.holder}
+def _values(leased: Claimed) -> dict[str, Any]:
+    return {"notification": leased.notification_id, "target": leased.target, "holder": leased.holder}

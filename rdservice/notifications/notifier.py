@@ -74,42 +74,42 @@ class Notifier:
         if not self._targets:
             return False
         with transaction(self._pool) as conn:
-            claimed = deliveries.claim(conn, list(self._targets.values()), notification_id)
-            message = None if claimed is None else self._message(conn, claimed)
-        if claimed is None:
+            leased = deliveries.lease(conn, list(self._targets.values()), notification_id)
+            message = None if leased is None else self._message(conn, leased)
+        if leased is None:
             return False
         if message is None:
             with transaction(self._pool) as conn:
-                deliveries.end(conn, claimed, "not_needed")
+                deliveries.end(conn, leased, "not_needed")
         else:
-            self._deliver(claimed, message)
+            self._deliver(leased, message)
         return True
 
-    def _message(self, conn: psycopg.Connection[Any], claimed: Claimed) -> Message | None:
-        if claimed.kind == "test":
+    def _message(self, conn: psycopg.Connection[Any], leased: Claimed) -> Message | None:
+        if leased.kind == "test":
             return messages.test(self._origin)
-        told = incidents.told_in(conn, claimed.notification_id, claimed.target)
+        told = incidents.told_in(conn, leased.notification_id, leased.target)
         return messages.of_incidents(told, self._origin) if told else None
 
-    def _deliver(self, claimed: Claimed, message: Message) -> None:
-        target = self._targets[claimed.target]
+    def _deliver(self, leased: Claimed, message: Message) -> None:
+        target = self._targets[leased.target]
         try:
             self._send(target, message.title, message.body)
         except SendFailed as failed:
             log.warning(
-                "notification %d to %s was not sent (%s)", claimed.notification_id, target.label, failed.error
+                "notification %d to %s was not sent (%s)", leased.notification_id, target.label, failed.error
             )
             error = failed.error
-            self._metrics.notifications("given_up" if claimed.only_attempt else "failed")
-            self._write(lambda conn: deliveries.fail(conn, claimed, error))
+            self._metrics.notifications("given_up" if leased.only_attempt else "failed")
+            self._write(lambda conn: deliveries.fail(conn, leased, error))
         else:
-            log.info("notification %d to %s was sent", claimed.notification_id, target.label)
+            log.info("notification %d to %s was sent", leased.notification_id, target.label)
             self._metrics.notifications("sent")
-            self._write(lambda conn: deliveries.end(conn, claimed, "sent"))
+            self._write(lambda conn: deliveries.end(conn, leased, "sent"))
 
     def _write(self, change: Callable[[psycopg.Connection[Any]], None]) -> None:
         """Record an outcome, also when the database is away for a moment: else the message would be sent again."""
-        write_for_sure(self._pool, change, give_up=self._stop, patience_s=deliveries.LEASE_S / 2)
+        write_for_sure(self._pool, change, give_up=self._stop, timeout_s=deliveries.LEASE_S / 2)
 
     def _run(self) -> None:
         next_comparison_s = 0.0

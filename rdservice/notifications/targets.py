@@ -82,9 +82,9 @@ def _usable(urls: tuple[str, ...]) -> tuple[bool, ...]:
 
 def send(target: Target, title: str, body: str) -> None:
     """Send a message, within 30 s. Raises SendFailed."""
-    answer = _run({"do": "send", "url": target.url, "title": title, "body": body}, within_s=SEND_WITHIN_S)
-    if answer["error"] is not None:
-        raise SendFailed(str(answer["error"]))
+    response = _run({"do": "send", "url": target.url, "title": title, "body": body}, within_s=SEND_WITHIN_S)
+    if response["error"] is not None:
+        raise SendFailed(str(response["error"]))
 
 
 def _run(question: Mapping[str, Any], *, within_s: float) -> dict[str, Any]:
@@ -104,12 +104,12 @@ def _run(question: Mapping[str, Any], *, within_s: float) -> dict[str, Any]:
             timeout=within_s,
             check=False,
         )
-        answer = json.loads(done.stdout)
+        response = json.loads(done.stdout)
     except subprocess.TimeoutExpired:
         # Without its text, which quotes the command's input and output.
         raise SendFailed("timeout") from None
     except (OSError, ValueError):
         raise SendFailed("crashed") from None
-    if not isinstance(answer, dict):
+    if not isinstance(response, dict):
         raise SendFailed("crashed")
-    return answer
+    return response

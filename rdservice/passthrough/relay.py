@@ -11,10 +11,10 @@ from rdservice.errors import RdServiceError, TooManyRequests
 from rdservice.rdstation.rate_budget import Limit
 from rdservice.rdstation.streaming import (
     LOOK_S,
-    MAX_ANSWER_BYTES,
-    NobodyWaits,
+    MAX_RESPONSE_BYTES,
+    ClientDisconnected,
     Outgoing,
-    StreamedAnswer,
+    StreamedResponse,
     UploadBroken,
 )
 from rdservice.services import Services
@@ -28,12 +28,16 @@ PAUSE_S = 0.5
 """The longest pause before the first repetition; it doubles."""
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 """RFC 9110 9.2.2: doing it twice is doing it once."""
-PASSING = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
+TRANSIENT = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
 
 
 def relay(
-    services: Services, account_id: str, outgoing: Outgoing, *, is_wanted: Callable[[], bool] = lambda: True
-) -> StreamedAnswer:
+    services: Services,
+    account_id: str,
+    outgoing: Outgoing,
+    *,
+    is_connected: Callable[[], bool] = lambda: True,
+) -> StreamedResponse:
     """Return RD Station's answer, whatever its status; its body is still on its way, and the caller closes it.
 
     `is_wanted` tells whether whoever asked is still there; all ends soon after it says False.
@@ -42,29 +46,29 @@ def relay(
     RdStationFailed for one that cannot be passed on, BadRequest when nobody wants it any more, and what reading the
     caller's body raises.
     """
-    call = _Call(services, account_id, outgoing, is_wanted)
+    call = _Call(services, account_id, outgoing, is_connected)
     try:
-        answer = call.make()
-        _check(answer, outgoing.method)
+        response = call.make()
+        _check(response, outgoing.method)
     except BaseException:
         call.close()
         raise
-    return answer
+    return response
 
 
 class _Call:
     """One request of a program, which may take several calls."""
 
     def __init__(
-        self, services: Services, account_id: str, outgoing: Outgoing, is_wanted: Callable[[], bool]
+        self, services: Services, account_id: str, outgoing: Outgoing, is_connected: Callable[[], bool]
     ) -> None:
         self._services = services
         self._account_id = account_id
         self._outgoing = outgoing
-        self._is_wanted = is_wanted
+        self._is_connected = is_connected
         self._began = time.monotonic()
         self._repetitions = 0
-        self._answer: StreamedAnswer | None = None
+        self._answer: StreamedResponse | None = None
         """The latest one, open until the next attempt is sent."""
 
     def close(self) -> None:
@@ -72,7 +76,7 @@ class _Call:
         if self._answer is not None:
             self._answer.close()
 
-    def make(self) -> StreamedAnswer:
+    def make(self) -> StreamedResponse:
         """Call RD Station until there is an answer to pass on, or another attempt would be in vain or unsafe."""
         outcome = self._attempt()
         while (pause_s := self._pause_s(outcome)) is not None and self._goes_on_after(pause_s):
@@ -93,7 +97,7 @@ class _Call:
     def _can_be_sent(self) -> bool:
         return self._outgoing.upload is None or self._outgoing.upload.can_be_sent
 
-    def _attempt(self) -> StreamedAnswer | RdServiceError:
+    def _attempt(self) -> StreamedResponse | RdServiceError:
         """Return RD Station's answer, or the error of none."""
         try:
             return self._services.account_calls.send(
@@ -107,18 +111,18 @@ class _Call:
             if no_answer_behind(error) is None:
                 raise
             return error
-        except NobodyWaits as gone:
+        except ClientDisconnected as gone:
             raise _nobody_waits(sent=gone.sent) from gone
         except UploadBroken as broken:
             if isinstance(broken.__cause__, RdServiceError):
                 raise broken.__cause__ from None
             raise errors.BadRequest("The request's body broke off.") from broken
 
-    def _send(self, access_token: str) -> StreamedAnswer:
+    def _send(self, access_token: str) -> StreamedResponse:
         self.close()
         self._answer = None
         self._answer = self._services.streamed_calls.send(
-            self._outgoing, access_token, ends=self._began + DEADLINE_S, is_wanted=self._is_wanted
+            self._outgoing, access_token, ends=self._began + DEADLINE_S, is_connected=self._is_connected
         )
         return self._answer
 
@@ -132,17 +136,17 @@ class _Call:
                 extra={"reached_rd_station": "no"},
             )
 
-    def _pause_s(self, outcome: StreamedAnswer | RdServiceError) -> float | None:
+    def _pause_s(self, outcome: StreamedResponse | RdServiceError) -> float | None:
         """Return how long to wait before another attempt, or None when there must be none."""
         repeatable = self._outgoing.method in IDEMPOTENT
         if isinstance(outcome, RdServiceError):
-            no_answer = no_answer_behind(outcome)
-            is_safe = no_answer is not None and (
-                not no_answer.sent or (repeatable and no_answer.kind == "connection")
+            transport_error = no_answer_behind(outcome)
+            is_safe = transport_error is not None and (
+                not transport_error.sent or (repeatable and transport_error.kind == "connection")
             )
             asked_s = 0.0
         else:
-            is_safe = repeatable and outcome.status in PASSING
+            is_safe = repeatable and outcome.status in TRANSIENT
             asked_s = outcome.retry_after_s or 0.0
         if not is_safe or not self._can_be_sent or self._repetitions >= MOST_REPETITIONS:
             return None
@@ -153,7 +157,7 @@ class _Call:
         """Wait; return False as soon as the process must end, or nobody wants the answer any more."""
         until = time.monotonic() + seconds
         while (left_s := until - time.monotonic()) > 0:
-            if self._services.refresher.must_end.wait(min(left_s, LOOK_S)) or not self._is_wanted():
+            if self._services.refresher.must_end.wait(min(left_s, LOOK_S)) or not self._is_connected():
                 return False
         return True
 
@@ -175,15 +179,15 @@ def _nobody_waits(*, sent: bool) -> RdServiceError:
     )
 
 
-def _check(answer: StreamedAnswer, method: str) -> None:
+def _check(response: StreamedResponse, method: str) -> None:
     """Raise RdStationFailed for an answer that cannot be passed on."""
-    length = answer.head.headers.get("Content-Length", "")
-    if method != "HEAD" and length.isascii() and length.isdigit() and int(length) > MAX_ANSWER_BYTES:
+    length = response.head.headers.get("Content-Length", "")
+    if method != "HEAD" and length.isascii() and length.isdigit() and int(length) > MAX_RESPONSE_BYTES:
         raise errors.RdStationFailed(
-            f"RD Station's answer is larger than {MAX_ANSWER_BYTES >> 20} MiB. Ask for less at once.",
+            f"RD Station's answer is larger than {MAX_RESPONSE_BYTES >> 20} MiB. Ask for less at once.",
             extra={"reached_rd_station": "yes"},
         )
-    if not 200 <= answer.status <= 599:
+    if not 200 <= response.status <= 599:
         raise errors.RdStationFailed(
             "RD Station answered with a status that does not exist. Look before you repeat the request.",
             extra={"reached_rd_station": "yes"},

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 
 from rdservice.metrics.definitions import OPERATIONS, Metrics, Operation, Reason, StatusClass
-from rdservice.rdstation.client import Answer, NoAnswer
+from rdservice.rdstation.client import ApiResponse, TransportError
 from rdservice.rdstation.token_responses import Meaning, judge
 
 TOKEN_OPERATIONS = frozenset({"token_exchange", "token_refresh"})
@@ -21,7 +21,9 @@ REASONS: dict[Meaning, Reason] = {
 }
 
 
-def count(metrics: Metrics, hurry: Callable[[], None], outcome: Answer | NoAnswer, duration_s: float) -> None:
+def count(
+    metrics: Metrics, hurry: Callable[[], None], outcome: ApiResponse | TransportError, duration_s: float
+) -> None:
     """Count one call, `duration_s` seconds long, and `hurry` the count to the database."""
     operation = _operation(outcome)
     metrics.api_requests.labels(operation, status_class(outcome)).inc()
@@ -34,34 +36,34 @@ def count(metrics: Metrics, hurry: Callable[[], None], outcome: Answer | NoAnswe
     hurry()
 
 
-def status_class(outcome: Answer | NoAnswer) -> StatusClass:
+def status_class(outcome: ApiResponse | TransportError) -> StatusClass:
     """Return the class of the status; what is none counts as 5xx (RFC 9110 15)."""
-    if isinstance(outcome, NoAnswer):
+    if isinstance(outcome, TransportError):
         return "none"
     return STATUS_CLASSES.get(outcome.status // 100, "5xx")
 
 
-def failure_reason(outcome: Answer | NoAnswer) -> Reason | None:
+def failure_reason(outcome: ApiResponse | TransportError) -> Reason | None:
     """Return why the call failed, or None when it did not."""
-    if isinstance(outcome, NoAnswer):
+    if isinstance(outcome, TransportError):
         return "timeout" if outcome.kind == "timeout" else "connection"
-    answer_class = status_class(outcome)
-    if answer_class == "2xx":
+    response_class = status_class(outcome)
+    if response_class == "2xx":
         return None if _is_understood(outcome) else "bad_payload"
-    if answer_class == "5xx":
+    if response_class == "5xx":
         return "server_error"
     return REASONS[judge(outcome).meaning]
 
 
-def _is_understood(answer: Answer) -> bool:
-    if answer.operation in TOKEN_OPERATIONS:
-        return judge(answer).pair is not None
-    return answer.operation in ANY_BODY or answer.json() is not None
+def _is_understood(response: ApiResponse) -> bool:
+    if response.operation in TOKEN_OPERATIONS:
+        return judge(response).pair is not None
+    return response.operation in ANY_BODY or response.json() is not None
 
 
-def _is_unauthorized(outcome: Answer | NoAnswer) -> bool:
-    return isinstance(outcome, Answer) and outcome.status == HTTPStatus.UNAUTHORIZED
+def _is_unauthorized(outcome: ApiResponse | TransportError) -> bool:
+    return isinstance(outcome, ApiResponse) and outcome.status == HTTPStatus.UNAUTHORIZED
 
 
-def _operation(outcome: Answer | NoAnswer) -> Operation:
+def _operation(outcome: ApiResponse | TransportError) -> Operation:
     return next((known for known in OPERATIONS if known == outcome.operation), "other")

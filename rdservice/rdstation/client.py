@@ -30,14 +30,14 @@ CALL_DEADLINE_S = 15.0
 CONNECT_TIMEOUT_S = 5.0
 LONGEST_WAIT_S = 86_400.0
 """No limit of RD Station has a longer window: whoever is told to wait for years has been told nonsense."""
-MAX_ANSWER_BYTES = 2 * 1024 * 1024
+MAX_RESPONSE_BYTES = 2 * 1024 * 1024
 
 TOKEN_LIFETIME_S = 86_400
 """Documented life of an access token, used where an answer does not tell."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class ApiResponse:
     """An HTTP answer of RD Station. `body` may hold tokens or personal data and stays out of `repr`."""
 
     operation: str
@@ -81,14 +81,14 @@ class Answer:
         return min(max(0.0, (at - sent).total_seconds()), LONGEST_WAIT_S)
 
 
-class NoAnswer(Exception):
-    """RD Station did not answer: `kind` is `timeout` or `connection`.
+class TransportError(Exception):
+    """RD Station did not respond: `kind` is `timeout` or `connection`.
 
     `sent` is whether the request may have reached it, so that it may have taken effect.
     """
 
     def __init__(self, operation: str, kind: str, *, sent: bool) -> None:
-        super().__init__(f"{operation}: no answer from RD Station ({kind})")
+        super().__init__(f"{operation}: no response from RD Station ({kind})")
         self.operation = operation
         self.kind = kind
         self.sent = sent
@@ -128,7 +128,7 @@ class RDStation:
         self,
         settings: Settings,
         *,
-        on_call: Callable[[Answer | NoAnswer, float], None] = lambda _outcome, _seconds: None,
+        on_call: Callable[[ApiResponse | TransportError, float], None] = lambda _outcome, _seconds: None,
         transport: Transport | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -158,60 +158,60 @@ class RDStation:
         )
         return f"{self._settings.api_url}/auth/dialog?{query}"
 
-    def open_dialog(self) -> Answer:
+    def open_dialog(self) -> ApiResponse:
         """Open the consent dialog as a browser would, and consent to nothing. Raises NoAnswer."""
         url = self.dialog_url("diagnosis")
         return self._call("other", "GET", url.removeprefix(self._settings.api_url))
 
-    def exchange_code(self, code: str) -> Answer:
+    def exchange_code(self, code: str) -> ApiResponse:
         """Exchange an authorization code (RFC 6749 4.1.3). Raises NoAnswer."""
         return self._token_request(
             "token_exchange",
             {"code": code, "grant_type": "authorization_code", "redirect_uri": self._settings.redirect_uri},
         )
 
-    def refresh(self, refresh_token: str) -> Answer:
+    def refresh(self, refresh_token: str) -> ApiResponse:
         """Exchange a refresh token (RFC 6749 6). Raises NoAnswer."""
         return self._token_request(
             "token_refresh", {"grant_type": "refresh_token", "refresh_token": refresh_token}
         )
 
-    def account_info(self, access_token: str) -> Answer:
+    def account_info(self, access_token: str) -> ApiResponse:
         """Ask whose token this is; the body of a 200 has `name`. Raises NoAnswer."""
         return self._call("account_info", "GET", "/marketing/account_info", bearer=access_token)
 
-    def segmentations(self, access_token: str, query: Mapping[str, str | int]) -> Answer:
+    def segmentations(self, access_token: str, query: Mapping[str, str | int]) -> ApiResponse:
         """List segmentations; `query` may have page, page_size and order. Raises NoAnswer."""
         path = f"/platform/segmentations?{urlencode(query)}"
         return self._call("segmentations_list", "GET", path, bearer=access_token)
 
     def segmentation_contacts(
         self, access_token: str, segmentation_id: str, query: Mapping[str, str | int]
-    ) -> Answer:
+    ) -> ApiResponse:
         """List the contacts of a segmentation; `query` may have page, page_size and order. Raises NoAnswer."""
         path = f"/platform/segmentations/{quote(segmentation_id, safe='')}/contacts?{urlencode(query)}"
         return self._call("contacts_list", "GET", path, bearer=access_token)
 
-    def contact(self, access_token: str, uuid: str) -> Answer:
+    def contact(self, access_token: str, uuid: str) -> ApiResponse:
         """Read one contact. Raises NoAnswer."""
         return self._call(
             "contact_get", "GET", f"/platform/contacts/{quote(uuid, safe='')}", bearer=access_token
         )
 
-    def contact_by_email(self, access_token: str, email: str) -> Answer:
+    def contact_by_email(self, access_token: str, email: str) -> ApiResponse:
         """Read the contact with this e-mail address. Raises NoAnswer."""
         path = f"/platform/contacts/email:{quote(email, safe='')}"
         return self._call("contact_get", "GET", path, bearer=access_token)
 
-    def contact_fields(self, access_token: str) -> Answer:
+    def contact_fields(self, access_token: str) -> ApiResponse:
         """List the fields that contacts of the account have, its own ones included. Raises NoAnswer."""
         return self._call("other", "GET", "/platform/contacts/fields", bearer=access_token)
 
-    def webhooks(self, access_token: str) -> Answer:
+    def webhooks(self, access_token: str) -> ApiResponse:
         """List the account's subscriptions to lead events. Raises NoAnswer."""
         return self._call("other", "GET", WEBHOOKS_PATH, bearer=access_token)
 
-    def create_webhook(self, access_token: str, url: str, event_type: str) -> Answer:
+    def create_webhook(self, access_token: str, url: str, event_type: str) -> ApiResponse:
         """Let RD Station post lead events of a type to `url`; the body of the answer has `uuid`. Raises NoAnswer."""
         body = {
             "event_type": event_type,
@@ -223,26 +223,26 @@ class RDStation:
         }
         return self._call("other", "POST", WEBHOOKS_PATH, json_body=body, bearer=access_token)
 
-    def delete_webhook(self, access_token: str, uuid: str) -> Answer:
+    def delete_webhook(self, access_token: str, uuid: str) -> ApiResponse:
         """End a subscription. Raises NoAnswer."""
         return self._call("other", "DELETE", f"{WEBHOOKS_PATH}/{quote(uuid, safe='')}", bearer=access_token)
 
-    def revoke(self, access_token: str) -> Answer:
+    def revoke(self, access_token: str) -> ApiResponse:
         """Revoke the app's access to the account of this token. Raises NoAnswer."""
         form = {"token": access_token, "token_type_hint": "access_token"}
         return self._call("revoke", "POST", "/auth/revoke", form=form, bearer=access_token)
 
-    def _token_request(self, operation: str, grant: dict[str, str]) -> Answer:
+    def _token_request(self, operation: str, grant: dict[str, str]) -> ApiResponse:
         """Send `grant` with each client secret in turn until one is accepted, all within one deadline."""
         ends = self._monotonic() + EXCHANGE_DEADLINE_S
         for secret in self._settings.client_secrets:
             body = {"client_id": self._settings.client_id, "client_secret": secret, **grant}
-            answer = self._call(
+            api_response = self._call(
                 operation, "POST", EXCHANGE_PATH, json_body=body, deadline_s=ends - self._monotonic()
             )
-            if not is_access_denied(answer):
+            if not is_access_denied(api_response):
                 break
-        return answer
+        return api_response
 
     def _call(
         self,
@@ -254,8 +254,8 @@ class RDStation:
         form: dict[str, str] | None = None,
         bearer: str | None = None,
         deadline_s: float = CALL_DEADLINE_S,
-    ) -> Answer:
-        def send() -> Answer:
+    ) -> ApiResponse:
+        def send() -> ApiResponse:
             session = self._exchanges if path == EXCHANGE_PATH else self._session
             with session.request(
                 method,
@@ -271,18 +271,18 @@ class RDStation:
                 return _read(operation, response)
 
         if deadline_s <= 0:
-            raise NoAnswer(operation, "timeout", sent=False)
+            raise TransportError(operation, "timeout", sent=False)
         started = self._monotonic()
         try:
-            answer = self._transport.bounded(deadline_s, send)
+            api_response = self._transport.bounded(deadline_s, send)
         except CallFailed as failure:
-            no_answer = _no_answer(operation, failure)
-            if no_answer is None:
+            transport_error = _transport_error(operation, failure)
+            if transport_error is None:
                 raise
-            self._on_call(no_answer, self._monotonic() - started)
-            raise no_answer from failure.__cause__
-        self._on_call(answer, self._monotonic() - started)
-        return answer
+            self._on_call(transport_error, self._monotonic() - started)
+            raise transport_error from failure.__cause__
+        self._on_call(api_response, self._monotonic() - started)
+        return api_response
 
 
 def new_session(transport: Transport, *, keeps_connections: bool = True) -> requests.Session:
@@ -296,20 +296,20 @@ def new_session(transport: Transport, *, keeps_connections: bool = True) -> requ
     return session
 
 
-def _no_answer(operation: str, failure: CallFailed) -> NoAnswer | None:
+def _transport_error(operation: str, failure: CallFailed) -> TransportError | None:
     """Return what callers are told of a failed call, None when the failure is a mistake of ours."""
     cause = failure.__cause__
     if isinstance(cause, DeadlineExceeded | requests.Timeout):
         # The kind of time-out says nothing: a TLS handshake that hangs is a ReadTimeout too.
-        return NoAnswer(operation, "timeout", sent=failure.sent)
+        return TransportError(operation, "timeout", sent=failure.sent)
     if isinstance(cause, requests.RequestException | OSError):
-        return NoAnswer(operation, "connection", sent=failure.sent)
+        return TransportError(operation, "connection", sent=failure.sent)
     return None
 
 
-def is_access_denied(answer: Answer) -> bool:
+def is_access_denied(api_response: ApiResponse) -> bool:
     """Return whether RD Station refused the client id or secret (or, for a code exchange, the code)."""
-    return answer.status == 401 and answer.error_type == "ACCESS_DENIED"
+    return api_response.status == 401 and api_response.error_type == "ACCESS_DENIED"
 
 
 def _moment(http_date: str) -> datetime | None:
@@ -321,15 +321,15 @@ def _moment(http_date: str) -> datetime | None:
     return None if at.tzinfo is None else at
 
 
-def _read(operation: str, response: requests.Response) -> Answer:
+def _read(operation: str, response: requests.Response) -> ApiResponse:
     body = bytearray()
     oversized = False
     for chunk in response.iter_content(16_384):
         body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
+        if len(body) > MAX_RESPONSE_BYTES:
             oversized = True
             break
-    return Answer(
+    return ApiResponse(
         operation=operation,
         status=response.status_code,
         headers=response.headers,

@@ -37,7 +37,7 @@ SEGMENTATION_LISTS = 240
 """Documented: calls a minute that list segmentations on the largest plan. On the others it is the plan's own limit."""
 
 
-class Answered(Protocol):
+class Responded(Protocol):
     """What came of a call."""
 
     @property
@@ -47,7 +47,7 @@ class Answered(Protocol):
     def retry_after_s(self) -> float | None: ...
 
 
-A = TypeVar("A", bound=Answered)
+A = TypeVar("A", bound=Responded)
 
 Limit = Literal["account", "segmentations", "contact"]
 """The class of a call: a list of segmentations, one of the 24 calls a day for changes and the funnel of a single
@@ -174,7 +174,7 @@ class RateBudget:
         call: Callable[[], A],
         *,
         background: bool = False,
-        patience_s: float = PATIENCE_S,
+        timeout_s: float = PATIENCE_S,
         limit: Limit = "account",
         pause: Callable[[float], None] = time.sleep,
     ) -> A:
@@ -187,7 +187,7 @@ class RateBudget:
         A 429 closes the class for as long as RD Station says, in all processes and for everyone.
         """
         kept = self._limits[limit]
-        give_up_at = time.monotonic() + patience_s
+        give_up_at = time.monotonic() + timeout_s
         while True:
             began = time.monotonic()
             left_s = max(0.0, give_up_at - began)
@@ -202,13 +202,13 @@ class RateBudget:
             if place.taken and not (place.wait_s > 0 and self._is_closed(account_id, kept)):
                 break
         try:
-            answer = call()
+            response = call()
         finally:
             if time.monotonic() - began - place.wait_s > ON_ITS_WAY_S:
                 self._note(SETTLE, account_id, kept, at=place.at)
-        if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
-            self._close(account_id, kept, answer.retry_after_s)
-        return answer
+        if response.status == HTTPStatus.TOO_MANY_REQUESTS:
+            self._close(account_id, kept, response.retry_after_s)
+        return response
 
     def count(self, account_id: str) -> None:
         """Count a call that is made whatever the budget says, such as the check of an uploaded token."""

@@ -17,13 +17,19 @@ from requests.structures import CaseInsensitiveDict
 
 from rdservice.config.settings import Settings
 from rdservice.rdstation import deadline
-from rdservice.rdstation.client import CALL_DEADLINE_S, CONNECT_TIMEOUT_S, Answer, NoAnswer, new_session
+from rdservice.rdstation.client import (
+    CALL_DEADLINE_S,
+    CONNECT_TIMEOUT_S,
+    ApiResponse,
+    TransportError,
+    new_session,
+)
 from rdservice.rdstation.deadline import RunningCall, Transport, WatchedTransport
 from rdservice.rdstation.pipe import Pipe
 
 OPERATION = "other"
 PIECE_BYTES = 65_536
-MAX_ANSWER_BYTES = 50 * 1024 * 1024
+MAX_RESPONSE_BYTES = 50 * 1024 * 1024
 SILENCE_S = 15.0
 """How long RD Station may send nothing in the middle of an answer."""
 LOOK_S = 0.5
@@ -64,11 +70,11 @@ class UploadBroken(Exception):
     """The caller's body did not come to its end; `__cause__` is what its reading raised."""
 
 
-class AnswerBroken(Exception):
+class IncompleteRead(Exception):
     """RD Station's answer began and did not come to its end: what was passed on so far is not all."""
 
 
-class NobodyWaits(Exception):
+class ClientDisconnected(Exception):
     """Whoever wanted the answer has gone before it began. `sent`: whether the request may have left."""
 
     def __init__(self, *, sent: bool) -> None:
@@ -76,16 +82,16 @@ class NobodyWaits(Exception):
         self.sent = sent
 
 
-class StreamedAnswer:
+class StreamedResponse:
     """An answer whose head has arrived. Whoever has it must `close` it, read to the end or not."""
 
     def __init__(
         self,
-        head: Answer,
+        head: ApiResponse,
         headers: Headers,
         body: Pipe,
         ends: float,
-        is_wanted: Callable[[], bool],
+        is_connected: Callable[[], bool],
         on_end: Callable[[bool], None],
     ) -> None:
         """`headers`: all of the head, repeated ones too. `on_end` is told once whether the answer was broken."""
@@ -93,7 +99,7 @@ class StreamedAnswer:
         self.headers = headers
         self._body = body
         self._ends = ends
-        self._is_wanted = is_wanted
+        self._is_connected = is_connected
         self._on_end: Callable[[bool], None] | None = on_end
 
     @property
@@ -114,13 +120,13 @@ class StreamedAnswer:
                 yield piece
         except (TimeoutError, OSError, requests.RequestException, urllib3.exceptions.HTTPError) as error:
             self._end(broken=True)
-            raise AnswerBroken(f"RD Station's answer broke off ({type(error).__name__})") from error
+            raise IncompleteRead(f"RD Station's answer broke off ({type(error).__name__})") from error
         self._end(broken=False)
 
     def _next(self) -> bytes | None:
         while not self._body.wait(min(self._ends, time.monotonic() + LOOK_S)):
-            if not self._is_wanted():
-                raise NobodyWaits(sent=True)
+            if not self._is_connected():
+                raise ClientDisconnected(sent=True)
             if time.monotonic() >= self._ends:
                 break
         return self._body.take(self._ends)
@@ -142,7 +148,7 @@ class StreamedCalls:
         self,
         settings: Settings,
         *,
-        on_call: Callable[[Answer | NoAnswer, float], None] = lambda _outcome, _seconds: None,
+        on_call: Callable[[ApiResponse | TransportError, float], None] = lambda _outcome, _seconds: None,
         transport: Transport | None = None,
     ) -> None:
         """`on_call`: as for RDStation; an answer's duration is that until its head."""
@@ -156,8 +162,8 @@ class StreamedCalls:
         access_token: str,
         *,
         ends: float,
-        is_wanted: Callable[[], bool] = lambda: True,
-    ) -> StreamedAnswer:
+        is_connected: Callable[[], bool] = lambda: True,
+    ) -> StreamedResponse:
         """Send a request; return when the head of its answer is there, while its body is still on its way.
 
         `ends`: monotonic moment at which all of it is over. `is_wanted` is asked now and then during waits; False ends
@@ -168,17 +174,17 @@ class StreamedCalls:
         exchange = _Exchange(request, outgoing.upload, self._transport, ends)
         running = deadline.start(exchange.run, target=outgoing.target)
 
-        def fail(kind: str) -> NoAnswer:
-            no_answer = NoAnswer(OPERATION, kind, sent=running.sent)
+        def fail(kind: str) -> TransportError:
+            transport_error = TransportError(OPERATION, kind, sent=running.sent)
             exchange.abandon(running)
-            self._on_call(no_answer, time.monotonic() - started)
-            return no_answer
+            self._on_call(transport_error, time.monotonic() - started)
+            return transport_error
 
         try:
             exchange.feed()
-            exchange.wait_for_head(min(ends, time.monotonic() + CALL_DEADLINE_S), running, is_wanted)
+            exchange.wait_for_head(min(ends, time.monotonic() + CALL_DEADLINE_S), running, is_connected)
             head, headers = exchange.head.result(0)
-        except (UploadBroken, NobodyWaits):
+        except (UploadBroken, ClientDisconnected):
             # Not RD Station's failures: they are not counted as such.
             exchange.abandon(running)
             raise
@@ -193,9 +199,11 @@ class StreamedCalls:
 
         def on_end(broken: bool) -> None:
             exchange.abandon(running)
-            self._on_call(NoAnswer(OPERATION, "connection", sent=True) if broken else head, head_after_s)
+            self._on_call(
+                TransportError(OPERATION, "connection", sent=True) if broken else head, head_after_s
+            )
 
-        return StreamedAnswer(head, headers, exchange.down, ends, is_wanted, on_end)
+        return StreamedResponse(head, headers, exchange.down, ends, is_connected, on_end)
 
     def _prepared(self, outgoing: Outgoing, access_token: str) -> requests.PreparedRequest:
         request = requests.Request(outgoing.method, self._api_url).prepare()
@@ -223,7 +231,7 @@ class _Exchange:
         self._up = Pipe()
         self._body_wanted_or_over = threading.Event()
         self.down = Pipe()
-        self.head: Future[tuple[Answer, Headers]] = Future()
+        self.head: Future[tuple[ApiResponse, Headers]] = Future()
         self.head.add_done_callback(self._want_no_more)
 
     def feed(self) -> None:
@@ -244,11 +252,11 @@ class _Exchange:
             raise UploadBroken from error
         self._up.end()
 
-    def wait_for_head(self, until: float, running: RunningCall, is_wanted: Callable[[], bool]) -> None:
+    def wait_for_head(self, until: float, running: RunningCall, is_connected: Callable[[], bool]) -> None:
         """Wait until then at most. Raises NobodyWaits."""
         while not wait([self.head], max(0.0, min(LOOK_S, until - time.monotonic()))).done:
-            if not is_wanted():
-                raise NobodyWaits(sent=running.sent)
+            if not is_connected():
+                raise ClientDisconnected(sent=running.sent)
             if time.monotonic() >= until:
                 break
 
@@ -276,14 +284,14 @@ class _Exchange:
             self._request, timeout=(CONNECT_TIMEOUT_S, SILENCE_S), allow_redirects=False, **around
         ) as response:
             headers = tuple((str(name), str(value)) for name, value in response.raw.headers.items())
-            head = Answer(
+            head = ApiResponse(
                 operation=OPERATION, status=response.status_code, headers=response.headers, body=b""
             )
             self.head.set_result((head, headers))
             passed = 0
             for piece in _pieces(response.raw):
                 passed += len(piece)
-                if passed > MAX_ANSWER_BYTES:
+                if passed > MAX_RESPONSE_BYTES:
                     raise ConnectionError("the answer is larger than what is passed on")
                 if not self.down.put(piece, self._ends):
                     raise TimeoutError("nobody took the answer")
@@ -302,7 +310,7 @@ class _Exchange:
         while (piece := self._up.take(self._ends)) is not None:
             yield piece
 
-    def _want_no_more(self, _: Future[tuple[Answer, Headers]]) -> None:
+    def _want_no_more(self, _: Future[tuple[ApiResponse, Headers]]) -> None:
         self._up.abandon()
         self._body_wanted_or_over.set()
 

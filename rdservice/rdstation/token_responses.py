@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeGuard
 
-from rdservice.rdstation.client import TOKEN_LIFETIME_S, Answer, NoAnswer, is_access_denied
+from rdservice.rdstation.client import TOKEN_LIFETIME_S, ApiResponse, TransportError, is_access_denied
 
 MAX_TOKEN_LENGTH = 16_384
 VISIBLE_ASCII = re.compile("[!-~]+")
@@ -27,7 +27,7 @@ class Meaning(Enum):
     CREDENTIALS = "credentials"
     RATE_LIMITED = "rate_limited"
     CLIENT_ERROR = "client_error"
-    PASSING = "passing"
+    TRANSIENT = "passing"
 
 
 REFUSALS = frozenset({Meaning.REFUSED, Meaning.UNAUTHORIZED, Meaning.CREDENTIALS})
@@ -46,7 +46,7 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenAnswer:
+class TokenResponse:
     """A judged answer. `error` is a closed set of kinds, `pair` is there for `PAIR` alone."""
 
     meaning: Meaning
@@ -58,36 +58,36 @@ class TokenAnswer:
     """The exchange may have taken effect although no pair came back."""
 
 
-def judge(answer: Answer | NoAnswer) -> TokenAnswer:
+def judge(response: ApiResponse | TransportError) -> TokenResponse:
     """Judge an answer, or the lack of one, to a token request."""
-    if isinstance(answer, NoAnswer):
-        return TokenAnswer(meaning=Meaning.PASSING, error=answer.kind, answer_unknown=answer.sent)
-    status = answer.status
+    if isinstance(response, TransportError):
+        return TokenResponse(meaning=Meaning.TRANSIENT, error=response.kind, answer_unknown=response.sent)
+    status = response.status
     if 200 <= status < 300:
-        pair = parse_pair(answer.json())
+        pair = parse_pair(response.json())
         if pair is None:
-            return TokenAnswer(
-                meaning=Meaning.PASSING, error="bad_payload", http_status=status, answer_unknown=True
+            return TokenResponse(
+                meaning=Meaning.TRANSIENT, error="bad_payload", http_status=status, answer_unknown=True
             )
         error = "expires_in_assumed" if pair.expires_in_assumed else None
-        return TokenAnswer(meaning=Meaning.PAIR, http_status=status, pair=pair, error=error)
-    if status in (400, 401) and answer.error_type in REFUSED_TYPES:
-        return TokenAnswer(meaning=Meaning.REFUSED, error="revoked", http_status=status)
-    if is_access_denied(answer):
-        return TokenAnswer(meaning=Meaning.CREDENTIALS, error="credentials", http_status=status)
+        return TokenResponse(meaning=Meaning.PAIR, http_status=status, pair=pair, error=error)
+    if status in (400, 401) and response.error_type in REFUSED_TYPES:
+        return TokenResponse(meaning=Meaning.REFUSED, error="revoked", http_status=status)
+    if is_access_denied(response):
+        return TokenResponse(meaning=Meaning.CREDENTIALS, error="credentials", http_status=status)
     if status == 401:
-        return TokenAnswer(meaning=Meaning.UNAUTHORIZED, error="unauthorized", http_status=status)
+        return TokenResponse(meaning=Meaning.UNAUTHORIZED, error="unauthorized", http_status=status)
     if status == 429:
-        return TokenAnswer(
+        return TokenResponse(
             meaning=Meaning.RATE_LIMITED,
             error="rate_limited",
             http_status=status,
-            retry_after_s=answer.retry_after_s,
+            retry_after_s=response.retry_after_s,
         )
     if status < 500:
-        return TokenAnswer(meaning=Meaning.CLIENT_ERROR, error="client_error", http_status=status)
-    return TokenAnswer(
-        meaning=Meaning.PASSING,
+        return TokenResponse(meaning=Meaning.CLIENT_ERROR, error="client_error", http_status=status)
+    return TokenResponse(
+        meaning=Meaning.TRANSIENT,
         error="server_error",
         http_status=status,
         answer_unknown=status in GATEWAY_STATUSES,

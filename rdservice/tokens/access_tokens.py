@@ -19,7 +19,7 @@ from rdservice.config.settings import Settings
 from rdservice.database.pool import UNAVAILABLE, transaction
 from rdservice.encryption import KeyMissing, ValueDamaged
 from rdservice.tokens import credentials, leases
-from rdservice.tokens.leases import Claim, SeenReason
+from rdservice.tokens.leases import Lease, SeenReason
 from rdservice.tokens.memory import TokenMemory
 from rdservice.tokens.refresh import Refresher, Result
 from rdservice.tokens.store import StoredToken
@@ -74,13 +74,13 @@ class AccessTokens:
             self._wait_for(self._join_refresh(token), give_up_at - self._refresher.monotonic())
             # The refresh has just read the row for everyone who waited for it.
             seen, token = token, self.stored(account_id)
-            if _same_answer(seen, token):
+            if _same_response(seen, token):
                 self._raise_why_not(token)
         if token.life_left_s < _early_s(token) and _may_be_renewed(token):
             self._join_refresh(token)
         return token
 
-    def usable_at_once(self, account_id: str, *, min_ttl_s: float | None = None) -> StoredToken | None:
+    def usable_if_cached(self, account_id: str, *, min_ttl_s: float | None = None) -> StoredToken | None:
         """Return what `usable` would return, if that is in memory and nothing else is to be done; else None.
 
         Raises InvalidField.
@@ -104,10 +104,10 @@ class AccessTokens:
         TokenUnreadable.
         """
         now = self._read(rejected.account_id)
-        if _same_answer(rejected, now):
+        if _same_response(rejected, now):
             self._wait_for(self._join_refresh(now, "rejected"), WAIT_S)
             now = self._read(rejected.account_id)
-        if not _same_answer(rejected, now):
+        if not _same_response(rejected, now):
             return now
         if now.status == "reauthorization_required":
             self.raise_refused(now.account_id)
@@ -123,11 +123,11 @@ class AccessTokens:
         give_up_at = self._refresher.monotonic() + WAIT_S
         waited = False
         while True:
-            claim = self._claim_by_hand(seen, by)
-            if claim is not None:
-                return self._run(claim)
+            lease = self._lease_by_hand(seen, by)
+            if lease is not None:
+                return self._run(lease)
             now = self._read(account_id)
-            if not _same_answer(seen, now):
+            if not _same_response(seen, now):
                 return Result.STORED
             if not now.leased:
                 _raise_if_backing_off(now)
@@ -138,8 +138,8 @@ class AccessTokens:
             if self._refresher.monotonic() > give_up_at or self._refresher.must_end.wait(POLL_S):
                 raise _slow()
 
-    def _run(self, claim: Claim) -> Result:
-        refresh = self._executor.submit(self._refresher.renew, claim)
+    def _run(self, lease: Lease) -> Result:
+        refresh = self._executor.submit(self._refresher.renew, lease)
         try:
             return refresh.result(timeout=WAIT_S)
         except FutureTimeout:
@@ -149,7 +149,7 @@ class AccessTokens:
         except KeyMissing as error:
             raise _unreadable(error) from error
         finally:
-            self._memory.forget(claim.account_id)
+            self._memory.forget(lease.account_id)
 
     def reauthorize_url(self, account_id: str) -> str:
         """Return the URL that an operator opens to authorize the account (again)."""
@@ -215,12 +215,12 @@ class AccessTokens:
             pauses_s = itertools.chain([SHORT_POLL_S] * SHORT_POLLS, itertools.repeat(POLL_S))
             while self._refresher.monotonic() < give_up_at:
                 # While another process holds the row, looking at it costs half of trying to claim it.
-                claim = None if held else self._claim_seen(seen, reason)
-                if claim is not None:
-                    self._refresher.renew(claim)
+                lease = None if held else self._lease_seen(seen, reason)
+                if lease is not None:
+                    self._refresher.renew(lease)
                     return
                 now = self._memory.read(seen.account_id)
-                if now is None or not _same_answer(seen, now):
+                if now is None or not _same_response(seen, now):
                     is_remembered = True
                     return
                 # A row that nobody holds may have been locked by a claim that was not visible yet: look twice.
@@ -244,19 +244,19 @@ class AccessTokens:
         with contextlib.suppress(*UNAVAILABLE, KeyMissing, ValueDamaged):
             self._memory.read(account_id)
 
-    def _claim_seen(self, seen: StoredToken, reason: SeenReason) -> Claim | None:
+    def _lease_seen(self, seen: StoredToken, reason: SeenReason) -> Lease | None:
         with transaction(self._refresher.pool) as conn:
             return self._claim(conn, seen, reason)
 
-    def _claim_by_hand(self, seen: StoredToken, by: Author) -> Claim | None:
+    def _lease_by_hand(self, seen: StoredToken, by: Author) -> Lease | None:
         with transaction(self._refresher.pool) as conn:
-            claim = self._claim(conn, seen, "operator")
-            if claim is not None:
+            lease = self._claim(conn, seen, "operator")
+            if lease is not None:
                 audit.record(conn, by, "tokens_refreshed", account_id=seen.account_id)
-            return claim
+            return lease
 
-    def _claim(self, conn: psycopg.Connection[Any], seen: StoredToken, reason: SeenReason) -> Claim | None:
-        return leases.claim_seen(
+    def _claim(self, conn: psycopg.Connection[Any], seen: StoredToken, reason: SeenReason) -> Lease | None:
+        return leases.lease_seen(
             conn,
             seen.account_id,
             authorization_id=seen.authorization_id,
@@ -298,7 +298,7 @@ def _early_s(token: StoredToken) -> float:
     return min(EARLY_S, EARLY_SHARE * token.lifetime_s)
 
 
-def _same_answer(seen: StoredToken, now: StoredToken) -> bool:
+def _same_response(seen: StoredToken, now: StoredToken) -> bool:
     return (seen.authorization_id, seen.stored_claim) == (now.authorization_id, now.stored_claim)
 
 

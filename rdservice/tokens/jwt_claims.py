@@ -50,11 +50,11 @@ def read(access_token: str) -> Claims:
 def expiry(access_token: str, *, issued_at: datetime, expires_in_s: int) -> datetime:
     """Return when the token ends: `issued_at` + `expires_in_s`, or its `exp` where that is earlier and plausible."""
     ends = issued_at + timedelta(seconds=expires_in_s)
-    claimed = read(access_token).expires_at
-    if claimed is None or claimed >= ends:
+    leased = read(access_token).expires_at
+    if leased is None or leased >= ends:
         return ends
-    plausible = claimed - issued_at >= timedelta(seconds=expires_in_s * PLAUSIBLE_SHARE)
-    return claimed if plausible else ends
+    plausible = leased - issued_at >= timedelta(seconds=expires_in_s * PLAUSIBLE_SHARE)
+    return leased if plausible else ends
 
 
 def warnings(access_token: str, *, api_url: str, scope: str) -> list[Notice]:

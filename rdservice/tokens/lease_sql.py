@@ -63,8 +63,8 @@ numbered AS (SELECT rd_next_claim(stored_claim) AS claim_no, claimed.* FROM clai
 attempt AS (
     INSERT INTO rdstation_refresh_attempts (claim_no, account_id, authorization_id, reason, claimed_by, started_at)
     SELECT claim_no, account_id, authorization_id, %(reason)s, %(claimed_by)s, rd_now() FROM numbered)
-SELECT claim_no, account_id, refresh_token, authorization_id, stored_claim, holder, rd_now() AS claimed_at
-  FROM numbered ORDER BY claim_no
+SELECT claim_no AS fence, account_id, refresh_token, authorization_id, stored_claim, holder, rd_now() AS claimed_at
+  FROM numbered ORDER BY fence
 """
 HOLDS = """
 SELECT 1 FROM rdstation_tokens

@@ -46,10 +46,11 @@ PICKS: dict[SeenReason, str] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
+class Lease:
     """The right to start one exchange. `refresh_token` is encrypted as it stands in the row."""
 
-    claim_no: int
+    fence: int
+    """Grows with every lease (column `claim_no`): a response of an older lease never replaces that of a newer one."""
     reason: Reason
     account_id: str
     refresh_token: str = field(repr=False)
@@ -67,7 +68,7 @@ class Claim:
             "account_id": self.account_id,
             "authorization_id": self.authorization_id,
             "holder": self.holder,
-            "claim_no": self.claim_no,
+            "claim_no": self.fence,
             "stored_claim": self.stored_claim,
         }
 
@@ -86,7 +87,7 @@ class Refusal:
     error: str
 
 
-def claim_due(
+def lease_due(
     conn: psycopg.Connection[Any],
     *,
     started: float,
@@ -94,7 +95,7 @@ def claim_due(
     slots: int,
     claimed_by: str,
     backlog: bool,
-) -> list[Claim]:
+) -> list[Lease]:
     """Claim up to `slots` accounts whose renewal is due, those due longest first; `started`: see Claim.
 
     With a `backlog`, which a claim that filled its slots tells of, what is due among the 1,000 tokens nearest to expiry
@@ -103,11 +104,11 @@ def claim_due(
     values = {"slots": slots, "claimed_by": claimed_by}
     if credentials.closed_for(conn, fingerprint) is not None:
         return _claim_as_probe(conn, started, fingerprint, "due", lease_sql.PICK_DUE, values)
-    claimed = _claim(conn, started, "due", lease_sql.PICK_NEAREST, values) if backlog else []
-    if len(claimed) < slots:
-        values["slots"] = slots - len(claimed)
-        claimed += _claim(conn, started, "due", lease_sql.PICK_DUE, values)
-    return claimed
+    leased = _claim(conn, started, "due", lease_sql.PICK_NEAREST, values) if backlog else []
+    if len(leased) < slots:
+        values["slots"] = slots - len(leased)
+        leased += _claim(conn, started, "due", lease_sql.PICK_DUE, values)
+    return leased
 
 
 def opens_any(conn: psycopg.Connection[Any], keys: KeyRing) -> bool:
@@ -115,7 +116,7 @@ def opens_any(conn: psycopg.Connection[Any], keys: KeyRing) -> bool:
     return conn.execute(lease_sql.OPENS_ANY, {"key_ids": keys.key_ids}).fetchone() == (True,)
 
 
-def claim_seen(
+def lease_seen(
     conn: psycopg.Connection[Any],
     account_id: str,
     *,
@@ -125,7 +126,7 @@ def claim_seen(
     fingerprint: str,
     claimed_by: str,
     reason: SeenReason,
-) -> Claim | None:
+) -> Lease | None:
     """Claim an account early, unless its row has moved on from what the caller saw, is leased or backs off.
 
     For the reason `rejected` also unless there was such an attempt within the last 5 minutes; for `operator`, a person
@@ -138,10 +139,10 @@ def claim_seen(
         "claimed_by": claimed_by,
     }
     if credentials.closed_for(conn, fingerprint) is not None:
-        claimed = _claim_as_probe(conn, started, fingerprint, reason, PICKS[reason], values)
+        leased = _claim_as_probe(conn, started, fingerprint, reason, PICKS[reason], values)
     else:
-        claimed = _claim(conn, started, reason, PICKS[reason], values)
-    return claimed[0] if claimed else None
+        leased = _claim(conn, started, reason, PICKS[reason], values)
+    return leased[0] if leased else None
 
 
 def _claim_as_probe(
@@ -151,35 +152,35 @@ def _claim_as_probe(
     reason: Reason,
     pick: str,
     values: dict[str, Any],
-) -> list[Claim]:
+) -> list[Lease]:
     """Claim the one account that a probe is worth. The probe is given back when there is none to probe with."""
-    claimed: list[Claim] = []
+    leased: list[Lease] = []
     with conn.transaction():
         if credentials.take_probe(conn, fingerprint):
-            claimed = _claim(conn, started, reason, pick, {**values, "slots": 1})
-        if not claimed:
+            leased = _claim(conn, started, reason, pick, {**values, "slots": 1})
+        if not leased:
             raise psycopg.Rollback
-    return claimed
+    return leased
 
 
 def _claim(
     conn: psycopg.Connection[Any], started: float, reason: Reason, pick: str, values: dict[str, Any]
-) -> list[Claim]:
+) -> list[Lease]:
     with conn.cursor(row_factory=dict_row) as cur:
         rows = cur.execute(
             lease_sql.CLAIM.format(pick=pick).encode(), {**values, "reason": reason, "lease_s": LEASE_S}
         ).fetchall()
-    return [Claim(started=started, reason=reason, **row) for row in rows]
+    return [Lease(started=started, reason=reason, **row) for row in rows]
 
 
-def holds(conn: psycopg.Connection[Any], claim: Claim) -> bool:
+def holds(conn: psycopg.Connection[Any], lease: Lease) -> bool:
     """Return whether the row still holds this claim's nonce and authorization."""
-    return conn.execute(lease_sql.HOLDS, claim.key).fetchone() is not None
+    return conn.execute(lease_sql.HOLDS, lease.key).fetchone() is not None
 
 
 def store(
     conn: psycopg.Connection[Any],
-    claim: Claim,
+    lease: Lease,
     keys: KeyRing,
     *,
     access_token: str,
@@ -191,32 +192,32 @@ def store(
     Returns False when the row is gone, was authorized anew, or has the answer of a later claim. A pair that an upload
     has put aside meanwhile is replaced where it is kept.
     """
-    encrypted = keys.encrypt("access_token", claim.account_id, access_token)
+    encrypted = keys.encrypt("access_token", lease.account_id, access_token)
     row = conn.execute(
         lease_sql.STORE,
         {
-            **claim.key,
+            **lease.key,
             "access_token": encrypted,
             "refresh_token": (
                 None
                 if refresh_token is None
-                else keys.encrypt("refresh_token", claim.account_id, refresh_token)
+                else keys.encrypt("refresh_token", lease.account_id, refresh_token)
             ),
-            "claimed_at": claim.claimed_at,
+            "claimed_at": lease.claimed_at,
             "expires_at": expires_at,
             "share": REFRESH_AT_SHARE,
             "spread": REFRESH_SPREAD,
         },
     ).fetchone()
     if row is None:
-        release(conn, claim)
+        release(conn, lease)
     return row is not None
 
 
-def back_off(conn: psycopg.Connection[Any], claim: Claim, error: str) -> bool:
+def back_off(conn: psycopg.Connection[Any], lease: Lease, error: str) -> bool:
     """Try again after an exponential back-off with full jitter, from 30 s to 10 min, at most 5 % of the lifetime."""
     values = {
-        **claim.key,
+        **lease.key,
         "error": error,
         "least_s": BACKOFF_LEAST_S,
         "first_s": BACKOFF_FIRST_S,
@@ -226,10 +227,10 @@ def back_off(conn: psycopg.Connection[Any], claim: Claim, error: str) -> bool:
     return conn.execute(lease_sql.BACK_OFF, values).fetchone() is not None
 
 
-def slow_down(conn: psycopg.Connection[Any], claim: Claim, error: str, *, wait_s: float) -> bool:
+def slow_down(conn: psycopg.Connection[Any], lease: Lease, error: str, *, wait_s: float) -> bool:
     """Try again after `wait_s`, at most 10 minutes or a quarter of the life that is left."""
     values = {
-        **claim.key,
+        **lease.key,
         "error": error,
         "wait_s": wait_s,
         "first_s": BACKOFF_FIRST_S,
@@ -239,7 +240,7 @@ def slow_down(conn: psycopg.Connection[Any], claim: Claim, error: str, *, wait_s
     return conn.execute(lease_sql.SLOW_DOWN, values).fetchone() is not None
 
 
-def refuse(conn: psycopg.Connection[Any], claim: Claim, error: str, *, doubtful: bool) -> Refusal | None:
+def refuse(conn: psycopg.Connection[Any], lease: Lease, error: str, *, doubtful: bool) -> Refusal | None:
     """Count a refusal of the refresh token.
 
     One is enough, unless it is `doubtful` or an earlier attempt of the same authorization has no known outcome: then it
@@ -248,7 +249,7 @@ def refuse(conn: psycopg.Connection[Any], claim: Claim, error: str, *, doubtful:
     row = conn.execute(
         lease_sql.REFUSE,
         {
-            **claim.key,
+            **lease.key,
             "error": error,
             "doubtful": doubtful,
             "needed": REFUSALS_NEEDED,
@@ -257,32 +258,32 @@ def refuse(conn: psycopg.Connection[Any], claim: Claim, error: str, *, doubtful:
         },
     ).fetchone()
     if row is None:
-        release(conn, claim)
+        release(conn, lease)
         return None
     final, last_error = row
-    bring_back = {"account_id": claim.account_id, "lease_s": LEASE_S}
+    bring_back = {"account_id": lease.account_id, "lease_s": LEASE_S}
     brought_back = final and conn.execute(lease_sql.BRING_BACK, bring_back).fetchone() is not None
     return Refusal(final=final and not brought_back, brought_back=brought_back, error=last_error)
 
 
-def credentials_refused(conn: psycopg.Connection[Any], claim: Claim) -> bool:
+def credentials_refused(conn: psycopg.Connection[Any], lease: Lease) -> bool:
     """Note that the settings, not this account, are to blame. The row stays due: the gate holds it back."""
-    return conn.execute(lease_sql.CREDENTIALS_REFUSED, claim.key).fetchone() is not None
+    return conn.execute(lease_sql.CREDENTIALS_REFUSED, lease.key).fetchone() is not None
 
 
-def damaged(conn: psycopg.Connection[Any], claim: Claim) -> bool:
+def damaged(conn: psycopg.Connection[Any], lease: Lease) -> bool:
     """Note that the refresh token cannot be decrypted although its key is there."""
-    return conn.execute(lease_sql.DAMAGED, claim.key).fetchone() is not None
+    return conn.execute(lease_sql.DAMAGED, lease.key).fetchone() is not None
 
 
-def release(conn: psycopg.Connection[Any], claim: Claim) -> None:
+def release(conn: psycopg.Connection[Any], lease: Lease) -> None:
     """Give the claim back and leave the row as it was."""
-    conn.execute(lease_sql.RELEASE, claim.key)
+    conn.execute(lease_sql.RELEASE, lease.key)
 
 
-def put_off(conn: psycopg.Connection[Any], claim: Claim) -> None:
+def put_off(conn: psycopg.Connection[Any], lease: Lease) -> None:
     """Give back what the caller cannot open. For UNDECRYPTABLE_S no worker claims it; requests and operators may."""
-    conn.execute(lease_sql.PUT_OFF, {**claim.key, "wait_s": UNDECRYPTABLE_S})
+    conn.execute(lease_sql.PUT_OFF, {**lease.key, "wait_s": UNDECRYPTABLE_S})
 
 
 def seconds_until_due(conn: psycopg.Connection[Any]) -> float | None:

@@ -50,6 +50,8 @@ PACKAGES = {
     "monitoring": "requirements-local.txt",
     "drill": "requirements-local.txt",
     "simulate": "requirements-local.txt",
+    "check": "requirements-dev.txt",
+    "fix": "requirements-dev.txt",
 }
 PROGRAMS = {
     "start": "scripts.local.start_service",
@@ -59,6 +61,8 @@ PROGRAMS = {
     "monitoring": "dev.monitoring",
     "drill": "dev.alert_drill",
     "simulate": "dev.simulation",
+    "check": "dev.checks.check",
+    "fix": "dev.checks.fix",
 }
 # Their standard output is their result alone, which programs read.
 MEASURING = ("bench", "faults", "drill", "simulate")

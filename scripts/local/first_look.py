@@ -52,7 +52,7 @@ def _is_renewed(session: requests.Session, url: str) -> bool:
 
 
 def _ask(session: requests.Session, method: str, url: str, **request: object) -> requests.Response:
-    answer = session.request(method, url, timeout=TIMEOUT_SECONDS, **request)  # type: ignore[arg-type]
-    if answer.status_code != requests.codes.ok:
-        raise FirstLookError(f"{method} {url}: {answer.status_code}")
-    return answer
+    response = session.request(method, url, timeout=TIMEOUT_SECONDS, **request)  # type: ignore[arg-type]
+    if response.status_code != requests.codes.ok:
+        raise FirstLookError(f"{method} {url}: {response.status_code}")
+    return response

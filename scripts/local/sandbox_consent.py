@@ -44,8 +44,8 @@ def obtain_tokens(
         exchange = {"client_id": client_id, "client_secret": client_secret, "code": code}
         headers = {"Content-Type": "application/json"}
         connection.request("POST", "/auth/token?token_by=code", json.dumps(exchange), headers)
-        answer = json.loads(connection.getresponse().read())
-        return TokenPair(answer["access_token"], answer["refresh_token"], answer["expires_in"])
+        response = json.loads(connection.getresponse().read())
+        return TokenPair(response["access_token"], response["refresh_token"], response["expires_in"])
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
         raise ConsentError(
             tell("the sandbox gave no tokens: %(reason)s", reason=type(error).__name__)

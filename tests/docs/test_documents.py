@@ -146,7 +146,7 @@ def app(connected: Services) -> Flask:
 def test_each_situation_of_the_runbook_says_what_is_seen_what_the_service_does_and_what_to_do(
     language: str,
 ) -> None:
-    # What stands under an alert is the matter of tests/monitoring.
+    # What stands under an alert is the matter of test_monitoring_documents.py.
     text = re.split(r"^## Alert", prose(page(language, "operate/runbook")), flags=re.MULTILINE)[0]
     situations = [number for number, heading in enumerate(headings(text)) if heading.startswith("### ")]
     assert len(situations) > 10
@@ -300,9 +300,9 @@ class Terminal:
     def paste(self, line: str) -> TestResponse | None:
         piped = re.fullmatch(r'eval "\$\((curl .*?) \| (.*)', line)
         if piped:
-            answer = self._curl(piped[1])
-            assert answer.status_code == 200, answer.text
-            self._set_variables(f'eval "$({piped[2]}', answer.text)
+            response = self._curl(piped[1])
+            assert response.status_code == 200, response.text
+            self._set_variables(f'eval "$({piped[2]}', response.text)
             return None
         if line.startswith("eval "):
             self._set_variables(line)
@@ -381,9 +381,9 @@ def test_the_lines_of_the_http_api_work_when_pasted_one_after_the_other(
     terminal: Terminal, conn: psycopg.Connection[Any]
 ) -> None:
     lines = [*shell_lines(page("en", "reference/http-api")), *shell_lines(page("en", "reference/metrics"))]
-    answers = [answer for answer in map(terminal.paste, lines) if answer is not None]
-    assert [answer.status_code for answer in answers] == [200] * len(answers)
-    called = [(answer.request.method, answer.request.path) for answer in answers]
+    responses = [response for response in map(terminal.paste, lines) if response is not None]
+    assert [response.status_code for response in responses] == [200] * len(responses)
+    called = [(response.request.method, response.request.path) for response in responses]
     assert called == [
         ("POST", "/rd/tokens"),
         ("GET", "/rd/tokens"),
@@ -408,13 +408,15 @@ def test_the_lines_of_the_http_api_work_when_pasted_one_after_the_other(
         ("GET", "/openapi.json"),
         ("GET", "/metrics"),
     ]
-    of_all, chosen, named, of_now = (answer for answer in answers if answer.request.path == "/rd/leads")
-    assert [len(answer.get_json()["contacts"]) for answer in (of_all, chosen)] == [25, 50]
+    of_all, chosen, named, of_now = (
+        response for response in responses if response.request.path == "/rd/leads"
+    )
+    assert [len(response.get_json()["contacts"]) for response in (of_all, chosen)] == [25, 50]
     assert of_all.get_json() == named.get_json() == of_now.get_json()
     one, by_email, looked_up = (
-        answer.get_json()
-        for answer in answers
-        if answer.request.path.startswith("/rd/leads/") and answer.mimetype == "application/json"
+        response.get_json()
+        for response in responses
+        if response.request.path.startswith("/rd/leads/") and response.mimetype == "application/json"
     )
     assert one["uuid"] == terminal.variables["UUID"]
     assert one == by_email == looked_up
@@ -423,7 +425,7 @@ def test_the_lines_of_the_http_api_work_when_pasted_one_after_the_other(
 
 def test_the_lines_of_the_readme_upload_a_pair_take_a_token_and_read_leads(terminal: Terminal) -> None:
     lines = [line for line in shell_lines(read("README.md")) if line.startswith(("eval ", "curl "))]
-    uploaded, taken, leads = (answer for answer in map(terminal.paste, lines) if answer is not None)
+    uploaded, taken, leads = (response for response in map(terminal.paste, lines) if response is not None)
     assert uploaded.get_json()["status"] == "connected"
     assert taken.get_json()["access_token"]
     assert len(leads.get_json()["contacts"]) == 1

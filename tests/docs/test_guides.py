@@ -144,5 +144,5 @@ def test_a_pair_of_tokens_moves_by_the_line_of_the_guide(
     given = {"URL": "", "KEY": key, "ACCESS_TOKEN": pair.access_token, "REFRESH_TOKEN": pair.refresh_token}
     words = [Template(word).substitute(given) for word in shlex.split(line)]
     headers = dict(words[at + 1].split(": ", 1) for at, word in enumerate(words) if word == "-H")
-    answer = app.test_client().post(words[3], data=words[words.index("-d") + 1], headers=headers)
-    assert (answer.status_code, json.loads(answer.text)["status"]) == (200, "connected")
+    response = app.test_client().post(words[3], data=words[words.index("-d") + 1], headers=headers)
+    assert (response.status_code, json.loads(response.text)["status"]) == (200, "connected")

@@ -53,7 +53,7 @@ def test_the_commands_of_the_document_are_there(language: str) -> None:
     text = page(language, "operate/monitoring")
     lines = [line for _, block in code_blocks(text) for line in block.splitlines()]
     scripts = [line for line in lines if line.startswith("scripts/")]
-    assert [shlex.split(line)[0] for line in scripts] == ["scripts/monitoring", "scripts/drill"]
+    assert [shlex.split(line)[0] for line in scripts] == ["dev/monitor", "dev/drill"]
     assert all(os.access(ROOT / line, os.X_OK) for line in scripts)
     options = {option for action in parser()._actions for option in action.option_strings}
     named = set(re.findall(r"`(--[a-z]+)", prose(text)))

@@ -94,7 +94,7 @@ class Visitor:
         web: int = 0,
     ) -> requests.Response:
         """Get `path`, or post `fields` to it, at one of the processes."""
-        answer = requests.request(
+        response = requests.request(
             "GET" if fields is None else "POST",
             f"{self._webs[web].url}{path}",
             data=fields,
@@ -102,10 +102,10 @@ class Visitor:
             allow_redirects=False,
             timeout=60,
         )
-        if "Set-Cookie" in answer.headers:
-            self.cookies_set.append(answer.headers["Set-Cookie"])
-            self.cookie = SimpleCookie(answer.headers["Set-Cookie"])[COOKIE].value or None
-        return answer
+        if "Set-Cookie" in response.headers:
+            self.cookies_set.append(response.headers["Set-Cookie"])
+            self.cookie = SimpleCookie(response.headers["Set-Cookie"])[COOKIE].value or None
+        return response
 
     def headers(self, cookie: str | None) -> dict[str, str]:
         sent = {
@@ -128,11 +128,14 @@ class Visitor:
 
     def is_in(self, cookie: str | None, *, web: int = 0) -> bool:
         """Whether the status page opens with `cookie`; otherwise it must lead to the login page."""
-        answer = requests.get(
+        response = requests.get(
             f"{self._webs[web].url}/", headers=self.headers(cookie), allow_redirects=False, timeout=60
         )
-        assert (answer.status_code, answer.headers.get("Location")) in ((200, None), (302, "/login?next=/"))
-        return answer.status_code == 200
+        assert (response.status_code, response.headers.get("Location")) in (
+            (200, None),
+            (302, "/login?next=/"),
+        )
+        return response.status_code == 200
 
 
 @pytest.fixture
@@ -152,8 +155,8 @@ def opens_nowhere(site: Site, cookie: str) -> bool:
             assert len(sessions) == 2
             for session in sessions:
                 headers = visitor.headers(cookie)
-                answer = session.get(f"{web.url}/", headers=headers, allow_redirects=False, timeout=60)
-                statuses.append(answer.status_code)
+                response = session.get(f"{web.url}/", headers=headers, allow_redirects=False, timeout=60)
+                statuses.append(response.status_code)
     return statuses == [302] * 4
 
 
@@ -310,13 +313,13 @@ def test_of_two_cookies_of_the_name_one_counts_and_a_huge_one_is_refused(site: S
         "huge": f"{COOKIE}={'a' * 9000}",
         "many": "; ".join(f"c{number}=x" for number in range(900)),
     }.items():
-        answer = requests.get(
+        response = requests.get(
             f"{site.webs[0].url}/",
             headers=ana.headers(None) | {"Cookie": header},
             allow_redirects=False,
             timeout=60,
         )
-        statuses[name] = answer.status_code
+        statuses[name] = response.status_code
     assert statuses == {
         "good, bad": 200,
         "bad, good": 302,
@@ -342,10 +345,10 @@ def test_the_session_s_token_stands_in_no_address_page_or_log(site: Site, ana: V
         "/rd/callback",
         "/openapi.json",
     ):
-        answer = ana.ask(path)
+        response = ana.ask(path)
         for secret in (token, row[0], ana.cookie):
-            assert secret not in answer.text
-            assert secret not in answer.headers.get("Location", "")
+            assert secret not in response.text
+            assert secret not in response.headers.get("Location", "")
     for web in site.webs:
         for secret in (token, row[0], ana.cookie):
             assert secret not in web.log
@@ -417,8 +420,8 @@ def test_guessed_keys_are_stopped_in_every_process_and_a_good_key_never_is(site:
     assert statuses.count(401) == throttle.KEYS_PER_ADDRESS
     assert statuses.count(429) == 20
     for web in (0, 1):
-        answer = program.ask("/rd/tokens", headers=guess | {"Authorization": f"Bearer {key}"}, web=web)
-        assert answer.status_code == 200
+        response = program.ask("/rd/tokens", headers=guess | {"Authorization": f"Bearer {key}"}, web=web)
+        assert response.status_code == 200
     # Operators log in from there all the same: it is another counter.
     assert program.log_in().status_code == 303
 
@@ -462,8 +465,8 @@ def test_of_two_processes_that_see_the_same_state_at_once_exactly_one_connects(
     for _ in range(5):
         back = consent(site, ana)
         with ThreadPoolExecutor(4) as threads:
-            answers = [threads.submit(ana.ask, back, web=web) for web in (0, 1, 0, 1)]
-        assert sorted(answer.result().status_code for answer in answers) == [303, 400, 400, 400]
+            responses = [threads.submit(ana.ask, back, web=web) for web in (0, 1, 0, 1)]
+        assert sorted(response.result().status_code for response in responses) == [303, 400, 400, 400]
     assert site.sandbox.calls()["token_exchange"] == {"200": 5}
     assert stored(conn, "rdstation_oauth_states") == 0
 

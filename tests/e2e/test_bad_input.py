@@ -181,11 +181,11 @@ def send(
         # The service may answer, and close, before it has read everything.
         with contextlib.suppress(ConnectionError):
             line.send(given.body)
-    answer = line.getresponse()
-    body = answer.read()
+    response = line.getresponse()
+    body = response.read()
     # The next one gets a connection of its own: what is left of this one's body must not be read as a request.
     line.close()
-    return answer.status, {name.lower(): value for name, value in answer.getheaders()}, body
+    return response.status, {name.lower(): value for name, value in response.getheaders()}, body
 
 
 def stored(conn: psycopg.Connection[Any]) -> list[Any]:
@@ -237,16 +237,16 @@ def test_logging_in_with_rubbish_is_a_wrong_pair(
     for email in ("ana%00@example.com", "%ff", "%ed%a0%80@example.com", "a" * 10_000, "", "ana@example.com"):
         for password in ("%00", "%ff%fe", "x" * 2_000):
             body = f"csrf_token={token}&email={email}&password={password}".encode()
-            status, _, answer = send(line, Given("POST", "/login", body, form), {})
+            status, _, response = send(line, Given("POST", "/login", body, form), {})
             # Ten wrong passwords for the same name are enough for a quarter of an hour.
-            assert (status, json.loads(answer)["code"]) in {
+            assert (status, json.loads(response)["code"]) in {
                 (401, "unauthorized"),
                 (429, "too_many_requests"),
             }, email
     for rubbish in ("%00", "%ff", ""):
         body = f"csrf_token={rubbish}&email=ana@example.com&password=x".encode()
-        status, _, answer = send(line, Given("POST", "/login", body, form), {})
-        assert (status, json.loads(answer)["code"]) == (403, "csrf_failed")
+        status, _, response = send(line, Given("POST", "/login", body, form), {})
+        assert (status, json.loads(response)["code"]) == (403, "csrf_failed")
     assert conn.execute("SELECT count(*) FROM rdservice_sessions").fetchone() == (0,)
     assert "Traceback" not in web.log
 

@@ -14,6 +14,7 @@ from rdservice.config.settings import Settings
 from rdservice.database import migrate
 from rdservice.services import Services
 from rdservice.tokens.leases import LEASE_S
+from rdservice.worker.run import POOL_SIZE as WORKERS_POOL
 from scripts.local.embedded_postgres import EmbeddedPostgres
 from tests.conftest import NOBODY_WAITS_FOR_THE_DISK, Clock
 from tests.support.accounts import assert_sandbox_accepts, attempts_of, connect_account, row, stored_pair
@@ -22,7 +23,6 @@ from tests.support.processes import Processes
 from tests.support.sandbox_process import SandboxProcess
 from tests.support.told import DATABASE_UNAVAILABLE, SERVED, ask
 from tests.support.waiting import wait_until
-from worker.__main__ import POOL_SIZE as WORKERS_POOL
 
 pytestmark = pytest.mark.slow
 

@@ -123,15 +123,15 @@ def everything_under_load(
 
     def call(number: int) -> set[tuple[int, str]]:
         """Ask for one account's token after the other; return the kinds of answers."""
-        answers = set()
+        responses = set()
         with requests.Session() as session:
             while not over.wait(0.01):
                 number = (number + 1) % ACCOUNTS
-                answer = session.get(
+                response = session.get(
                     f"{web.url}/rd/tokens/account-{number}/access-token", headers=headers, timeout=30
                 )
-                answers.add((answer.status_code, answer.headers["Content-Type"]))
-        return answers
+                responses.add((response.status_code, response.headers["Content-Type"]))
+        return responses
 
     with ThreadPoolExecutor(4) as executor:
         callers = [executor.submit(call, start) for start in range(0, ACCOUNTS, ACCOUNTS // 4)]
@@ -142,9 +142,9 @@ def everything_under_load(
             wait_until_all_are_renewed(url, sandbox)
         finally:
             over.set()
-    answers = set().union(*(caller.result() for caller in callers))
-    assert answers <= {(200, "application/json"), (503, "application/problem+json")}
-    assert (200, "application/json") in answers
+    responses = set().union(*(caller.result() for caller in callers))
+    assert responses <= {(200, "application/json"), (503, "application/problem+json")}
+    assert (200, "application/json") in responses
 
     assert worker.runs, worker.log
     worker.send(signal.SIGTERM)

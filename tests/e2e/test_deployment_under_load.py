@@ -48,12 +48,12 @@ def test_replacing_everything_at_once_costs_no_token_and_no_caller_notices(
         wait_until(lambda: renewals(sandbox) >= ACCOUNTS, "all have been renewed")
 
         def call(number: int) -> set[Any]:
-            answers = set()
+            responses = set()
             while not over.wait(0.01):
                 number = (number + 1) % ACCOUNTS
                 path = f"{url}/rd/tokens/{accounts[number]}/access-token"
-                answers.add(told(requests.get(path, headers=authorized, timeout=30)))
-            return answers
+                responses.add(told(requests.get(path, headers=authorized, timeout=30)))
+            return responses
 
         with ThreadPoolExecutor(CALLERS) as executor:
             callers = [executor.submit(call, start) for start in range(CALLERS)]

@@ -74,9 +74,9 @@ def test_neither_warm_memory_nor_a_stale_copy_brings_the_person_back_during_an_o
     assert (told["left"], told["unreadable"], told["fetched_again"]) == (0, 0, 0)
     for web in webs:
         for path in paths_of(lead):
-            answer = ask(web, authorized, path)
-            assert (answer.status_code, answer.json()["code"]) == (502, "rdstation_failed")
-            assert lead["email"].encode() not in answer.content
+            response = ask(web, authorized, path)
+            assert (response.status_code, response.json()["code"]) == (502, "rdstation_failed")
+            assert lead["email"].encode() not in response.content
     assert kept(conn) == []
     clock.advance(5_000)
     for web in webs:

@@ -33,15 +33,15 @@ def web(processes: Processes, sandbox: SandboxProcess, connected: Any) -> Web:
 
 @contextlib.contextmanager
 def export(web: Web, headers: dict[str, str], **query: str) -> Iterator[requests.Response]:
-    with requests.get(web.url + EXPORT, headers=headers, params=query, stream=True, timeout=30) as answer:
-        assert answer.status_code == 200, answer.text
-        yield answer
+    with requests.get(web.url + EXPORT, headers=headers, params=query, stream=True, timeout=30) as response:
+        assert response.status_code == 200, response.text
+        yield response
 
 
-def cut_off(answer: requests.Response) -> list[dict[str, Any]]:
+def cut_off(response: requests.Response) -> list[dict[str, Any]]:
     """Read until the connection is cut; return the leads of complete lines."""
     arrived: list[dict[str, Any]] = []
-    lines = answer.iter_lines()
+    lines = response.iter_lines()
     with pytest.raises(requests.exceptions.ChunkedEncodingError):
         arrived.extend(map(json.loads, lines))
     return arrived
@@ -52,8 +52,8 @@ def test_an_export_ends_within_seconds_after_its_caller_has_gone(
 ) -> None:
     def begins() -> bool:
         url = f"{web.url}{EXPORT}?segmentation=1"
-        with requests.get(url, headers=authorized, stream=True, timeout=30) as answer:
-            return answer.status_code == 200 and bool(next(answer.iter_lines()))
+        with requests.get(url, headers=authorized, stream=True, timeout=30) as response:
+            return response.status_code == 200 and bool(next(response.iter_lines()))
 
     # More than may run at once: each gives its place back.
     for _ in range(6):
@@ -72,23 +72,23 @@ def test_sigterm_cuts_an_export_off_and_it_goes_on_elsewhere(
     processes: Processes, web: Web, authorized: dict[str, str], sandbox: SandboxProcess
 ) -> None:
     sandbox.patch(leads=2_000)
-    with export(web, authorized) as answer:
+    with export(web, authorized) as response:
         web.send(signal.SIGTERM)
-        arrived = cut_off(answer)
+        arrived = cut_off(response)
     assert web.ended() == 0
     assert 0 < len(arrived) < 2_000
     other = processes.web(WEB_CONCURRENCY="1")
-    with export(other, authorized, after=f"{arrived[-1]['created_at']},{arrived[-1]['uuid']}") as answer:
-        arrived += [json.loads(line) for line in answer.iter_lines()]
+    with export(other, authorized, after=f"{arrived[-1]['created_at']},{arrived[-1]['uuid']}") as response:
+        arrived += [json.loads(line) for line in response.iter_lines()]
     assert len(arrived) == len({lead["uuid"] for lead in arrived}) == 2_000
 
 
 def test_an_export_that_fails_in_the_middle_is_no_complete_answer(
     web: Web, authorized: dict[str, str], sandbox: SandboxProcess
 ) -> None:
-    with export(web, authorized) as answer:
+    with export(web, authorized) as response:
         sandbox.patch(faults=[{"operation": "contacts_list", "kind": "status", "status": 403}])
-        assert cut_off(answer)
+        assert cut_off(response)
     wait_until(lambda: "an export was cut off: rdstation_failed" in web.log, "the log says why")
     assert "Traceback" not in web.log
 
@@ -99,12 +99,12 @@ def test_a_long_export_takes_less_than_20_mb(
     sandbox.patch(leads=100_000, rate_limit=None)
     connect_account(connected, sandbox, due=False)
     web = processes.web(WEB_CONCURRENCY="1", RDSTATION_RATE_LIMIT="100000")
-    with export(web, authorized, segmentation="10") as answer:
-        assert answer.content == b""
+    with export(web, authorized, segmentation="10") as response:
+        assert response.content == b""
     [worker] = web.workers
     before, most, leads = _resident(worker), 0, 0
-    with export(web, authorized) as answer:
-        for chunk in answer.iter_content(None):
+    with export(web, authorized) as response:
+        for chunk in response.iter_content(None):
             leads += chunk.count(b"\n")
             most = max(most, _resident(worker))
     assert leads == 100_000
@@ -122,8 +122,8 @@ def _resident(pid: int) -> int:
 def test_an_export_holds_no_database_connection(
     web: Web, authorized: dict[str, str], conn: psycopg.Connection[Any]
 ) -> None:
-    with export(web, authorized) as answer:
+    with export(web, authorized) as response:
         # Nobody reads on: the process waits to write, or for the budget.
-        next(answer.iter_lines())
+        next(response.iter_lines())
         busy = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in%' AND datname = current_database()"
         wait_until(lambda: conn.execute(busy).fetchone() == (0,), "no transaction is open")

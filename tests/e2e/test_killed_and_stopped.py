@@ -234,9 +234,9 @@ def test_an_upload_during_a_refresh_wins_and_the_same_pair_again_changes_nothing
     uploaded = sandbox.pair()
 
     def upload() -> dict[str, Any]:
-        answer = requests.post(f"{web.url}/rd/tokens", json=uploaded, headers=authorized, timeout=20)
-        assert answer.status_code == 200, answer.text
-        state: dict[str, Any] = answer.json()
+        response = requests.post(f"{web.url}/rd/tokens", json=uploaded, headers=authorized, timeout=20)
+        assert response.status_code == 200, response.text
+        state: dict[str, Any] = response.json()
         return state
 
     worker = worker_in_an_exchange(processes, sandbox)
@@ -258,8 +258,8 @@ def test_an_upload_during_a_refresh_wins_and_the_same_pair_again_changes_nothing
 
     proven = row(conn)
     upload_again = {**uploaded, "access_token": access_token}
-    answer = requests.post(f"{web.url}/rd/tokens", json=upload_again, headers=authorized, timeout=20)
-    assert answer.status_code == 200
+    response = requests.post(f"{web.url}/rd/tokens", json=upload_again, headers=authorized, timeout=20)
+    assert response.status_code == 200
     assert {**row(conn), "now": None} == {**proven, "now": None}
 
 

@@ -44,16 +44,16 @@ def test_sixty_callers_of_four_processes_who_miss_cause_one_call(
     webs: list[Web], sandbox: SandboxProcess, pair: dict[str, Any], authorized: dict[str, str]
 ) -> None:
     sandbox.patch(latency_ms=300)
-    answers = ask_all(webs, authorized, "/rd/leads")
-    assert [answer.status_code for answer in answers] == [200] * CALLERS
+    responses = ask_all(webs, authorized, "/rd/leads")
+    assert [response.status_code for response in responses] == [200] * CALLERS
     assert (
-        len({answer.content for answer in answers})
-        == len({answer.headers["ETag"] for answer in answers})
+        len({response.content for response in responses})
+        == len({response.headers["ETag"] for response in responses})
         == 1
     )
     assert sandbox.calls()["contacts_list"] == {"200": 1}
     assert sandbox.calls()["segmentations_list"] == {"200": 1}
-    states = Counter(answer.headers["X-Cache"] for answer in ask_all(webs, authorized, "/rd/leads"))
+    states = Counter(response.headers["X-Cache"] for response in ask_all(webs, authorized, "/rd/leads"))
     assert states == {"hit": CALLERS}
     assert sandbox.calls()["contacts_list"] == {"200": 1}
 
@@ -68,8 +68,10 @@ def test_a_failing_call_is_shared_by_all_callers_and_old_leads_cover_it(
 ) -> None:
     failing = {"operation": "contacts_list", "kind": "status", "status": 500}
     sandbox.patch(latency_ms=300, faults=[failing])
-    answers = ask_all(webs, authorized, LEADS)
-    assert {(answer.status_code, answer.json()["code"]) for answer in answers} == {(502, "rdstation_failed")}
+    responses = ask_all(webs, authorized, LEADS)
+    assert {(response.status_code, response.json()["code"]) for response in responses} == {
+        (502, "rdstation_failed")
+    }
     assert sandbox.calls()["contacts_list"] == {"500": 1}
 
     sandbox.patch(faults=[])
@@ -79,16 +81,16 @@ def test_a_failing_call_is_shared_by_all_callers_and_old_leads_cover_it(
     sandbox.patch(faults=[failing])
     clock.advance(1_000)
     stale = [
-        answer
-        for answer in ask_all(webs, authorized, LEADS)
+        response
+        for response in ask_all(webs, authorized, LEADS)
         # The one process that fetched it has it in its memory, whose clock nobody sets forward.
-        if answer.headers["X-Cache"] != "hit"
+        if response.headers["X-Cache"] != "hit"
     ]
     assert stale
-    for answer in stale:
-        assert (answer.status_code, answer.headers["X-Cache"]) == (200, "stale")
-        assert answer.content == fresh.content
-        assert int(answer.headers["Age"]) >= 1_000
+    for response in stale:
+        assert (response.status_code, response.headers["X-Cache"]) == (200, "stale")
+        assert response.content == fresh.content
+        assert int(response.headers["Age"]) >= 1_000
     wait_until(lambda: sandbox.calls()["contacts_list"].get("500") == 2, "the renewal fails once")
 
 
@@ -101,20 +103,20 @@ def test_a_row_deleted_by_sql_ends_the_leads_of_all_processes_within_a_second(
     conn: psycopg.Connection[Any],
 ) -> None:
     webs = [processes.web()]
-    before = {answer.content for answer in ask_all(webs, authorized, LEADS)}
+    before = {response.content for response in ask_all(webs, authorized, LEADS)}
     conn.execute("DELETE FROM rdstation_tokens WHERE account_id='default'")
 
     def all_refuse() -> bool:
-        answers = ask_all(webs, authorized, LEADS)
-        return all(answer.status_code == 409 for answer in answers)
+        responses = ask_all(webs, authorized, LEADS)
+        return all(response.status_code == 409 for response in responses)
 
     # A second, and what sixty requests take on a busy machine.
     wait_until(all_refuse, "every process answers 409", seconds=1.0 + 4.0)
     connect_account(connected, sandbox, rd_account="account-2", due=False)
     after = ask_all(webs, authorized, LEADS)
-    assert {answer.status_code for answer in after} == {200}
-    assert len({answer.content for answer in after}) == 1
-    assert not {answer.content for answer in after} & before
+    assert {response.status_code for response in after} == {200}
+    assert len({response.content for response in after}) == 1
+    assert not {response.content for response in after} & before
 
 
 @pytest.mark.fault(
@@ -133,8 +135,8 @@ def test_a_token_that_rd_station_refuses_is_renewed_once_for_all_callers(
         "refresh_token": pair["refresh_token"],
     }
     requests.post(f"{sandbox.url}/auth/token", json=body, timeout=10).raise_for_status()
-    answers = ask_all(webs, authorized, LEADS)
-    assert [answer.status_code for answer in answers] == [200] * CALLERS
+    responses = ask_all(webs, authorized, LEADS)
+    assert [response.status_code for response in responses] == [200] * CALLERS
     assert sandbox.calls()["contacts_list"] == {"401": 1, "200": 1}
     assert sandbox.calls()["token_refresh"] == {"200": 2}  # one of them by the test
 

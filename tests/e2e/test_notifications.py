@@ -11,7 +11,7 @@ import pytest
 
 from rdservice.services import Services
 from tests.support.accounts import connect_account, row
-from tests.support.odd_server import OddServer, answer_with, odd_server, read_request
+from tests.support.odd_server import OddServer, odd_server, read_request, respond_with
 from tests.support.processes import Processes
 from tests.support.sandbox_process import SandboxProcess
 from tests.support.waiting import wait_until
@@ -25,7 +25,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 @pytest.fixture
 def receiver() -> Iterator[OddServer]:
-    with odd_server(answer_with(OK)) as server:
+    with odd_server(respond_with(OK)) as server:
         yield server
 
 

@@ -66,11 +66,11 @@ def test_callers_of_four_web_processes_cause_one_exchange_and_all_get_a_good_tok
         return requests.get(url, headers=authorized, timeout=30)
 
     with ThreadPoolExecutor(THREADS) as executor:
-        answers = list(executor.map(ask, range(THREADS)))
+        responses = list(executor.map(ask, range(THREADS)))
 
     new_token, _ = stored_pair(connected, conn)
-    assert [answer.status_code for answer in answers] == [200] * THREADS
-    assert {answer.json()["access_token"] for answer in answers} == {new_token}
+    assert [response.status_code for response in responses] == [200] * THREADS
+    assert {response.json()["access_token"] for response in responses} == {new_token}
     assert sandbox.calls()["token_refresh"] == {"200": 1}
     assert sandbox_accepts(sandbox, new_token)
 
@@ -135,5 +135,5 @@ def tokens_of(caller: ServiceProcess) -> list[str]:
 
 def sandbox_accepts(sandbox: SandboxProcess, access_token: str) -> bool:
     url = f"{sandbox.url}/marketing/account_info"
-    answer = requests.get(url, headers={"Authorization": f"Bearer {access_token}"}, timeout=10)
-    return answer.status_code == 200
+    response = requests.get(url, headers={"Authorization": f"Bearer {access_token}"}, timeout=10)
+    return response.status_code == 200

@@ -106,9 +106,9 @@ def test_a_download_arrives_byte_for_byte_and_takes_no_memory(
 
     def download() -> str:
         digest = hashlib.sha256()
-        with requests.get(web.url + PATH, headers=program, stream=True, timeout=60) as answer:
-            assert answer.headers["Content-Length"] == str(DOWNLOAD_PIECES * len(PIECE))
-            for piece in answer.iter_content(len(PIECE)):
+        with requests.get(web.url + PATH, headers=program, stream=True, timeout=60) as response:
+            assert response.headers["Content-Length"] == str(DOWNLOAD_PIECES * len(PIECE))
+            for piece in response.iter_content(len(PIECE)):
                 digest.update(piece)
         return digest.hexdigest()
 
@@ -226,8 +226,8 @@ def test_sigterm_lets_a_download_come_to_its_end(processes: Processes, program: 
     sent = Download(100, held_up=True)
     with odd_server(sent) as upstream:
         web = before(processes, upstream)
-        with requests.get(web.url + PATH, headers=program, stream=True, timeout=60) as answer:
-            pieces = answer.iter_content(len(PIECE))
+        with requests.get(web.url + PATH, headers=program, stream=True, timeout=60) as response:
+            pieces = response.iter_content(len(PIECE))
             digest = hashlib.sha256(next(pieces))
             web.send(signal.SIGTERM)
             web.wait_until_it_says("Handling signal: term")
@@ -242,9 +242,9 @@ def test_sigterm_cuts_off_a_download_that_does_not_end(processes: Processes, pro
     endless = drip(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
     with odd_server(endless) as upstream:
         web = before(processes, upstream)
-        with requests.get(web.url + PATH, headers=program, stream=True, timeout=60) as answer:
-            next(answer.iter_content(1))
+        with requests.get(web.url + PATH, headers=program, stream=True, timeout=60) as response:
+            next(response.iter_content(1))
             web.send(signal.SIGTERM)
             with pytest.raises(requests.RequestException):
-                list(answer.iter_content(1))
+                list(response.iter_content(1))
         assert web.ended() == 0

@@ -8,7 +8,7 @@ import requests
 
 from rdservice.services import Services
 from tests.support.accounts import connect_account
-from tests.support.odd_server import OddServer, answer_with, odd_server, read_request
+from tests.support.odd_server import OddServer, odd_server, read_request, respond_with
 from tests.support.processes import Processes, Web
 from tests.support.sandbox_process import SandboxProcess
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 PATH = "/rd/api/platform/contacts/fields"
 CALLERS = 50
-OK = answer_with(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+OK = respond_with(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
 
 
 def break_the_first(connection: socket.socket, server: OddServer, number: int) -> None:
@@ -40,9 +40,9 @@ def test_what_broke_after_it_was_sent_is_not_repeated_where_that_could_do_it_twi
 ) -> None:
     connect_account(connected, due=False)
     with odd_server(break_the_first) as upstream:
-        answer = ask(processes, upstream, authorized, method, b'{"name": "Nova"}')
-        assert (answer.status_code, answer.json()["code"]) == (503, "rdstation_unavailable")
-        assert answer.json()["reached_rd_station"] == "unknown"
+        response = ask(processes, upstream, authorized, method, b'{"name": "Nova"}')
+        assert (response.status_code, response.json()["code"]) == (503, "rdstation_unavailable")
+        assert response.json()["reached_rd_station"] == "unknown"
         assert len(upstream.received) == 1
         assert upstream.received[0].endswith(b'\r\n\r\n{"name": "Nova"}')
 
@@ -54,8 +54,8 @@ def test_what_broke_is_repeated_where_twice_is_as_good_as_once(
     connect_account(connected, due=False)
     body = b'{"name": "Nova"}' if method == "PUT" else None
     with odd_server(break_the_first) as upstream:
-        answer = ask(processes, upstream, authorized, method, body)
-        assert (answer.status_code, answer.headers["X-Answer-From"]) == (200, "rdstation")
+        response = ask(processes, upstream, authorized, method, body)
+        assert (response.status_code, response.headers["X-Answer-From"]) == (200, "rdstation")
         assert len(upstream.received) == 2
         assert upstream.received[0] == upstream.received[1]
 
@@ -66,8 +66,8 @@ def test_what_cannot_be_sent_at_all_did_not_reach_rd_station(
     connect_account(connected, due=False)
     with odd_server(OK) as upstream:
         pass
-    answer = ask(processes, upstream, authorized, "POST", b"{}")
-    assert (answer.status_code, answer.json()["reached_rd_station"]) == (503, "no")
+    response = ask(processes, upstream, authorized, "POST", b"{}")
+    assert (response.status_code, response.json()["reached_rd_station"]) == (503, "no")
 
 
 @pytest.mark.fault(
@@ -83,9 +83,9 @@ def test_a_token_that_rd_station_refuses_is_renewed_once_for_callers_of_four_pro
     sandbox.patch(replaced_access_tokens_die=True, latency_ms=100, rate_limit=None)
     replace_token(sandbox, pair["refresh_token"])
     with ThreadPoolExecutor(CALLERS) as executor:
-        answers = list(executor.map(lambda number: call(webs[number % 2], authorized), range(CALLERS)))
-    assert [answer.status_code for answer in answers] == [200] * CALLERS
-    assert {answer.headers["X-Answer-From"] for answer in answers} == {"rdstation"}
+        responses = list(executor.map(lambda number: call(webs[number % 2], authorized), range(CALLERS)))
+    assert [response.status_code for response in responses] == [200] * CALLERS
+    assert {response.headers["X-Answer-From"] for response in responses} == {"rdstation"}
     assert sandbox.calls()["token_refresh"] == {"200": 2}  # one of them by the test
 
 

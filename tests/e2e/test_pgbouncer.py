@@ -105,8 +105,8 @@ def test_release_commands_web_and_worker_work_behind_pgbouncer(
         said = processes.flask("encryption", "rotate", TOKEN_ENCRYPTION_KEYS=changed)
         assert "Re-encrypted 40 rows." in said
         assert "All other keys may be dropped." in said
-        answer = requests.get(f"{web.url}/rd/tokens", headers=headers, timeout=20)
-        assert [account["status"] for account in answer.json()["accounts"]] == ["connected"] * 40
+        response = requests.get(f"{web.url}/rd/tokens", headers=headers, timeout=20)
+        assert [account["status"] for account in response.json()["accounts"]] == ["connected"] * 40
     assert sandbox.calls()["token_refresh"] == {"200": 40}
     for process in (worker, web):
         process.send(signal.SIGTERM)

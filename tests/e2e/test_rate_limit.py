@@ -12,7 +12,7 @@ import requests
 
 from rdservice.services import Services
 from tests.support.accounts import connect_account
-from tests.support.odd_server import answer_with, odd_server
+from tests.support.odd_server import odd_server, respond_with
 from tests.support.processes import Processes, Web
 from tests.support.sandbox_process import SandboxProcess
 from tests.support.waiting import wait_until
@@ -75,14 +75,14 @@ class Callers:
 
     def _ask_until_served(self, url: str) -> None:
         while not self._over.is_set():
-            answer = requests.get(url, headers=self._headers, timeout=60)
-            if answer.status_code == 200:
+            response = requests.get(url, headers=self._headers, timeout=60)
+            if response.status_code == 200:
                 return
-            if answer.status_code != 429 or "X-Answer-From" in answer.headers:
-                self.unexpected.append(f"{answer.status_code} {answer.text}")
+            if response.status_code != 429 or "X-Answer-From" in response.headers:
+                self.unexpected.append(f"{response.status_code} {response.text}")
                 return
             self.refused += 1
-            self._over.wait(int(answer.headers["Retry-After"]))
+            self._over.wait(int(response.headers["Retry-After"]))
 
 
 def test_100_callers_of_four_processes_never_make_rd_station_say_that_it_is_too_much(
@@ -104,11 +104,11 @@ def test_readers_are_served_beside_an_export_that_goes_on(
     webs: list[Web], sandbox: SandboxProcess, authorized: dict[str, str]
 ) -> None:
     url = f"{webs[0].url}/rd/leads/export"
-    with requests.get(url, headers=authorized, stream=True, timeout=60) as answer:
+    with requests.get(url, headers=authorized, stream=True, timeout=60) as response:
         exported, over = [0], threading.Event()
 
         def read() -> None:
-            for chunk in answer.iter_content(None):
+            for chunk in response.iter_content(None):
                 exported[0] += chunk.count(b"\n")
                 if over.is_set():
                     return
@@ -141,7 +141,7 @@ def test_a_pause_that_rd_station_asks_for_holds_in_all_processes(
     until = datetime.now(UTC) + timedelta(seconds=PAUSE_S)
     retry_after = str(PAUSE_S) if form == "seconds" else format_datetime(until, usegmt=True)
     head = f"HTTP/1.1 429 Too Many Requests\r\nRetry-After: {retry_after}\r\nConnection: close\r\n"
-    with odd_server(answer_with(f"{head}Content-Length: 2\r\n\r\n{{}}".encode())) as upstream:
+    with odd_server(respond_with(f"{head}Content-Length: 2\r\n\r\n{{}}".encode())) as upstream:
         webs = [processes.web(RDSTATION_API_URL=upstream.url) for _ in range(2)]
         path = "/rd/api/platform/contacts/fields"
         first = requests.get(webs[0].url + path, headers=authorized, timeout=60)
@@ -151,7 +151,7 @@ def test_a_pause_that_rd_station_asks_for_holds_in_all_processes(
             with web.sessions_of_each_worker() as sessions:
                 for session in sessions:
                     for asked in (path, "/rd/leads?segmentation=1"):
-                        answer = session.get(web.url + asked, headers=authorized, timeout=60)
-                        assert (answer.status_code, answer.json()["code"]) == (429, "too_many_requests")
-                        assert 1 <= int(answer.headers["Retry-After"]) <= PAUSE_S
+                        response = session.get(web.url + asked, headers=authorized, timeout=60)
+                        assert (response.status_code, response.json()["code"]) == (429, "too_many_requests")
+                        assert 1 <= int(response.headers["Retry-After"]) <= PAUSE_S
         assert len(upstream.received) == 1

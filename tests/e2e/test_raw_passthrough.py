@@ -15,7 +15,7 @@ from rdservice.database.pool import transaction
 from rdservice.services import Services
 from tests.conftest import CLIENT_ID, CLIENT_SECRET, REDIRECT_URI
 from tests.support.accounts import connect_account
-from tests.support.odd_server import OddServer, answer_with, odd_server
+from tests.support.odd_server import OddServer, odd_server, respond_with
 from tests.support.processes import Processes
 from tests.support.raw_http import Conversation, connect, read_all
 
@@ -63,7 +63,7 @@ class Far:
 
 @pytest.fixture(scope="module")
 def far(_migrated_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
-    with odd_server(answer_with(OK)) as upstream:
+    with odd_server(respond_with(OK)) as upstream:
         variables = {
             "RDSTATION_CLIENT_ID": CLIENT_ID,
             "RDSTATION_CLIENT_SECRET": CLIENT_SECRET,

@@ -19,23 +19,23 @@ import pytest
 
 from dev.benchmarks.processes import cpu_seconds
 from rdservice.services import Services
+from rdservice.worker.run import END_AT_LATEST_S
 from tests.conftest import Clock
 from tests.support.accounts import assert_sandbox_accepts, attempts_of, connect_account, row, stored_pair
 from tests.support.odd_server import (
     Behaviour,
     OddServer,
-    answer_with,
     drip,
     odd_server,
     read_request,
     relay,
+    respond_with,
     say_nothing,
 )
 from tests.support.processes import Processes
 from tests.support.sandbox_process import SandboxProcess
 from tests.support.told import SERVED, Told, ask
 from tests.support.waiting import wait_until
-from worker.__main__ import END_AT_LATEST_S
 
 pytestmark = pytest.mark.slow
 
@@ -223,7 +223,7 @@ def test_no_redirect_is_followed_and_the_other_host_hears_nothing(
     pair = connect_account(connected, sandbox)
     uploaded = sandbox.pair()
     web = processes.web(WEB_CONCURRENCY="1")
-    with odd_server(answer_with(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")) as elsewhere:
+    with odd_server(respond_with(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")) as elsewhere:
         for status in (b"301", b"302", b"303", b"307", b"308"):
             moved = b"HTTP/1.1 %b Moved\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n"
             with rdstation.behaving(cut_off(moved % (status, elsewhere.url.encode()))):

@@ -39,7 +39,7 @@ def wait_for_renewals(conn: Conn) -> None:
     """Wait until every busy account was renewed once more."""
     before = _last_claims(conn)
     wait_until(
-        lambda: all(claim > before[account] for account, claim in _last_claims(conn).items()),
+        lambda: all(lease > before[account] for account, lease in _last_claims(conn).items()),
         "all busy accounts are renewed",
         seconds=40,
     )
@@ -103,8 +103,8 @@ def test_an_encryption_key_is_changed_as_the_guide_says_and_nobody_notices(
         )
 
     assert deployment.problems == []
-    assert {status for _, status in deployment.answers} == {200}
-    assert {path for path, _ in deployment.answers} == set(paths)
+    assert {status for _, status in deployment.responses} == {200}
+    assert {path for path, _ in deployment.responses} == set(paths)
     assert outcomes(conn) == {("stored", None)}
     assert [found[0] for found in attempts_of(conn, "kept")] == ["refused", "stored"]
     assert set(sandbox.calls()["token_refresh"]) == {"200", "401"}
@@ -129,9 +129,9 @@ def test_the_new_key_alone_is_told_clearly_and_loses_nothing(
     worker = processes.worker(TOKEN_ENCRYPTION_KEYS=new)
     assert worker.ended() == EXIT_CONFIG
     assert f"refresh_token of account 'acme' needs key {old_id}" in worker.log
-    answer = requests.get(f"{web.url}/rd/tokens/acme/access-token", headers=authorized, timeout=20)
-    assert (answer.status_code, answer.json()["code"]) == (503, "token_unreadable")
-    assert old_id in answer.json()["detail"]
+    response = requests.get(f"{web.url}/rd/tokens/acme/access-token", headers=authorized, timeout=20)
+    assert (response.status_code, response.json()["code"]) == (503, "token_unreadable")
+    assert old_id in response.json()["detail"]
     assert stored_pair(connected, conn, "acme") == before
     assert sandbox.calls()["token_refresh"] == {}
 
@@ -225,7 +225,7 @@ def test_the_client_secret_is_changed_without_a_failed_renewal(
         wait_for_renewals(conn)
 
     assert deployment.problems == []
-    assert {status for _, status in deployment.answers} == {200}
+    assert {status for _, status in deployment.responses} == {200}
     assert outcomes(conn) == {("stored", None)}
     assert conn.execute(
         "SELECT count(*) FROM rdstation_client_credentials WHERE refused_since IS NOT NULL"

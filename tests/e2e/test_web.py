@@ -87,8 +87,8 @@ def test_a_killed_web_worker_is_replaced_and_nothing_is_lost(
     wait_until(lambda: min(first) not in web.workers, "the killed one is gone")
     with web.sessions_of_each_worker() as sessions:
         for session in sessions:
-            answer = session.get(web.url + TOKEN, headers=authorized, timeout=20)
-            assert answer.json()["access_token"] == before[0]
+            response = session.get(web.url + TOKEN, headers=authorized, timeout=20)
+            assert response.json()["access_token"] == before[0]
     assert stored_pair(connected, conn) == before
 
 
@@ -109,10 +109,10 @@ def test_sigterm_stores_the_answer_of_a_refresh_that_a_caller_waits_for(
     sandbox.patch(latency_ms=1_500, rotate_refresh_tokens=True)
     with ThreadPoolExecutor(1) as executor:
         refresh = f"{web.url}/rd/tokens/default/refresh"
-        answer = executor.submit(requests.post, refresh, headers=authorized, timeout=30)
+        response = executor.submit(requests.post, refresh, headers=authorized, timeout=30)
         wait_until(lambda: sandbox.report()["in_flight"] == 1, "the exchange is in flight")
         web.send(signal.SIGTERM)
-        assert answer.result().json()["result"] == "stored"
+        assert response.result().json()["result"] == "stored"
     assert web.ended(27) == 0, web.log
     assert attempts_of(conn) == [("stored", None)]
     assert stored_pair(connected, conn)[1] != before["refresh_token"]
@@ -170,8 +170,8 @@ def test_callers_get_503_while_rd_station_accepts_and_never_answers_and_healthz_
 
     def ask(_: int) -> tuple[requests.Response, float]:
         asked_at = time.monotonic()
-        answer = requests.get(web.url + TOKEN, headers=authorized, timeout=60)
-        return answer, time.monotonic() - asked_at
+        response = requests.get(web.url + TOKEN, headers=authorized, timeout=60)
+        return response, time.monotonic() - asked_at
 
     with ThreadPoolExecutor(50) as executor:
         waiting = [executor.submit(ask, number) for number in range(50)]
@@ -181,12 +181,12 @@ def test_callers_get_503_while_rd_station_accepts_and_never_answers_and_healthz_
             asked_at = time.monotonic()
             assert requests.get(f"{web.url}/healthz", timeout=60).status_code == 200
             slowest = max(slowest, time.monotonic() - asked_at)
-        answers = [caller.result() for caller in waiting]
-    assert {answer.status_code for answer, _ in answers} == {503}
-    assert all(int(answer.headers["Retry-After"]) >= 1 for answer, _ in answers)
-    assert {answer.json()["code"] for answer, _ in answers} == {"rdstation_unavailable"}
+        responses = [caller.result() for caller in waiting]
+    assert {response.status_code for response, _ in responses} == {503}
+    assert all(int(response.headers["Retry-After"]) >= 1 for response, _ in responses)
+    assert {response.json()["code"] for response, _ in responses} == {"rdstation_unavailable"}
     # Bounds, not measurements: nobody waits twice, and nobody's health check waits for other people's tokens.
-    assert max(seconds for _, seconds in answers) < 2 * WAIT_S
+    assert max(seconds for _, seconds in responses) < 2 * WAIT_S
     assert slowest < WAIT_S / 2
     assert stored_pair(connected, conn) == before
     assert row(conn)["status"] == "connected"

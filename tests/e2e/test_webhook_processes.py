@@ -85,10 +85,10 @@ def test_what_was_answered_outlives_a_kill_and_the_rest_comes_again(
 ) -> None:
     killed, other = processes.web(), processes.web()
     with ThreadPoolExecutor(SENDERS) as senders:
-        answers = [senders.submit(deliver, killed, path, number) for number in range(TOTAL)]
-        wait_until(lambda: sum(answer.done() for answer in answers) >= TOTAL // 4, "some are taken")
+        responses = [senders.submit(deliver, killed, path, number) for number in range(TOTAL)]
+        wait_until(lambda: sum(response.done() for response in responses) >= TOTAL // 4, "some are taken")
         killed.kill()
-    taken = {f"form {number}" for number, answer in enumerate(answers) if answer.result() == 200}
+    taken = {f"form {number}" for number, response in enumerate(responses) if response.result() == 200}
     assert taken
     assert taken <= set(read_all(other, authorized))
     with ThreadPoolExecutor(SENDERS) as senders:
@@ -110,11 +110,11 @@ def test_a_change_shows_in_every_process_after_one_call(
     with web.sessions_of_each_worker() as sessions:
 
         def names() -> set[str]:
-            answers = [
+            responses = [
                 session.get(f"{web.url}/rd/leads/{uuid}", headers=authorized, timeout=30)
                 for session in sessions
             ]
-            return {str(answer.json()["name"]) for answer in answers}
+            return {str(response.json()["name"]) for response in responses}
 
         assert len(names()) == 1
         bearer = {"Authorization": f"Bearer {pair['access_token']}"}

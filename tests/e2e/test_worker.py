@@ -17,13 +17,13 @@ from rdservice.database import migrate
 from rdservice.encryption import KeyRing
 from rdservice.services import Services
 from rdservice.tokens import store
+from rdservice.worker.auto_refresh import CONCURRENCY, LOOK_EVERY_S
+from rdservice.worker.run import END_AT_LATEST_S
 from scripts.local.embedded_postgres import EmbeddedPostgres
 from tests.support.accounts import attempts_of, connect_account, row, stored_pair
 from tests.support.processes import Processes
 from tests.support.sandbox_process import SandboxProcess
 from tests.support.waiting import wait_until
-from worker.__main__ import END_AT_LATEST_S
-from worker.auto_refresh import CONCURRENCY, LOOK_EVERY_S
 
 pytestmark = pytest.mark.slow
 
@@ -47,8 +47,8 @@ def test_an_upload_is_noticed_at_the_next_look(
     worker = processes.worker()
     worker.wait_until_it_says("started")
     uploaded = sandbox.pair()
-    answer = requests.post(f"{web.url}/rd/tokens", json=uploaded, headers=authorized, timeout=20)
-    assert answer.status_code == 200, answer.text
+    response = requests.post(f"{web.url}/rd/tokens", json=uploaded, headers=authorized, timeout=20)
+    assert response.status_code == 200, response.text
     wait_until(
         lambda: attempts_of(conn) == [("stored", None)],
         "the uploaded pair is renewed",

@@ -9,7 +9,7 @@ from rdservice.access.audit import Author
 from rdservice.database.pool import transaction
 from rdservice.services import Services
 from rdservice.tokens import leases, store
-from rdservice.tokens.leases import Claim
+from rdservice.tokens.leases import Lease
 from tests.support.sandbox_process import SandboxProcess
 
 BY = Author(kind="command", name="tester", origin="pytest")
@@ -60,10 +60,10 @@ def kill_access_token(sandbox: SandboxProcess, pair: dict[str, Any]) -> None:
     requests.post(f"{sandbox.url}/auth/token", json=body, timeout=10).raise_for_status()
 
 
-def claim_due(services: Services, *, slots: int = 10, backlog: bool = False) -> list[Claim]:
+def lease_due(services: Services, *, slots: int = 10, backlog: bool = False) -> list[Lease]:
     """Claim what is due, as the worker does; `backlog`: as after a claim that filled its slots."""
     with transaction(services.pool) as conn:
-        return leases.claim_due(
+        return leases.lease_due(
             conn,
             started=services.refresher.monotonic(),
             fingerprint=services.refresher.fingerprint,
@@ -73,10 +73,10 @@ def claim_due(services: Services, *, slots: int = 10, backlog: bool = False) -> 
         )
 
 
-def claim_one(services: Services) -> Claim:
+def lease_one(services: Services) -> Lease:
     """Claim the one account that is due."""
-    (claim,) = claim_due(services)
-    return claim
+    (lease,) = lease_due(services)
+    return lease
 
 
 def row(conn: psycopg.Connection[Any], account_id: str = "default") -> dict[str, Any]:

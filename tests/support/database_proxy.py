@@ -127,8 +127,8 @@ class DatabaseProxy:
             with self._lock:
                 self._open |= {client, server}
             connection = _Connection(client, server)
-            answers = threading.Thread(target=connection.forward_answers, daemon=True)
-            answers.start()
+            responses = threading.Thread(target=connection.forward_answers, daemon=True)
+            responses.start()
             try:
                 self._forward_messages(connection)
             finally:
@@ -137,7 +137,7 @@ class DatabaseProxy:
                 for end in (client, server):
                     with contextlib.suppress(OSError):
                         end.shutdown(socket.SHUT_RDWR)
-                answers.join()
+                responses.join()
 
     def _forward_messages(self, connection: "_Connection") -> None:
         """Pass on the client's messages until one end closes or a fault cuts."""
@@ -205,11 +205,11 @@ class _Connection:
     def forward_answers(self) -> None:
         """Pass on what the server says, or keep it back."""
         with contextlib.suppress(OSError):
-            while answer := self.server.recv(65_536):
+            while response := self.server.recv(65_536):
                 if not self._keeping:
-                    self.client.sendall(answer)
+                    self.client.sendall(response)
                     continue
-                self._kept += answer
+                self._kept += response
                 if READY_FOR_QUERY in self._kept:
                     self.answered.set()
         with contextlib.suppress(OSError):

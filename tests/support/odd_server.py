@@ -101,9 +101,9 @@ def _receive(connection: socket.socket, server: OddServer, number: int) -> bytes
     return data
 
 
-def answer_with(*answers: bytes) -> Behaviour:
+def respond_with(*responses: bytes) -> Behaviour:
     """One of `answers` for each request over all connections, the last one again and again."""
-    left = list(answers)
+    left = list(responses)
 
     def behave(connection: socket.socket, server: OddServer, number: int) -> None:
         while True:
@@ -140,15 +140,15 @@ def relay(port: int) -> Behaviour:
 
     def behave(connection: socket.socket, server: OddServer, number: int) -> None:
         with socket.create_connection(("127.0.0.1", port)) as upstream:
-            answers = threading.Thread(target=_pump, args=(upstream, connection))
-            answers.start()
+            responses = threading.Thread(target=_pump, args=(upstream, connection))
+            responses.start()
             try:
                 while True:
                     upstream.sendall(_receive(connection, server, number))
             finally:
                 with contextlib.suppress(OSError):
                     upstream.shutdown(socket.SHUT_RDWR)
-                answers.join()
+                responses.join()
 
     return behave
 

@@ -79,9 +79,9 @@ class PrometheusServer:
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """Return the samples that the expression gives now."""
-        answer = self._get("/api/v1/query", query=expression)
-        assert answer.status_code == 200, answer.text
-        found: list[dict[str, Any]] = answer.json()["data"]["result"]
+        response = self._get("/api/v1/query", query=expression)
+        assert response.status_code == 200, response.text
+        found: list[dict[str, Any]] = response.json()["data"]["result"]
         return found
 
     def values(self, expression: str, *labels: str) -> dict[tuple[str, ...], float]:
@@ -93,8 +93,8 @@ class PrometheusServer:
 
     def resets(self) -> dict[str, float]:
         """Return `resets()` of each counter and histogram of the past hour, the largest of its children; {} is none."""
-        answer = self._get("/api/v1/label/__name__/values")
-        names = [name for name in answer.json()["data"] if name.endswith(COUNTERS)]
+        response = self._get("/api/v1/label/__name__/values")
+        names = [name for name in response.json()["data"] if name.endswith(COUNTERS)]
         assert names
         return {name: self.values(f"max(resets({name}[1h]))")[()] for name in names}
 

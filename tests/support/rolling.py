@@ -16,7 +16,7 @@ class Deployment:
     """One web and one worker process, and callers that ask the web process for `paths` in turn, without a pause."""
 
     def __init__(self, processes: Processes, paths: Sequence[str], headers: Mapping[str, str]) -> None:
-        self.answers: Counter[tuple[str, int]] = Counter()
+        self.responses: Counter[tuple[str, int]] = Counter()
         self.problems: list[str] = []
         self._processes, self._paths, self._headers = processes, paths, headers
         self._lock = threading.Lock()
@@ -67,12 +67,12 @@ class Deployment:
                 url = self._asking[number] = self._url
             path = self._paths[asked % len(self._paths)]
             try:
-                answer = requests.get(url + path, headers=self._headers, timeout=30)
+                response = requests.get(url + path, headers=self._headers, timeout=30)
             except requests.RequestException as error:
                 self.problems.append(f"{path}: {error!r}")
             else:
-                self.answers[path, answer.status_code] += 1
-                if answer.status_code != requests.codes.ok:
-                    self.problems.append(f"{path}: {answer.status_code} {answer.text}")
+                self.responses[path, response.status_code] += 1
+                if response.status_code != requests.codes.ok:
+                    self.problems.append(f"{path}: {response.status_code} {response.text}")
             self._asking.pop(number)
             asked += 1

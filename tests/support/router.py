@@ -80,9 +80,9 @@ class Router:
         backends = self.backends
         place = next(self._turns) % len(backends)
         try:
-            answer = backends[place].get(path, headers)
+            response = backends[place].get(path, headers)
         except requests.RequestException:
             self.answered[place, 502] += 1
             return 502, "text/plain", b"no answer"
-        self.answered[place, answer.status_code] += 1
-        return answer.status_code, answer.headers["Content-Type"], answer.content
+        self.answered[place, response.status_code] += 1
+        return response.status_code, response.headers["Content-Type"], response.content

@@ -149,8 +149,8 @@ class SandboxProcess:
     def code(self, account: str = "default") -> str:
         """Consent on behalf of the RD account, without a browser."""
         form = {"client_id": self.client_id, "redirect_uri": self.redirect_uri, "account": account}
-        answer = requests.post(f"{self.url}/auth/dialog", data=form, allow_redirects=False, timeout=10)
-        return parse_qs(urlsplit(answer.headers["Location"]).query)["code"][0]
+        response = requests.post(f"{self.url}/auth/dialog", data=form, allow_redirects=False, timeout=10)
+        return parse_qs(urlsplit(response.headers["Location"]).query)["code"][0]
 
     def pair(self, account: str = "default") -> dict[str, Any]:
         """A fresh `access_token`, `refresh_token` and `expires_in` of the RD account."""
@@ -159,9 +159,9 @@ class SandboxProcess:
             "client_secret": self.client_secret.split(",")[0],
             "code": self.code(account),
         }
-        answer = requests.post(f"{self.url}/auth/token", json=body, timeout=10)
-        answer.raise_for_status()
-        pair: dict[str, Any] = answer.json()
+        response = requests.post(f"{self.url}/auth/token", json=body, timeout=10)
+        response.raise_for_status()
+        pair: dict[str, Any] = response.json()
         return pair
 
     def wait_until(self, condition: str, timeout_s: float = 5) -> None:
@@ -173,8 +173,8 @@ class SandboxProcess:
             time.sleep(0.01)
 
     def _control(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        answer = requests.request(method, f"{self.url}/_sandbox{path}", json=body, timeout=30)
-        if answer.status_code != 200:
-            raise ValueError(f"the sandbox refused {method} /_sandbox{path}: {answer.text}")
-        result: dict[str, Any] = answer.json()
+        response = requests.request(method, f"{self.url}/_sandbox{path}", json=body, timeout=30)
+        if response.status_code != 200:
+            raise ValueError(f"the sandbox refused {method} /_sandbox{path}: {response.text}")
+        result: dict[str, Any] = response.json()
         return result

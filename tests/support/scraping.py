@@ -50,9 +50,9 @@ def parse(text: str) -> Scrape:
 
 
 def scrape(client: FlaskClient) -> Scrape:
-    answer = client.get("/metrics")
-    assert answer.status_code == 200, answer.text
-    return parse(answer.text)
+    response = client.get("/metrics")
+    assert response.status_code == 200, response.text
+    return parse(response.text)
 
 
 def take_down(server: EmbeddedPostgres) -> None:

@@ -76,8 +76,8 @@ def begin(page: Page, site: Site) -> dict[str, str]:
     return {"code": site.sandbox.code(), "state": state}
 
 
-def come_back(page: Page, site: Site, answer: dict[str, str]) -> None:
-    page.goto(f"{site.url}/rd/callback?{urlencode(answer)}")
+def come_back(page: Page, site: Site, response: dict[str, str]) -> None:
+    page.goto(f"{site.url}/rd/callback?{urlencode(response)}")
 
 
 def expect_problem(page: Page, title: str, advice: str, code: str) -> None:

@@ -28,15 +28,15 @@ def ask(
     body: dict[str, object] | None = None,
 ) -> Told:
     """Call the service and return what it tells. Raises requests.ConnectionError when it ends meanwhile."""
-    answer = requests.request(method, web.url + path, headers=headers, json=body, timeout=60)
-    return told(answer)
+    response = requests.request(method, web.url + path, headers=headers, json=body, timeout=60)
+    return told(response)
 
 
-def told(answer: requests.Response) -> Told:
-    problem = answer.headers["Content-Type"] == "application/problem+json"
-    retry_after = answer.headers.get("Retry-After")
+def told(response: requests.Response) -> Told:
+    problem = response.headers["Content-Type"] == "application/problem+json"
+    retry_after = response.headers.get("Retry-After")
     return Told(
-        status=answer.status_code,
-        code=answer.json()["code"] if problem else None,
+        status=response.status_code,
+        code=response.json()["code"] if problem else None,
         retry_after_s=None if retry_after is None else int(retry_after),
     )

@@ -9,7 +9,7 @@ from rdservice.access.audit import Author
 from rdservice.account_calls.failures import call_once, no_answer_behind
 from rdservice.diagnosis.facts.types import Account, Probe
 from rdservice.errors import RdServiceError, TooManyRequests
-from rdservice.rdstation.client import Answer, RDStation
+from rdservice.rdstation.client import ApiResponse, RDStation
 from rdservice.services import Services
 from rdservice.tokens.attempts import Attempt
 
@@ -65,17 +65,17 @@ def dialog(rdstation: RDStation) -> Probe:
     """Open the consent dialog with the app's client id and redirect URI, without consenting to anything."""
     started = time.monotonic()
     try:
-        answer = call_once(rdstation.open_dialog)
+        response = call_once(rdstation.open_dialog)
     except RdServiceError as error:
         return _failed(error, started)
-    refused = answer.status in NOT_OPENED
-    kind = "refused" if refused else "server_error" if answer.status >= 500 else None
+    refused = response.status in NOT_OPENED
+    kind = "refused" if refused else "server_error" if response.status >= 500 else None
     return Probe(
-        result="ok" if answer.status < 400 else "failed",
-        http_status=answer.status,
+        result="ok" if response.status < 400 else "failed",
+        http_status=response.status,
         error=kind,
         duration_ms=_milliseconds(started),
-        rdstation_clock_ahead_s=_clock_ahead_s(answer),
+        rdstation_clock_ahead_s=_clock_ahead_s(response),
     )
 
 
@@ -83,64 +83,66 @@ def leads(services: Services, account_id: str) -> Probe:
     """Make the smallest call that leads need; nothing of its answer is kept."""
     sent = 0
 
-    def send(access_token: str) -> Answer:
+    def send(access_token: str) -> ApiResponse:
         nonlocal sent
         sent += 1
         return services.rdstation.segmentations(access_token, {"page": 1, "page_size": 1})
 
     started = time.monotonic()
     try:
-        answer = services.account_calls.send(account_id, send, limit="segmentations")
+        response = services.account_calls.send(account_id, send, limit="segmentations")
     except TooManyRequests as error:
         return Probe(result="skipped", error="rate_limited", reason=error.detail)
     except RdServiceError as error:
         return _failed(error, started, renewed=sent > 1)
-    kind = _error_kind(answer)
+    kind = _error_kind(response)
     return Probe(
         result="ok" if kind is None else "failed",
-        http_status=answer.status,
+        http_status=response.status,
         error=kind,
         duration_ms=_milliseconds(started),
         renewed=sent > 1,
-        error_type=_error_type(answer),
-        rdstation_clock_ahead_s=_clock_ahead_s(answer),
+        error_type=_error_type(response),
+        rdstation_clock_ahead_s=_clock_ahead_s(response),
     )
 
 
 def _failed(error: RdServiceError, started: float, *, renewed: bool = False) -> Probe:
-    no_answer = no_answer_behind(error)
-    if no_answer is None:
+    transport_error = no_answer_behind(error)
+    if transport_error is None:
         return Probe(result=error.code, duration_ms=_milliseconds(started), reason=error.detail)
-    return Probe(result="failed", error=no_answer.kind, duration_ms=_milliseconds(started), renewed=renewed)
+    return Probe(
+        result="failed", error=transport_error.kind, duration_ms=_milliseconds(started), renewed=renewed
+    )
 
 
-def _error_type(answer: Answer) -> str | None:
-    kind = answer.error_type if answer.status >= 400 else None
+def _error_type(response: ApiResponse) -> str | None:
+    kind = response.error_type if response.status >= 400 else None
     return kind if kind is None or kind in ERROR_TYPES else "other"
 
 
-def _clock_ahead_s(answer: Answer) -> float | None:
+def _clock_ahead_s(response: ApiResponse) -> float | None:
     """Return by how much RD Station's clock is ahead of this machine's; None when the answer does not tell its time."""
-    if "Age" in answer.headers:
+    if "Age" in response.headers:
         # From a cache: its Date is that of an earlier answer (RFC 9110 6.6.1).
         return None
     try:
-        sent = parsedate_to_datetime(answer.headers["Date"])
+        sent = parsedate_to_datetime(response.headers["Date"])
     except (KeyError, ValueError, OverflowError):
         return None
     # A Date is cut off to whole seconds.
     return None if sent.tzinfo is None else round(sent.timestamp() + 0.5 - time.time(), 1)
 
 
-def _error_kind(answer: Answer) -> str | None:
+def _error_kind(response: ApiResponse) -> str | None:
     """Return the error kind of an answer to the call for leads, None for a good one."""
-    if answer.status == 200:
-        body = answer.json()
+    if response.status == 200:
+        body = response.json()
         good = isinstance(body, dict) and isinstance(body.get("segmentations"), list)
         return None if good else "bad_payload"
-    if answer.status >= 500:
+    if response.status >= 500:
         return "server_error"
-    return {401: "unauthorized", 403: "forbidden", 429: "rate_limited"}.get(answer.status, "client_error")
+    return {401: "unauthorized", 403: "forbidden", 429: "rate_limited"}.get(response.status, "client_error")
 
 
 def _milliseconds(started: float) -> int:

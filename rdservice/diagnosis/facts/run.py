@@ -70,7 +70,7 @@ OF_A_REQUEST = Schedule(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wishes:
+class Options:
     """What is asked of a run: the account to look at first, whether to renew it, whether to leave RD Station alone."""
 
     account: str | None
@@ -88,21 +88,21 @@ class Collected:
 
 
 def run(
-    known: KnownSettings, schedule: Schedule, wishes: Wishes, services: Services | None = None
+    known: KnownSettings, schedule: Schedule, options: Options, services: Services | None = None
 ) -> Collected:
     """Look at everything and try RD Station. `services` are those of a running process, which go on afterwards."""
-    return _Run(known, schedule, wishes, services).collected()
+    return _Run(known, schedule, options, services).collected()
 
 
 class _Run:
     """What a run knows so far."""
 
     def __init__(
-        self, known: KnownSettings, schedule: Schedule, wishes: Wishes, services: Services | None
+        self, known: KnownSettings, schedule: Schedule, options: Options, services: Services | None
     ) -> None:
         self._known = known
         self._schedule = schedule
-        self._wishes = wishes
+        self._options = options
         self._running = services
         self._started = time.monotonic()
         self._database = DatabaseCheck()
@@ -110,25 +110,25 @@ class _Run:
         self._refresh = self._leads = probes.skipped("not tried")
 
     def collected(self) -> Collected:
-        way, dialog, receivers = self._begin_way(), self._begin_dialog(), self._begin_receivers()
+        connectivity, dialog, receivers = self._begin_way(), self._begin_dialog(), self._begin_receivers()
         if self._known.usable("DATABASE_URL"):
             self._database = self._check_database(self._schedule.database_until_s)
         self._try_rdstation()
         facts = self._facts(
-            self._end_of_way(way), self._end_of_dialog(dialog), self._end_of_receivers(receivers)
+            self._end_of_way(connectivity), self._end_of_dialog(dialog), self._end_of_receivers(receivers)
         )
         return Collected(facts=facts, database=self._database)
 
     def _begin_way(self) -> Future[Network] | None:
-        if self._wishes.offline or not self._known.usable("RDSTATION_API_URL"):
+        if self._options.offline or not self._known.usable("RDSTATION_API_URL"):
             return None
         return begun(lambda: network.measure(self._known.settings.api_url))
 
-    def _end_of_way(self, way: Future[Network] | None) -> Network | None:
-        if way is None:
+    def _end_of_way(self, connectivity: Future[Network] | None) -> Network | None:
+        if connectivity is None:
             return None
         try:
-            return way.result(self._left_s(self._schedule.way_until_s))
+            return connectivity.result(self._left_s(self._schedule.way_until_s))
         except TimeoutError:
             # The steps after the first end by themselves.
             at = network.destination(self._known.settings.api_url)
@@ -136,14 +136,14 @@ class _Run:
 
     def _begin_dialog(self) -> Future[Probe] | None:
         needed = ("RDSTATION_API_URL", "RDSTATION_CLIENT_ID", "RDSTATION_REDIRECT_URI", "RDSTATION_SCOPE")
-        if self._wishes.offline or not self._known.usable(*needed):
+        if self._options.offline or not self._known.usable(*needed):
             return None
         # A client of its own: the dialog is a page for browsers, which no metric counts.
         return begun(lambda: probes.dialog(RDStation(self._known.settings)))
 
     def _end_of_dialog(self, dialog: Future[Probe] | None) -> Probe:
         if dialog is None:
-            return probes.skipped(OFFLINE if self._wishes.offline else "the settings for it cannot be used")
+            return probes.skipped(OFFLINE if self._options.offline else "the settings for it cannot be used")
         try:
             return dialog.result(self._left_s(self._schedule.way_until_s))
         except TimeoutError:
@@ -185,7 +185,7 @@ class _Run:
 
     def _why_not(self) -> str | None:
         """Choose the account to try; return why RD Station is not tried, None when it is."""
-        if self._wishes.offline:
+        if self._options.offline:
             return OFFLINE
         if not self._known.can_call:
             return "the settings for it cannot be used"
@@ -196,8 +196,8 @@ class _Run:
         if self._database.read_only:
             return "the database takes no writes"
         accounts = {account.account_id: account for account in self._database.facts.accounts}
-        if self._wishes.account is not None:
-            self._probed = accounts.get(self._wishes.account)
+        if self._options.account is not None:
+            self._probed = accounts.get(self._options.account)
             return None if self._probed else "there is no such account"
         if len(accounts) == 1:
             (self._probed,) = accounts.values()
@@ -212,10 +212,10 @@ class _Run:
         return None
 
     def _tried_refresh(self, services: Services, account: Account) -> Probe:
-        if not self._wishes.try_refresh:
+        if not self._options.try_refresh:
             return probes.skipped("no refresh was asked for")
         return self._bounded(
-            self._schedule.refresh_within_s, lambda: probes.refresh(services, account, by=self._wishes.by)
+            self._schedule.refresh_within_s, lambda: probes.refresh(services, account, by=self._options.by)
         )
 
     def _tried_leads(self, services: Services, account: Account) -> Probe:
@@ -233,7 +233,7 @@ class _Run:
             return Probe(result="failed", reason=f"no end within {seconds:.0f} s")
 
     def _check_database(self, seconds: float) -> DatabaseCheck:
-        first = self._wishes.account or DEFAULT_ACCOUNT
+        first = self._options.account or DEFAULT_ACCOUNT
         check = begun(lambda: database_check.check(self._known, first=first, within_s=seconds))
         try:
             # The check ends by itself, but for the name of a host that no name server tells.
@@ -258,7 +258,7 @@ class _Run:
     def _left_s(self, until_s: float) -> float:
         return max(0.0, until_s - (time.monotonic() - self._started))
 
-    def _facts(self, way: Network | None, dialog: Probe, receivers: tuple[Problem, ...]) -> Facts:
+    def _facts(self, connectivity: Network | None, dialog: Probe, receivers: tuple[Problem, ...]) -> Facts:
         check, settings = self._database, self._known.settings
         told = (probe.rdstation_clock_ahead_s for probe in (dialog, self._leads))
         return Facts(
@@ -269,12 +269,12 @@ class _Run:
             database_read_only=check.read_only,
             pending_migrations=check.pending,
             database=check.facts,
-            asked_account=self._wishes.account,
+            asked_account=self._options.account,
             probed_account=None if self._probed is None else self._probed.account_id,
             api_url=settings.api_url,
             required_scope=settings.scope,
             redirect_uri=settings.redirect_uri,
-            network=way,
+            network=connectivity,
             clocks=Clocks(
                 rdstation_s=next((ahead for ahead in told if ahead is not None), None),
                 database_s=check.clock_ahead_s,

@@ -11,7 +11,7 @@ from rdservice.access.audit import Author
 from rdservice.diagnosis.facts import known_settings
 from rdservice.diagnosis.facts import run as runs
 from rdservice.diagnosis.facts.known_settings import KnownSettings
-from rdservice.diagnosis.facts.run import Collected, Wishes
+from rdservice.diagnosis.facts.run import Collected, Options
 from rdservice.diagnosis.findings.find import find
 from rdservice.diagnosis.findings.finding import Finding
 from rdservice.diagnosis.report import masking, sections
@@ -47,8 +47,8 @@ def diagnose(
     the way to it, alone. Threads that hang may be left behind.
     """
     known = known_settings.collect(environ)
-    wishes = Wishes(account=account, try_refresh=try_refresh, offline=offline, by=BY_COMMAND)
-    return _report(known, runs.run(known, runs.OF_A_COMMAND, wishes), asked=account)
+    options = Options(account=account, try_refresh=try_refresh, offline=offline, by=BY_COMMAND)
+    return _report(known, runs.run(known, runs.OF_A_COMMAND, options), asked=account)
 
 
 def diagnose_running(
@@ -62,8 +62,8 @@ def diagnose_running(
     names of accounts that are e-mail addresses are masked.
     """
     known = known_settings.of_running(services.settings)
-    wishes = Wishes(account=account, try_refresh=try_refresh, offline=False, by=by)
-    return _report(known, runs.run(known, runs.OF_A_REQUEST, wishes, services), asked=account)
+    options = Options(account=account, try_refresh=try_refresh, offline=False, by=by)
+    return _report(known, runs.run(known, runs.OF_A_REQUEST, options, services), asked=account)
 
 
 def _report(known: KnownSettings, collected: Collected, *, asked: str | None) -> Report:

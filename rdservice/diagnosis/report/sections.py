@@ -147,8 +147,12 @@ def worker(check: DatabaseCheck) -> dict[str, Any]:
     }
 
 
-def network(way: Network | None) -> dict[str, Any] | None:
-    return None if way is None else asdict(way) | {"certificate_ends": time(way.certificate_ends)}
+def network(connectivity: Network | None) -> dict[str, Any] | None:
+    return (
+        None
+        if connectivity is None
+        else asdict(connectivity) | {"certificate_ends": time(connectivity.certificate_ends)}
+    )
 
 
 def clocks(found: Clocks) -> dict[str, Any]:

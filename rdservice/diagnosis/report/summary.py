@@ -28,7 +28,7 @@ LABELS: dict[str, str] = {
     "more": message("and %(count)s more in the file"),
     "well": message("All is well"),
     "written": message("Written"),
-    "help": message("Step by step: docs/leads-stopped.md"),
+    "help": message("Step by step: docs/en/operate/leads-stopped.md"),
 }
 
 

@@ -21,7 +21,7 @@ from rdservice.events.payloads import EVENT_TYPES, EventType
 from rdservice.events.subscriptions import store
 from rdservice.events.subscriptions.remote import Hook, Remote
 from rdservice.notices import Notice
-from rdservice.rdstation.client import Answer
+from rdservice.rdstation.client import ApiResponse
 from rdservice.services import Services
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def remove_with_token(services: Services, access_token: str, hashes: Iterable[by
     if not wanted:
         return []
 
-    def call(send: Callable[[str], Answer], **_: bool) -> Answer:
+    def call(send: Callable[[str], ApiResponse], **_: bool) -> ApiResponse:
         return call_once(lambda: send(access_token))
 
     remote = Remote(services.rdstation, call, services.settings.public_origin)

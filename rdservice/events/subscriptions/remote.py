@@ -13,7 +13,7 @@ from rdservice import errors
 from rdservice.account_calls.failures import refusal
 from rdservice.events.payloads import EVENT_TYPES, EventType
 from rdservice.events.subscriptions import store
-from rdservice.rdstation.client import Answer, RDStation
+from rdservice.rdstation.client import ApiResponse, RDStation
 from rdservice.services import Services
 
 PATH = "/rd/webhooks/"
@@ -23,7 +23,7 @@ RETRY_S = 5.0
 class Call(Protocol):
     """Makes a call with a live access token, as `AccountCalls.send` does. Raises RdServiceError."""
 
-    def __call__(self, send: Callable[[str], Answer], *, refresh_on_401: bool = True) -> Answer: ...
+    def __call__(self, send: Callable[[str], ApiResponse], *, refresh_on_401: bool = True) -> ApiResponse: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,38 +51,38 @@ class Remote:
     def of(cls, services: Services, account_id: str) -> "Remote":
         """Return the subscriptions of the account as it is connected here, its rate budget included."""
 
-        def call(send: Callable[[str], Answer], *, refresh_on_401: bool = True) -> Answer:
+        def call(send: Callable[[str], ApiResponse], *, refresh_on_401: bool = True) -> ApiResponse:
             return services.account_calls.send(account_id, send, refresh_on_401=refresh_on_401)
 
         return cls(services.rdstation, call, services.settings.public_origin)
 
     def list(self) -> list[Hook]:
         """Return the subscriptions whose address is on this service. Raises RdServiceError."""
-        answer = self._call(self._rdstation.webhooks)
-        body = answer.json()
+        response = self._call(self._rdstation.webhooks)
+        body = response.json()
         listed = body.get("webhooks") if isinstance(body, dict) else body
-        if answer.status != HTTPStatus.OK or not isinstance(listed, list):
-            raise _failed(answer)
+        if response.status != HTTPStatus.OK or not isinstance(listed, list):
+            raise _failed(response)
         return [hook for entry in listed if (hook := self._hook(entry)) is not None]
 
     def create(self, secret: str, event_type: EventType) -> str:
         """Let RD Station deliver events of this type to the address with this secret; return its id of that."""
         url = self._prefix + secret
         # RD Station also says 401 when the address does not respond to it as it should.
-        answer = self._call(
+        response = self._call(
             lambda token: self._rdstation.create_webhook(token, url, event_type), refresh_on_401=False
         )
-        body = answer.json()
+        body = response.json()
         uuid = body.get("uuid") if isinstance(body, dict) else None
-        if answer.status not in (HTTPStatus.OK, HTTPStatus.CREATED) or not isinstance(uuid, str):
-            raise _failed(answer)
+        if response.status not in (HTTPStatus.OK, HTTPStatus.CREATED) or not isinstance(uuid, str):
+            raise _failed(response)
         return uuid
 
     def delete(self, uuid: str) -> None:
         """End a subscription; one that is not there has ended. Raises RdServiceError."""
-        answer = self._call(lambda token: self._rdstation.delete_webhook(token, uuid))
-        if not (200 <= answer.status < 300 or answer.status == HTTPStatus.NOT_FOUND):
-            raise _failed(answer)
+        response = self._call(lambda token: self._rdstation.delete_webhook(token, uuid))
+        if not (200 <= response.status < 300 or response.status == HTTPStatus.NOT_FOUND):
+            raise _failed(response)
 
     def _hook(self, entry: Any) -> Hook | None:
         if not isinstance(entry, dict):
@@ -94,10 +94,10 @@ class Remote:
         return Hook(uuid=uuid, event_type=known, secret=url.removeprefix(self._prefix))
 
 
-def _failed(answer: Answer) -> errors.RdServiceError:
-    if answer.status == HTTPStatus.FORBIDDEN:
-        return refusal(answer)
+def _failed(response: ApiResponse) -> errors.RdServiceError:
+    if response.status == HTTPStatus.FORBIDDEN:
+        return refusal(response)
     return errors.RdStationFailed(
-        f"RD Station did not do what was asked of its webhooks (HTTP {answer.status}). Try again.",
+        f"RD Station did not do what was asked of its webhooks (HTTP {response.status}). Try again.",
         retry_after_s=RETRY_S,
     )

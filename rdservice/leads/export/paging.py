@@ -46,7 +46,7 @@ class Unsettled(Exception):
     """The list changes faster than it can be read."""
 
 
-class Walk:
+class ReversePager:
     """Gives out the leads of a list from the newest to the oldest. One use only.
 
     Every lead that is in the list from the beginning to the end is given out exactly once, no lead twice. One that

@@ -24,10 +24,10 @@ from rdservice.account_calls.failures import is_transient, refusal
 from rdservice.database.pool import UNAVAILABLE, transaction
 from rdservice.errors import RdServiceError
 from rdservice.leads.export.formats import LISTED_COLUMNS, Csv, Format, Lines, Ndjson, full_columns
-from rdservice.leads.export.paging import PAGE_SIZE, Lead, Page, Position, Unsettled, Walk
+from rdservice.leads.export.paging import PAGE_SIZE, Lead, Page, Position, ReversePager, Unsettled
 from rdservice.leads.parameters import UUID_FORM
 from rdservice.leads.segmentations import segmentation_id
-from rdservice.rdstation.client import Answer
+from rdservice.rdstation.client import ApiResponse
 from rdservice.services import Services
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class _Ended(Exception):
     """The export was closed."""
 
 
-class _MayPass(Exception):
+class _Transient(Exception):
     """A failure that may be over at the next attempt."""
 
     def __init__(self, error: RdServiceError) -> None:
@@ -86,7 +86,7 @@ class Export:
     """An export that has begun: its first page is there. Iterate over it once, and close it."""
 
     def __init__(
-        self, services: Services, wanted: Wanted, *, pause: Pause, patience_s: float, by: Author
+        self, services: Services, wanted: Wanted, *, pause: Pause, timeout_s: float, by: Author
     ) -> None:
         """Read the first page, after waiting for places in the rate budget for `patience_s` seconds at most.
 
@@ -96,19 +96,19 @@ class Export:
         self._services = services
         self._wanted = wanted
         self._pause_caller = pause
-        self._begin_by = time.monotonic() + patience_s
+        self._begin_by = time.monotonic() + timeout_s
         self._closed = threading.Event()
         self._under_way = False
         self._connection_id = services.access_tokens.stored(wanted.account_id).connection_id
         self._segmentation_id = segmentation_id(services, wanted.account_id, wanted.segmentation)
         self.lines: Lines = self._choose_lines()
-        self._walk = Walk(
+        self._pager = ReversePager(
             self._read_page,
             after=wanted.after,
             # All leads of the account are in that list from their creation on.
             only_new_ones_enter=wanted.segmentation is None,
         )
-        self._batches = iter(self._walk)
+        self._batches = iter(self._pager)
         self._first: list[Lead] | None = next(self._batches, [])
         self._under_way = True
         self._note(by)
@@ -119,7 +119,7 @@ class Export:
     @property
     def expected(self) -> int:
         """About how many leads it will be."""
-        return self._walk.expected
+        return self._pager.expected
 
     def batches(self) -> Iterator[list[dict[str, Any]]]:
         """Yield up to a page of leads at a time, the newest first.
@@ -165,16 +165,16 @@ class Export:
 
     def _fields(self) -> list[str]:
         """Return the names of the account's fields, its own ones included."""
-        answer = self._ask(self._services.rdstation.contact_fields, _names_of_fields)
-        return _names_of_fields(answer) or []
+        response = self._ask(self._services.rdstation.contact_fields, _names_of_fields)
+        return _names_of_fields(response) or []
 
     def _read_page(self, number: int) -> Page:
-        def send(access_token: str) -> Answer:
+        def send(access_token: str) -> ApiResponse:
             query: dict[str, str | int] = {"page": number, "page_size": PAGE_SIZE, "order": ORDER}
             return self._services.rdstation.segmentation_contacts(access_token, self._segmentation_id, query)
 
         return _page(
-            self._ask(send, lambda answer: _total(answer) is not None and _contacts(answer) is not None)
+            self._ask(send, lambda response: _total(response) is not None and _contacts(response) is not None)
         )
 
     def _records(self, batch: list[Lead]) -> list[dict[str, Any]]:
@@ -185,23 +185,25 @@ class Export:
     def _full_record(self, lead: Lead) -> dict[str, Any] | None:
         """Return what RD Station knows of a lead, None when it is gone."""
 
-        def send(access_token: str) -> Answer:
+        def send(access_token: str) -> ApiResponse:
             return self._services.rdstation.contact(access_token, lead.position.uuid)
 
         try:
-            answer = self._ask(send, lambda answer: isinstance(answer.json(), dict))
+            response = self._ask(send, lambda response: isinstance(response.json(), dict))
         except errors.NotFound:
             return None
-        return _without_links(lead.listed) | _without_links(answer.json())
+        return _without_links(lead.listed) | _without_links(response.json())
 
-    def _ask(self, send: Callable[[str], Answer], accept: Callable[[Answer], object]) -> Answer:
+    def _ask(
+        self, send: Callable[[str], ApiResponse], accept: Callable[[ApiResponse], object]
+    ) -> ApiResponse:
         """Call RD Station until it answers with what `accept` takes; once only, before the export is under way."""
         pauses = iter(RETRY_PAUSES_S)
         while True:
             self._pause(0)
             try:
                 return self._attempt(send, accept)
-            except _MayPass as failure:
+            except _Transient as failure:
                 # After a 429 the budget makes everyone wait.
                 limited = isinstance(failure.error, errors.TooManyRequests)
                 pause_s = 0.0 if limited else next(pauses, None)
@@ -210,22 +212,24 @@ class Export:
                 log.info("an export goes on after %.0f s: %s", pause_s, failure.error.code)
             self._pause(pause_s)
 
-    def _attempt(self, send: Callable[[str], Answer], accept: Callable[[Answer], object]) -> Answer:
+    def _attempt(
+        self, send: Callable[[str], ApiResponse], accept: Callable[[ApiResponse], object]
+    ) -> ApiResponse:
         """Call RD Station once. Raises _MayPass when it is worth another attempt, else RdServiceError."""
         try:
-            answer = self._call(send)
+            response = self._call(send)
         except (errors.RdStationUnavailable, errors.RdStationTimeout) as error:
-            raise _MayPass(error) from error
+            raise _Transient(error) from error
         except UNAVAILABLE as failure:
             unavailable = errors.DatabaseUnavailable("The database does not answer.", retry_after_s=RETRY_S)
-            raise _MayPass(unavailable) from failure
-        if answer.status == HTTPStatus.OK and accept(answer):
-            return answer
-        if is_transient(answer):
-            raise _MayPass(refusal(answer))
-        raise refusal(answer)
+            raise _Transient(unavailable) from failure
+        if response.status == HTTPStatus.OK and accept(response):
+            return response
+        if is_transient(response):
+            raise _Transient(refusal(response))
+        raise refusal(response)
 
-    def _call(self, send: Callable[[str], Answer]) -> Answer:
+    def _call(self, send: Callable[[str], ApiResponse]) -> ApiResponse:
         services, account_id = self._services, self._wanted.account_id
         if services.access_tokens.stored(account_id).connection_id != self._connection_id:
             raise errors.NotConnected(
@@ -236,7 +240,7 @@ class Export:
             account_id,
             send,
             background=True,
-            patience_s=math.inf if self._under_way else self._begin_by - time.monotonic(),
+            timeout_s=math.inf if self._under_way else self._begin_by - time.monotonic(),
             pause=self._pause,
         )
 
@@ -246,10 +250,10 @@ class Export:
         self._pause_caller(seconds)
 
 
-def _page(answer: Answer) -> Page:
+def _page(response: ApiResponse) -> Page:
     """Return the page in an answer. Raises RdStationFailed when it is not ordered by creation."""
     found = []
-    for listed in _contacts(answer) or []:
+    for listed in _contacts(response) or []:
         try:
             found.append(Lead(_position(listed), listed))
         except (KeyError, TypeError, ValueError):
@@ -261,7 +265,7 @@ def _page(answer: Answer) -> Page:
         raise errors.RdStationFailed(
             "RD Station does not list these leads in the order of their creation, so that some would be missed."
         )
-    return Page(tuple(found), _total(answer) or 0)
+    return Page(tuple(found), _total(response) or 0)
 
 
 def _position(listed: dict[str, Any]) -> Position:
@@ -273,21 +277,21 @@ def _position(listed: dict[str, Any]) -> Position:
     return Position(created_at.astimezone(UTC), listed["uuid"].lower())
 
 
-def _contacts(answer: Answer) -> list[dict[str, Any]] | None:
-    body = answer.json()
+def _contacts(response: ApiResponse) -> list[dict[str, Any]] | None:
+    body = response.json()
     listed = body.get("contacts") if isinstance(body, dict) else None
     if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
         return None
     return listed
 
 
-def _total(answer: Answer) -> int | None:
-    text = answer.headers.get("pagination-total-rows", "")
+def _total(response: ApiResponse) -> int | None:
+    text = response.headers.get("pagination-total-rows", "")
     return int(text) if re.fullmatch("[0-9]{1,12}", text) else None
 
 
-def _names_of_fields(answer: Answer) -> list[str] | None:
-    body = answer.json()
+def _names_of_fields(response: ApiResponse) -> list[str] | None:
+    body = response.json()
     fields = body.get("fields") if isinstance(body, dict) else None
     if not isinstance(fields, list):
         return None

@@ -34,7 +34,7 @@ LOOK_S = 0.5
 MEDIA_TYPES: dict[str, Format] = {"application/x-ndjson": "ndjson", "text/csv": "csv"}
 
 
-class _NobodyWaits(Exception):
+class _ClientDisconnected(Exception):
     """The caller has gone, or this process must end."""
 
 
@@ -56,9 +56,9 @@ def export_leads() -> ResponseReturnValue:
         )
     try:
         export = Export(
-            services(), wanted, pause=_pause_while_wanted(), patience_s=PATIENCE_S, by=guard.author()
+            services(), wanted, pause=_pause_while_wanted(), timeout_s=PATIENCE_S, by=guard.author()
         )
-    except _NobodyWaits:
+    except _ClientDisconnected:
         places.release()
         raise _cut_off() from None
     except BaseException:
@@ -111,7 +111,7 @@ def _pause_while_wanted() -> Pause:
             if left_s <= 0:
                 return
             time.sleep(min(left_s, LOOK_S))
-        raise _NobodyWaits
+        raise _ClientDisconnected
 
     return pause
 
@@ -123,7 +123,7 @@ def _body(export: Export, *, with_head: bool) -> Iterator[bytes]:
             yield export.lines.head()
         for batch in export.batches():
             yield export.lines.lines(batch)
-    except _NobodyWaits:
+    except _ClientDisconnected:
         log.info("an export ended before its end: nobody waits for it, or this process must end")
         raise _cut_off() from None
     except RdServiceError as error:

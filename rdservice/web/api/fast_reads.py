@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from flask import Flask
 
 from rdservice.accounts.ids import check_account_id
-from rdservice.cache.cache import NotAtOnce
+from rdservice.cache.cache import NotCached
 from rdservice.errors import RdServiceError
 from rdservice.leads.parameters import parse_listing
 from rdservice.leads.queries import list_leads
 from rdservice.services import Services
 from rdservice.tokens.store import DEFAULT_ACCOUNT
-from rdservice.web.api.leads import answer_headers, has
+from rdservice.web.api.leads import has, response_headers_of
 from rdservice.web.api.metrics import RequestCounts
 from rdservice.web.api.tokens import given_out, parse_min_ttl
 from rdservice.web.http import guard, response_headers
@@ -78,7 +78,7 @@ class FastReads:
         self._may_read_leads = guard.key_check(app, "leads.list_leads")
         self._may_read_tokens = guard.key_check(app, "tokens.access_token")
         self._believes_proxies = services.settings.trusted_proxies > 0
-        self._on_every_answer = [
+        self._on_every_response = [
             *response_headers.always(services.settings).items(),
             ("Vary", response_headers.VARY),
         ]
@@ -87,14 +87,14 @@ class FastReads:
         started = time.monotonic()
         try:
             read = self._read(environ)
-        except (NotAtOnce, RdServiceError):
+        except (NotCached, RdServiceError):
             # Flask says what is wrong.
             read = None
         if read is None:
             return self.flask_way(environ, start_response)
         given_id = environ.get("HTTP_X_REQUEST_ID", "")
         request_id = choose_request_id(given_id, believe=self._believes_proxies)
-        headers = [*read.headers, *self._on_every_answer, ("X-Request-ID", request_id)]
+        headers = [*read.headers, *self._on_every_response, ("X-Request-ID", request_id)]
         named = {name for name, _ in read.headers}
         headers += [
             (name, value)
@@ -129,16 +129,20 @@ class FastReads:
     def _leads(self, given: dict[str, str], if_none_match: str | None) -> Read:
         listing = parse_listing(given.get("page"), given.get("page_size"), given.get("order"))
         account_id = check_account_id(given.get("account_id", DEFAULT_ACCOUNT))
-        served = list_leads(self._services, account_id, given.get("segmentation"), listing, at_once=True)
+        served = list_leads(
+            self._services, account_id, given.get("segmentation"), listing, only_if_cached=True
+        )
         self._services.metrics.leads_served(served.state)
-        headers = answer_headers(served)
+        headers = response_headers_of(served)
         if has(if_none_match, served.content.etag):
             return Read(LEADS, 304, headers, b"")
         return Read(LEADS, 200, headers + _about(served.content.body), served.content.body)
 
     def _access_token(self, account_id: str, given: dict[str, str]) -> Read | None:
         min_ttl_s = parse_min_ttl(given.get("min_ttl"))
-        token = self._services.access_tokens.usable_at_once(check_account_id(account_id), min_ttl_s=min_ttl_s)
+        token = self._services.access_tokens.usable_if_cached(
+            check_account_id(account_id), min_ttl_s=min_ttl_s
+        )
         if token is None:
             return None
         body = given_out(token)

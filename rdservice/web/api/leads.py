@@ -38,22 +38,22 @@ def list_leads() -> ResponseReturnValue:
     """List the leads of a segmentation, or all. Where they are in memory `fast_reads` answers instead."""
     segmentation = query_text("segmentation")
     listing = parameters.parse_listing(query_text("page"), query_text("page_size"), query_text("order"))
-    served = queries.list_leads(services(), _account_id(), segmentation, listing, fresh_s=_fresh_s())
-    return _answer_leads(served)
+    served = queries.list_leads(services(), _account_id(), segmentation, listing, max_age_s=_max_age_s())
+    return _respond_leads(served)
 
 
 @bp.get("/rd/leads/<lead_name:uuid>")
 @guard.requires("leads:read")
 def show(uuid: str) -> ResponseReturnValue:
     """Show one lead."""
-    return _answer_leads(queries.lead_by_uuid(services(), _account_id(), uuid, fresh_s=_fresh_s()))
+    return _respond_leads(queries.lead_by_uuid(services(), _account_id(), uuid, max_age_s=_max_age_s()))
 
 
 @bp.get("/rd/leads/email/<path:email>")
 @guard.requires("leads:read")
 def show_by_email(email: str) -> ResponseReturnValue:
     """Show the lead with this e-mail address."""
-    return _answer_leads(queries.lead_by_email(services(), _account_id(), email, fresh_s=_fresh_s()))
+    return _respond_leads(queries.lead_by_email(services(), _account_id(), email, max_age_s=_max_age_s()))
 
 
 @bp.post("/rd/leads/lookup")
@@ -63,8 +63,8 @@ def look_up() -> ResponseReturnValue:
     body = json_body()
     if not isinstance(body, dict):
         raise errors.BadRequest('Send a JSON object, such as {"email": "ana@example.com"}.')
-    served = queries.lead_by_email(services(), _account_id(), body.get("email"), fresh_s=_fresh_s())
-    return _answer_leads(served)
+    served = queries.lead_by_email(services(), _account_id(), body.get("email"), max_age_s=_max_age_s())
+    return _respond_leads(served)
 
 
 @bp.get("/rd/segmentations")
@@ -74,7 +74,9 @@ def list_segmentations() -> ResponseReturnValue:
     listing = parameters.parse_listing(
         query_text("page"), query_text("page_size"), query_text("order"), query_text("search")
     )
-    return _answer(segmentations.list_segmentations(services(), _account_id(), listing, fresh_s=_fresh_s()))
+    return _answer(
+        segmentations.list_segmentations(services(), _account_id(), listing, max_age_s=_max_age_s())
+    )
 
 
 def _account_id() -> str:
@@ -82,18 +84,18 @@ def _account_id() -> str:
     return DEFAULT_ACCOUNT if given is None else check_account_id(given)
 
 
-def _fresh_s() -> float | None:
+def _max_age_s() -> float | None:
     """Return how old an answer this caller takes at the most (RFC 9111 5.2.1); None: as old as anyone."""
     given = request.headers.get("Cache-Control", "").lower()
     asked = parse_cache_control_header(given, cls=RequestCacheControl)
     oldest_s = 0 if asked.no_cache else asked.max_age
-    fresh_s = services().settings.cache_ttl_s
-    if oldest_s is None or oldest_s >= fresh_s:
+    max_age_s = services().settings.cache_ttl_s
+    if oldest_s is None or oldest_s >= max_age_s:
         return None
-    return max(float(oldest_s), min(FRESH_EVERY_S, fresh_s))
+    return max(float(oldest_s), min(FRESH_EVERY_S, max_age_s))
 
 
-def _answer_leads(served: Served) -> Response:
+def _respond_leads(served: Served) -> Response:
     services().metrics.leads_served(served.state)
     return _answer(served)
 
@@ -103,13 +105,13 @@ def _answer(served: Served) -> Response:
 
     Clients may keep it for themselves, and ask each time whether it is current: leads are personal data.
     """
-    headers = answer_headers(served)
+    headers = response_headers_of(served)
     if request.method != "POST" and has(request.headers.get("If-None-Match"), served.content.etag):
         return Response(status=304, headers=headers)
     return Response(served.content.body, headers=headers, content_type="application/json")
 
 
-def answer_headers(served: Served) -> list[tuple[str, str]]:
+def response_headers_of(served: Served) -> list[tuple[str, str]]:
     """Return the headers of an answer with this content."""
     return [
         ("ETag", served.content.etag),

@@ -17,7 +17,13 @@ from rdservice.passthrough.headers import for_caller, for_rd_station
 from rdservice.passthrough.relay import relay
 from rdservice.passthrough.target import target_of
 from rdservice.rdstation.rate_budget import CLOSED_WITHOUT_WORD_S
-from rdservice.rdstation.streaming import AnswerBroken, NobodyWaits, Outgoing, StreamedAnswer, Upload
+from rdservice.rdstation.streaming import (
+    ClientDisconnected,
+    IncompleteRead,
+    Outgoing,
+    StreamedResponse,
+    Upload,
+)
 from rdservice.tokens.store import DEFAULT_ACCOUNT
 from rdservice.web.http import bodies, guard
 from rdservice.web.http.context import services
@@ -85,19 +91,19 @@ def _relayed() -> Response:
         upload=_upload(),
     )
     # Other servers than our gunicorn do not say; there the next write finds out.
-    is_there = getattr(request.environ.get("gunicorn.socket"), "is_there", lambda: True)
-    answer = relay(services(), _account_id(), outgoing, is_wanted=is_there)
-    headers = [*for_caller(answer.headers, services().settings.api_url), ("X-Answer-From", "rdstation")]
-    response = _Relayed(_body(answer), status=answer.status, headers=headers)
-    response.call_on_close(answer.close)
+    is_connected = getattr(request.environ.get("gunicorn.socket"), "is_there", lambda: True)
+    api_response = relay(services(), _account_id(), outgoing, is_connected=is_connected)
+    headers = [*for_caller(api_response.headers, services().settings.api_url), ("X-Answer-From", "rdstation")]
+    response = _Relayed(_body(api_response), status=api_response.status, headers=headers)
+    response.call_on_close(api_response.close)
     response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-    if answer.status == HTTPStatus.UNAUTHORIZED:
+    if api_response.status == HTTPStatus.UNAUTHORIZED:
         # RFC 9110 15.5.2 asks for it; RD Station does not always send it.
         response.headers.setdefault("WWW-Authenticate", "Bearer")
-    if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
+    if api_response.status == HTTPStatus.TOO_MANY_REQUESTS:
         # The budget is closed for no longer than this where RD Station names no time.
         response.headers.setdefault("Retry-After", str(math.ceil(CLOSED_WITHOUT_WORD_S[1])))
-    if answer.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+    if api_response.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
         # A browser guesses the type of what has none.
         response.headers.setdefault("Content-Type", "application/octet-stream")
     return response
@@ -128,12 +134,12 @@ def _upload() -> Upload | None:
     return Upload(first=first, length=request.content_length, more=more)
 
 
-def _body(answer: StreamedAnswer) -> Iterator[bytes]:
+def _body(api_response: StreamedResponse) -> Iterator[bytes]:
     try:
-        yield from answer.pieces()
-    except NobodyWaits as gone:
+        yield from api_response.pieces()
+    except ClientDisconnected as gone:
         raise BrokenPipeError(errno.EPIPE, "the caller has gone") from gone
-    except AnswerBroken as error:
+    except IncompleteRead as error:
         log.warning("%s", error)
         # Ends the connection: the caller must not take what has arrived for all.
-        raise BrokenPipeError(errno.EPIPE, "RD Station's answer broke off") from error
+        raise BrokenPipeError(errno.EPIPE, "RD Station's response broke off") from error

@@ -96,7 +96,7 @@ def on_service_error(error: RdServiceError) -> Response:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    return answer(
+    return response_of(
         Problem(
             status=error.status,
             code=error.code,
@@ -122,7 +122,7 @@ def on_http_exception(error: HTTPException) -> Response | HTTPException:
     headers = {name: value for name, value in error.get_headers() if name in kept}
     if error.code == HTTPStatus.UNAUTHORIZED:
         headers.setdefault("WWW-Authenticate", "Bearer")
-    return answer(Problem(status=error.code, code=code, title=title, detail=detail, headers=headers))
+    return response_of(Problem(status=error.code, code=code, title=title, detail=detail, headers=headers))
 
 
 def on_database_unavailable(error: Exception) -> Response:
@@ -151,7 +151,7 @@ def on_unexpected(error: Exception) -> Response:
     )
 
 
-def answer(problem: Problem) -> Response:
+def response_of(problem: Problem) -> Response:
     """Return `problem` as JSON, or as a page for browsers."""
     # With a Host header that names no host, no page could name its links either.
     if prefers_html() and not isinstance(request.routing_exception, BadHost):

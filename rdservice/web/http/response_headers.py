@@ -48,11 +48,11 @@ def always(settings: Settings) -> dict[str, str]:
 
 def init_app(app: Flask, settings: Settings) -> None:
     """Prepare every answer of `app`. Call before anything else that looks at requests."""
-    on_every_answer = always(settings)
+    on_every_response = always(settings)
 
     def secure(response: Response) -> Response:
         headers = response.headers
-        for name, value in on_every_answer.items():
+        for name, value in on_every_response.items():
             headers[name] = value
         for name, value in UNLESS_THE_VIEW_SAYS_ELSE.items():
             headers.setdefault(name, value)

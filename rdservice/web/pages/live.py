@@ -17,7 +17,7 @@ FRAGMENT = "fragment"
 """The query parameter. Such a request is the page's and not the operator's: it does not keep a session alive."""
 
 
-def answer(page: str, part: str, **values: Any) -> ResponseReturnValue:
+def respond(page: str, part: str, **values: Any) -> ResponseReturnValue:
     """Return the template `page`, which includes `part`, or `part` alone where the script asks for it."""
     if FRAGMENT not in request.args:
         return render_template(page, operator=guard.actor().label, **values)

@@ -65,7 +65,7 @@ def show() -> ResponseReturnValue:
     with transaction(services().pool) as conn:
         sent = deliveries.newest(conn, limit=MOST_MESSAGES)
         open_incidents = incidents.open_now(conn, limit=MOST_INCIDENTS)
-    return live.answer(
+    return live.respond(
         "notifications.html",
         "notifications_part.html",
         targets=[notify_urls.label(url) for url in services().settings.notify_urls],

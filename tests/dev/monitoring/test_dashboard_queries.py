@@ -78,9 +78,9 @@ class Asked:
         self._session.post(f"{self._url}/-/reload", timeout=20).raise_for_status()
 
     def _get(self, what: str, **parameters: Any) -> Any:
-        answer = self._session.get(f"{self._url}/api/v1/{what}", params=parameters, timeout=20)
-        assert answer.status_code == 200, answer.text
-        return answer.json()["data"]
+        response = self._session.get(f"{self._url}/api/v1/{what}", params=parameters, timeout=20)
+        assert response.status_code == 200, response.text
+        return response.json()["data"]
 
 
 def variable(name: str) -> dict[str, Any]:

@@ -60,10 +60,10 @@ def test_it_watches_the_service_shows_alerts_and_ends_all_of_it(service: Start, 
         assert {f"{prometheus}/alerts", alertmanager} <= set(run.output.split())
 
         def metrics() -> list[object]:
-            answer = requests.get(
+            response = requests.get(
                 f"{prometheus}/api/v1/query", {"query": "rdstation_database_up"}, timeout=10
             )
-            found: list[object] = answer.json()["data"]["result"]
+            found: list[object] = response.json()["data"]["result"]
             return found
 
         wait_until(metrics, "Prometheus has read the metrics", seconds=SECONDS)

@@ -88,8 +88,8 @@ Starter = Callable[..., Start]
 
 def accounts_of(run: Start) -> dict[str, str]:
     headers = {"Authorization": f"Bearer {run.credentials['api_key']}"}
-    answer = requests.get(f"{run.credentials['url']}/rd/tokens", headers=headers, timeout=10)
-    return {account["account_id"]: account["status"] for account in answer.json()["accounts"]}
+    response = requests.get(f"{run.credentials['url']}/rd/tokens", headers=headers, timeout=10)
+    return {account["account_id"]: account["status"] for account in response.json()["accounts"]}
 
 
 @pytest.fixture
@@ -125,9 +125,9 @@ def test_one_command_gives_a_service_that_can_be_used_at_once(start: Starter, tm
     [line] = [line for line in run.output.splitlines() if line.startswith("curl ")]
     words = shlex.split(line)
     headers = dict(words[i + 1].split(": ") for i, word in enumerate(words) if word == "-H")
-    answer = requests.post(words[3], data=words[words.index("-d") + 1], headers=headers, timeout=30)
-    assert answer.status_code == 200, answer.text
-    assert answer.json()["account_id"] == "default"
+    response = requests.post(words[3], data=words[words.index("-d") + 1], headers=headers, timeout=30)
+    assert response.status_code == 200, response.text
+    assert response.json()["account_id"] == "default"
 
     for private in ("env", "demo-credentials.json", "lock", "sandbox/state.db"):
         assert stat.S_IMODE((run.data_dir / private).stat().st_mode) == 0o600, private
@@ -140,8 +140,8 @@ def test_it_speaks_portuguese_where_the_terminal_does_and_brings_no_removed_acco
     run = start(LC_ALL="pt_BR.UTF-8").wait_for("Ctrl-C encerra tudo")
     assert "O serviço está pronto" in run.output
     headers = {"Authorization": f"Bearer {run.credentials['api_key']}"}
-    answer = requests.delete(f"{run.credentials['url']}/rd/tokens/demo", headers=headers, timeout=30)
-    assert answer.status_code == 200
+    response = requests.delete(f"{run.credentials['url']}/rd/tokens/demo", headers=headers, timeout=30)
+    assert response.status_code == 200
     run.end(signal.SIGTERM)
     assert accounts_of(start().wait_until_ready()) == {}
 
@@ -163,8 +163,8 @@ def test_every_signal_ends_everything_and_the_next_start_keeps_what_there_was(st
         first = first or run.credentials
         assert {name: run.credentials[name] for name in kept} == {name: first[name] for name in kept}
         headers = {"Authorization": f"Bearer {first['api_key']}"}
-        answer = requests.get(f"{run.credentials['url']}/rd/tokens", headers=headers, timeout=10)
-        assert answer.status_code == 200
+        response = requests.get(f"{run.credentials['url']}/rd/tokens", headers=headers, timeout=10)
+        assert response.status_code == 200
         status = run.end(number)
         assert status == (-signal.SIGKILL if number == signal.SIGKILL else 0), run.output
 

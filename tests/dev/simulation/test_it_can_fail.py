@@ -64,8 +64,8 @@ def never_believe_a_refusal(patch: Patch) -> None:
 def hold_wrong_credentials_against_accounts(patch: Patch) -> None:
     only_incidents(patch, "_wrong_secret")
 
-    def refuse(conn: Any, claim: leases.Claim, error: str, **_: object) -> bool:
-        return leases.refuse(conn, claim, error, doubtful=True) is not None
+    def refuse(conn: Any, lease: leases.Lease, error: str, **_: object) -> bool:
+        return leases.refuse(conn, lease, error, doubtful=True) is not None
 
     patch.setattr(leases, "slow_down", refuse)
 

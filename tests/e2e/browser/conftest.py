@@ -24,7 +24,7 @@ from dev.screenshots.chromium import PROGRAM, launch
 from rdservice.access import operators, passwords
 from rdservice.tokens import workers
 from tests.conftest import CLIENT_ID, CLIENT_SECRET
-from tests.support.odd_server import answer_with, odd_server
+from tests.support.odd_server import odd_server, respond_with
 from tests.support.processes import Processes, listening_socket
 from tests.support.sandbox_process import SandboxProcess
 from tests.support.site import EMAIL, PASSWORD, Site, connect_account, log_in, read_row
@@ -42,7 +42,7 @@ def running_site(_migrated_url: str, tmp_path_factory: pytest.TempPathFactory) -
     listening = listening_socket()
     redirect_uri = f"http://localhost:{listening.getsockname()[1]}/rd/callback"
     with (
-        odd_server(answer_with(RECEIVED)) as receiver,
+        odd_server(respond_with(RECEIVED)) as receiver,
         SandboxProcess(
             folder / "state.db", client_id=CLIENT_ID, client_secret=CLIENT_SECRET, redirect_uri=redirect_uri
         ) as sandbox,

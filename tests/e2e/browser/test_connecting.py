@@ -148,20 +148,20 @@ NOT_RECOGNIZED = ("Authorization not recognized", "otherwise connect it again", 
 CODE_DEAD = ("Authorization code expired", "Connect the account again.", "code_expired")
 
 
-def change_state(_: Site, answer: dict[str, str]) -> None:
-    answer["state"] = answer["state"][:-1] + ("A" if answer["state"][-1] != "A" else "B")
+def change_state(_: Site, response: dict[str, str]) -> None:
+    response["state"] = response["state"][:-1] + ("A" if response["state"][-1] != "A" else "B")
 
 
-def drop_state(_: Site, answer: dict[str, str]) -> None:
-    del answer["state"]
+def drop_state(_: Site, response: dict[str, str]) -> None:
+    del response["state"]
 
 
-def drop_code(_: Site, answer: dict[str, str]) -> None:
-    del answer["code"]
+def drop_code(_: Site, response: dict[str, str]) -> None:
+    del response["code"]
 
 
-def use_code_up(site: Site, answer: dict[str, str]) -> None:
-    body = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, "code": answer["code"]}
+def use_code_up(site: Site, response: dict[str, str]) -> None:
+    body = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, "code": response["code"]}
     assert requests.post(f"{site.sandbox.url}/auth/token", json=body, timeout=10).status_code == 200
 
 
@@ -187,9 +187,9 @@ def test_a_spoiled_way_back_says_what_to_do_and_changes_nothing(
     spoil: Callable[[Site, dict[str, str]], None],
     expected: tuple[str, str, str],
 ) -> None:
-    answer = begin(page, site)
-    spoil(site, answer)
-    come_back(page, site, answer)
+    response = begin(page, site)
+    spoil(site, response)
+    come_back(page, site, response)
     expect_problem(page, *expected)
     assert read_row(conn) == stored
 
@@ -197,9 +197,9 @@ def test_a_spoiled_way_back_says_what_to_do_and_changes_nothing(
 def test_a_way_back_after_more_than_ten_minutes_says_what_to_do_and_changes_nothing(
     site: Site, page: Page, stored: tuple[Any, ...], conn: psycopg.Connection[Any]
 ) -> None:
-    answer = begin(page, site)
+    response = begin(page, site)
     conn.execute("UPDATE rdstation_oauth_states SET created_at = created_at - interval '11 min'")
-    come_back(page, site, answer)
+    come_back(page, site, response)
     expect_problem(page, *NOT_RECOGNIZED)
     assert read_row(conn) == stored
 
@@ -207,10 +207,10 @@ def test_a_way_back_after_more_than_ten_minutes_says_what_to_do_and_changes_noth
 def test_a_wrong_client_secret_says_what_to_do_and_changes_nothing(
     site: Site, page: Page, stored: tuple[Any, ...], conn: psycopg.Connection[Any]
 ) -> None:
-    answer = begin(page, site)
+    response = begin(page, site)
     restart_sandbox(site, client_secret="another-secret")
     try:
-        come_back(page, site, answer)
+        come_back(page, site, response)
         expect_problem(
             page, "Code or credentials refused", "RDSTATION_CLIENT_SECRET against the app", "code_refused"
         )
@@ -222,10 +222,10 @@ def test_a_wrong_client_secret_says_what_to_do_and_changes_nothing(
 def test_rd_station_down_says_what_to_do_and_changes_nothing(
     site: Site, page: Page, stored: tuple[Any, ...], conn: psycopg.Connection[Any]
 ) -> None:
-    answer = begin(page, site)
+    response = begin(page, site)
     site.sandbox.stop()
     try:
-        come_back(page, site, answer)
+        come_back(page, site, response)
         expect_problem(page, "RD Station unavailable", "Try again in some minutes.", "rdstation_unavailable")
         assert read_row(conn) == stored
     finally:

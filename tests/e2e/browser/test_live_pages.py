@@ -18,8 +18,8 @@ ASK_NOW = "document.dispatchEvent(new Event('visibilitychange'))"
 """What the page does when somebody comes back to its tab."""
 
 
-def is_news(answer: Response) -> bool:
-    return "fragment=1" in answer.url
+def is_news(response: Response) -> bool:
+    return "fragment=1" in response.url
 
 
 def test_a_change_is_seen_and_announced_without_a_reload(watched: Page, conn: Conn) -> None:

@@ -94,8 +94,8 @@ def secrets(
     with requests.Session() as stranger, requests.Session() as browser:
         form_token = csrf_token(stranger, f"{web.url}/login")
         form = {"csrf_token": csrf_token(browser, f"{web.url}/login"), "email": EMAIL, "password": PASSWORD}
-        answer = browser.post(f"{web.url}/login", data=form, timeout=20, allow_redirects=False)
-        assert answer.status_code == 303
+        response = browser.post(f"{web.url}/login", data=form, timeout=20, allow_redirects=False)
+        assert response.status_code == 303
         show_cookie(browser)
         return {
             "FUZZING_API_KEY": api_key,
@@ -151,7 +151,7 @@ def attack(web: Web, secrets: dict[str, str], folder: Path, *options: str) -> No
     assert "unexpected" not in web.log
 
 
-def answers(web: Web) -> set[tuple[str, str, int]]:
+def responses(web: Web) -> set[tuple[str, str, int]]:
     """Return method, path and status of all requests in the access log."""
     lines = re.findall(r"rdservice\.access: (\w+) (/\S*) (\d+) ", web.log)
     return {
@@ -165,7 +165,7 @@ def test_schemathesis_finds_nothing_and_every_operation_was_also_done(
 ) -> None:
     sandbox.patch(rate_limit=None)
     attack(web, secrets, tmp_path)
-    done = {(method, path) for method, path, status in answers(web) if status < 400}
+    done = {(method, path) for method, path, status in responses(web) if status < 400}
     documented = {
         (method, path)
         for path, item in json.loads(openapi.DOCUMENT)["paths"].items()
@@ -183,6 +183,6 @@ def test_schemathesis_finds_nothing_undocumented_while_rd_station_fails_in_many_
     # for a minute and then cut off.
     options = ("--exclude-checks", "not_a_server_error", "--exclude-operation-id", "exportLeads")
     attack(web, secrets, tmp_path, *options)
-    statuses = {status for _, _, status in answers(web)}
+    statuses = {status for _, _, status in responses(web)}
     assert statuses >= {200, 429, 502, 503}
     assert 500 not in statuses

@@ -21,12 +21,12 @@ from rdservice.encryption import KeyMissing, KeyRing
 from rdservice.errors import RdServiceError
 from rdservice.logs.formatting import ReadableFormatter
 from rdservice.rdstation import client
-from rdservice.rdstation.client import NoAnswer
+from rdservice.rdstation.client import TransportError
 from rdservice.services import Services
 from rdservice.tokens import adoption, store
 from rdservice.web import create_app
 from tests.conftest import REDIRECT_URI
-from tests.support.accounts import BY, claim_due, connect_account, row, stored_pair
+from tests.support.accounts import BY, connect_account, lease_due, row, stored_pair
 from tests.support.browser import Browser
 from tests.support.sandbox_process import SandboxProcess
 
@@ -100,7 +100,7 @@ class Actors:
         app = create_app(services)
         self._browser = Browser(app)
         self._program = Browser(app, accept="*/*")
-        self.answers: list[str] = []
+        self.responses: list[str] = []
         operators.create(conn, EMAIL, passwords.hash_password(PASSWORD))
         self.key = keys.create(conn, "program", list(SCOPES), created_by="test")
         secrets.add(self.key)
@@ -112,16 +112,16 @@ class Actors:
         return self.browse("POST", "/login", data=form).status_code
 
     def browse(self, method: str, path: str, **more: Any) -> TestResponse:
-        answer = self._browser.open(method, path, {"Host": HERE}, **more)
+        response = self._browser.open(method, path, {"Host": HERE}, **more)
         if path != "/rd/login":
-            self.answers.append(answer.text)
-        return answer
+            self.responses.append(response.text)
+        return response
 
     def program(self, method: str, path: str, **more: Any) -> TestResponse:
-        answer = self._program.open(method, path, {"Authorization": f"Bearer {self.key}"}, **more)
-        if not path.endswith("/access-token") or answer.status_code != 200:
-            self.answers.append(answer.text)
-        return answer
+        response = self._program.open(method, path, {"Authorization": f"Bearer {self.key}"}, **more)
+        if not path.endswith("/access-token") or response.status_code != 200:
+            self.responses.append(response.text)
+        return response
 
     def state(self) -> str:
         location = self.browse("GET", "/rd/login").location
@@ -157,8 +157,8 @@ def test_connecting_and_logging_in_leave_no_trace_of_secrets(
         secrets.add(own, code)
         faults = [{"operation": "token_exchange", "kind": "truncated"}] if kind == "cut" else []
         sandbox.patch(faults=faults)
-        answer = actors.browse("GET", f"/rd/callback?code={code}&state={state or own}")
-        assert (answer.status_code == 303) is (kind == "good"), kind
+        response = actors.browse("GET", f"/rd/callback?code={code}&state={state or own}")
+        assert (response.status_code == 303) is (kind == "good"), kind
         secrets.add(*([state] if state else []))
     actors.browse("GET", f"/rd/callback?error=access_denied&state={actors.state()}")
     secrets.add(*stored_pair(connected, conn))
@@ -179,8 +179,8 @@ def test_uploads_and_reads_leave_no_trace_of_tokens(
         secrets.add(
             *(value for value in (pair["access_token"], pair["refresh_token"]) if isinstance(value, str))
         )
-        answer = actors.program("POST", "/rd/tokens", json=pair)
-        assert answer.status_code == expected, answer.text
+        response = actors.program("POST", "/rd/tokens", json=pair)
+        assert response.status_code == expected, response.text
 
     good = sandbox.pair()
     upload(good, 200)
@@ -248,7 +248,7 @@ def test_refreshes_of_every_outcome_leave_no_trace_of_tokens(
         conn.execute("DELETE FROM rdstation_client_credentials")
         try:
             connected.rdstation.refresh("planted-refresh-02")
-        except NoAnswer as error:
+        except TransportError as error:
             raised.append(error)
         sandbox.patch(faults=[])
     secrets.add("planted-refresh-02")
@@ -283,8 +283,8 @@ def test_unreadable_values_are_named_and_not_shown(
         connected.memory.forget("default")
         try:
             connected.access_tokens.usable("default", min_ttl_s=1)
-            for claim in claim_due(connected):
-                connected.refresher.renew(claim)
+            for lease in lease_due(connected):
+                connected.refresher.renew(lease)
         except (RdServiceError, KeyMissing) as error:
             raised.append(error)
     assert raised
@@ -326,7 +326,7 @@ def test_a_call_that_ends_by_itself_leaves_no_trace(
     for call in calls:
         try:
             call()
-        except NoAnswer as error:
+        except TransportError as error:
             raised.append(error)
     assert len(raised) == len(calls)
     check(secrets, log, None, *raised)
@@ -345,5 +345,5 @@ def check(secrets: Secrets, log: Log, actors: Actors | None, *raised: BaseExcept
     for error in raised:
         assert secrets.found_in(chain(error)) == []
     # An operator's own address may stand on the operator's own page.
-    for answer in actors.answers if actors else []:
-        assert set(secrets.found_in(answer)) <= {EMAIL}
+    for response in actors.responses if actors else []:
+        assert set(secrets.found_in(response)) <= {EMAIL}

@@ -117,8 +117,8 @@ def test_a_killed_or_crashed_process_leaves_no_core_file_and_no_secret(stage: St
         assert "Max core file size        0 " in limits
         os.kill(pid, number)
         wait_until(partial(has_another, stage, pid), "another process took its place", seconds=40)
-    answer = stage.call("GET", f"/rd/leads/email/{stage.planted['lead_email']}", "key")
-    assert answer.status_code in (200, 409)
+    response = stage.call("GET", f"/rd/leads/email/{stage.planted['lead_email']}", "key")
+    assert response.status_code in (200, 409)
     expect_clean(stage, without=(stage.postgres.log_file,))
 
 
@@ -132,8 +132,8 @@ def test_a_database_that_refuses_the_password_or_is_gone_is_told_without_it(stag
     assert stage.postgres.pid is not None
     os.kill(stage.postgres.pid, signal.SIGQUIT)
     wait_until(lambda: not stage.postgres.is_running, "the database is gone")
-    answer = stage.call("GET", f"/rd/leads/email/{stage.planted['lead_email']}", "key")
-    assert answer.status_code == 503
+    response = stage.call("GET", f"/rd/leads/email/{stage.planted['lead_email']}", "key")
+    assert response.status_code == 503
     stage.postgres.start()
     ready = f"{stage.web.url}/readyz"
     wait_until(lambda: requests.get(ready, timeout=20).status_code == 200, "the database is back", seconds=40)

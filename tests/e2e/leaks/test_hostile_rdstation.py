@@ -16,7 +16,7 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.slow
 
 
-def answer(status: bytes, body: bytes, *headers: bytes) -> bytes:
+def response(status: bytes, body: bytes, *headers: bytes) -> bytes:
     head = [
         b"HTTP/1.1 " + status,
         b"Content-Length: " + str(len(body)).encode(),
@@ -39,31 +39,31 @@ def in_json(request: bytes) -> bytes:
 
 JSON = b"Content-Type: application/json"
 ECHOES: dict[str, Callable[[bytes], bytes]] = {
-    "good-body": lambda sent: answer(b"200 OK", in_json(sent), JSON),
-    "client-error": lambda sent: answer(b"400 Bad Request", in_json(sent), JSON),
-    "unauthorized": lambda sent: answer(b"401 Unauthorized", in_json(sent), JSON),
-    "forbidden-html": lambda sent: answer(b"403 Forbidden", b"<pre>" + sent, b"Content-Type: text/html"),
-    "missing": lambda sent: answer(b"404 Not Found", sent),
-    "invalid": lambda sent: answer(b"422 Unprocessable", in_json(sent), JSON),
-    "slow-down": lambda sent: answer(b"429 Too Many", sent, b"Retry-After: " + in_one_line(sent)),
-    "server-error": lambda sent: answer(b"500 Error", sent),
-    "redirect": lambda sent: answer(
+    "good-body": lambda sent: response(b"200 OK", in_json(sent), JSON),
+    "client-error": lambda sent: response(b"400 Bad Request", in_json(sent), JSON),
+    "unauthorized": lambda sent: response(b"401 Unauthorized", in_json(sent), JSON),
+    "forbidden-html": lambda sent: response(b"403 Forbidden", b"<pre>" + sent, b"Content-Type: text/html"),
+    "missing": lambda sent: response(b"404 Not Found", sent),
+    "invalid": lambda sent: response(b"422 Unprocessable", in_json(sent), JSON),
+    "slow-down": lambda sent: response(b"429 Too Many", sent, b"Retry-After: " + in_one_line(sent)),
+    "server-error": lambda sent: response(b"500 Error", sent),
+    "redirect": lambda sent: response(
         b"302 Found", b"", b"Location: http://127.0.0.1:9/?" + quote(sent).encode()
     ),
-    "headers": lambda sent: answer(
+    "headers": lambda sent: response(
         b"503 Error", b"", b"X-Sent: " + in_one_line(sent), b"Set-Cookie: a=" + in_one_line(sent)
     ),
-    "status-line": lambda sent: answer(b"500 " + in_one_line(sent), b""),
+    "status-line": lambda sent: response(b"500 " + in_one_line(sent), b""),
     "no-status-line": lambda sent: in_one_line(sent) + b"\r\n\r\n",
     "no-number": lambda sent: b"HTTP/1.1 " + in_one_line(sent) + b"\r\n\r\n",
-    "no-header": lambda sent: answer(b"200 OK", b"", in_one_line(sent)),
+    "no-header": lambda sent: response(b"200 OK", b"", in_one_line(sent)),
     "wrong-length": lambda sent: (
         b"HTTP/1.1 200 OK\r\nContent-Length: " + in_one_line(sent) + b"\r\n\r\n" + sent
     ),
     "wrong-chunk": lambda sent: (
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + in_one_line(sent) + b"\r\n"
     ),
-    "wrong-gzip": lambda sent: answer(b"200 OK", sent, b"Content-Encoding: gzip"),
+    "wrong-gzip": lambda sent: response(b"200 OK", sent, b"Content-Encoding: gzip"),
 }
 
 

@@ -12,7 +12,6 @@ import pytest
 import rdservice
 import sandbox
 import scripts
-import worker
 
 WORDS = re.compile(
     r"token|secret|password|e?mail|label|phone|cookie|hash|body|code|value|payload|headers|database_url"
@@ -62,7 +61,7 @@ HARMLESS = {
 
 
 def modules() -> Iterator[str]:
-    for package in (rdservice, worker, sandbox, scripts):
+    for package in (rdservice, sandbox, scripts):
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             # Programs, which read their environment when they are imported.
             if not found.name.endswith(("__main__", "bare_app", "uncounted_app")):

@@ -101,10 +101,10 @@ def ask_everybody(stage: Stage, method: str, ask: Ask) -> None:
     if ask.headers:
         more["headers"] = filled(stage, ask.headers)
     for by in ask.by:
-        answer = stage.call(method, path, by, shown=ask.shows, html=ask.html, **more)
+        response = stage.call(method, path, by, shown=ask.shows, html=ask.html, **more)
         stage.plant_stored_tokens()
         let_the_account_be_renewed_again(stage)
-    assert answer.status_code == ask.status, (method, ask.path, answer.status_code, answer.text)
+    assert response.status_code == ask.status, (method, ask.path, response.status_code, response.text)
 
 
 def let_the_account_be_renewed_again(stage: Stage) -> None:
@@ -158,14 +158,14 @@ def run_the_development_server(stage: Stage) -> None:
     server = stage.processes.python("-m", "flask", "--app", "wsgi", "run", "--port", str(port))
     url = f"http://127.0.0.1:{port}"
 
-    def answers() -> bool:
+    def responses() -> bool:
         assert server.runs, server.log
         try:
             return requests.get(f"{url}/healthz", timeout=5).status_code == 200
         except requests.ConnectionError:
             return False
 
-    wait_until(answers, "flask run answers", seconds=40)
+    wait_until(responses, "flask run answers", seconds=40)
     for path in (
         "/rd/callback?code={wrong_code}&state={wrong_state}",
         "/rd/leads/email/{lead_email}",

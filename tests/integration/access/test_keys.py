@@ -126,13 +126,13 @@ KEY = keys.ApiKey(key_id="aaaaaaaa", name="a program", scopes=frozenset())
 class Source:
     """Answers like the database and counts how often it is asked."""
 
-    def __init__(self, answer: keys.ApiKey | None) -> None:
-        self.answer = answer
+    def __init__(self, response: keys.ApiKey | None) -> None:
+        self.response = response
         self.asked = 0
 
     def __call__(self) -> keys.ApiKey | None:
         self.asked += 1
-        return self.answer
+        return self.response
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_the_memory_asks_again_after_half_a_second(clock: list[float]) -> None:
     clock[0] += 0.49
     assert memory.find("k", source) == KEY
     assert source.asked == 1
-    source.answer = None
+    source.response = None
     clock[0] += 0.02
     assert memory.find("k", source) is None
 
@@ -171,7 +171,7 @@ def test_the_memory_never_remembers_absence(clock: list[float]) -> None:
     del clock
     memory, source = KeyMemory(), Source(None)
     assert memory.find("k", source) is None
-    source.answer = KEY
+    source.response = KEY
     assert memory.find("k", source) == KEY
 
 

@@ -13,7 +13,7 @@ from rdservice import errors
 from rdservice.account_calls.failures import RETRY_S, call_once, is_transient, no_answer_behind, refusal
 from rdservice.config.settings import Settings
 from rdservice.rdstation import rate_budget
-from rdservice.rdstation.client import Answer, NoAnswer
+from rdservice.rdstation.client import ApiResponse, TransportError
 from rdservice.services import Services
 from tests.support.accounts import BY, connect_account, kill_access_token
 from tests.support.sandbox_process import SandboxProcess
@@ -21,16 +21,16 @@ from tests.support.sandbox_process import SandboxProcess
 Conn = psycopg.Connection[Any]
 
 
-def ask_name(services: Services, **more: Any) -> Answer:
+def ask_name(services: Services, **more: Any) -> ApiResponse:
     return services.account_calls.send("default", services.rdstation.account_info, **more)
 
 
-def response(status: int, **headers: str) -> Answer:
+def response(status: int, **headers: str) -> ApiResponse:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Answer(operation="other", status=status, headers=named, body=b"{}")
+    return ApiResponse(operation="other", status=status, headers=named, body=b"{}")
 
 
-def never(_: str) -> Answer:
+def never(_: str) -> ApiResponse:
     raise AssertionError("nothing may be sent")
 
 
@@ -144,13 +144,13 @@ def test_nothing_is_sent_while_the_budget_is_spent(services: Services, conn: Con
     connect_account(services, due=False)
     close_budget(conn)
     with pytest.raises(errors.TooManyRequests):
-        services.account_calls.send("default", never, patience_s=0)
+        services.account_calls.send("default", never, timeout_s=0)
 
 
 def test_nothing_is_sent_after_the_latest_start(services: Services, conn: Conn) -> None:
     connect_account(services, due=False)
     with pytest.raises(errors.RdStationTimeout) as raised:
-        services.account_calls.send("default", never, latest_start=time.monotonic() - 0.001)
+        services.account_calls.send("default", never, deadline=time.monotonic() - 0.001)
     assert raised.value.retry_after_s == RETRY_S
     assert no_answer_behind(raised.value) is None
     assert places_taken(conn) == 0
@@ -160,9 +160,7 @@ def test_nobody_waits_for_a_place_beyond_the_latest_start(services: Services, co
     connect_account(services, due=False)
     close_budget(conn)
     with pytest.raises(errors.TooManyRequests):
-        services.account_calls.send(
-            "default", never, patience_s=math.inf, latest_start=time.monotonic() + 0.5
-        )
+        services.account_calls.send("default", never, timeout_s=math.inf, deadline=time.monotonic() + 0.5)
 
 
 def test_without_an_account_nothing_is_sent(services: Services) -> None:
@@ -180,10 +178,10 @@ def test_a_call_with_another_token_counts_and_does_not_wait(services: Services, 
 @pytest.mark.parametrize("sent", [False, True])
 def test_no_response_is_an_error_that_says_why(services: Services, kind: str, sent: bool) -> None:
     connect_account(services, due=False)
-    no_answer = NoAnswer("other", kind, sent=sent)
+    transport_error = TransportError("other", kind, sent=sent)
 
-    def fail(_: str) -> Answer:
-        raise no_answer
+    def fail(_: str) -> ApiResponse:
+        raise transport_error
 
     with pytest.raises(errors.RdServiceError) as own:
         services.account_calls.send("default", fail)
@@ -192,14 +190,14 @@ def test_no_response_is_an_error_that_says_why(services: Services, kind: str, se
     for raised in (own, passed_through):
         assert raised.value.code == ("rdstation_timeout" if kind == "timeout" else "rdstation_unavailable")
         assert raised.value.retry_after_s == RETRY_S
-        assert no_answer_behind(raised.value) is no_answer
+        assert no_answer_behind(raised.value) is transport_error
     assert own.value.extra == {}
     assert passed_through.value.extra == {"reached_rd_station": "unknown" if sent else "no"}
     assert ("may have taken effect" in passed_through.value.detail) is sent
 
 
 def test_a_mistake_of_ours_is_not_taken_for_silence() -> None:
-    def fail() -> Answer:
+    def fail() -> ApiResponse:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

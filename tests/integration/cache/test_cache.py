@@ -26,11 +26,11 @@ from rdservice.errors import RdServiceError
 from rdservice.services import Services
 from rdservice.tokens import memory as token_memory
 from rdservice.tokens import store
+from rdservice.worker.auto_refresh import auto_refresh_tokens
+from rdservice.worker.bell import Bell
 from tests.conftest import Clock
-from tests.support.accounts import claim_due, connect_account
+from tests.support.accounts import connect_account, lease_due
 from tests.support.waiting import wait_until
-from worker.auto_refresh import auto_refresh_tokens
-from worker.bell import Bell
 
 Conn = psycopg.Connection[Any]
 Processes = list[Services]
@@ -46,16 +46,16 @@ class Source:
         self.text = text
         self.calls = 0
         self.failure: Exception | None = None
-        self.latest_start = 0.0
+        self.deadline = 0.0
         self.open = threading.Event()
         self.open.set()
         self._lock = threading.Lock()
 
-    def fetch(self, latest_start: float) -> Content:
+    def fetch(self, deadline: float) -> Content:
         with self._lock:
             self.calls += 1
             number = self.calls
-        self.latest_start = latest_start
+        self.deadline = deadline
         assert self.open.wait(20)
         if self.failure is not None:
             raise self.failure
@@ -78,8 +78,8 @@ def processes(make_services: Callable[[Settings], Services], settings: Settings)
     return started
 
 
-def get(services: Services, source: Source, *parameters: str, fresh_s: float | None = None) -> Served:
-    return services.cache.get("default", "contacts_list", parameters, source.fetch, fresh_s=fresh_s)
+def get(services: Services, source: Source, *parameters: str, max_age_s: float | None = None) -> Served:
+    return services.cache.get("default", "contacts_list", parameters, source.fetch, max_age_s=max_age_s)
 
 
 def outcome_of(services: Services, source: Source, *parameters: str) -> str:
@@ -147,7 +147,7 @@ def test_however_many_callers_in_however_many_processes_miss_there_is_one_fetch(
         wait_until(lambda: source.calls, "the first fetch begins")
         source.open.set()
         served = [asking.result() for asking in asked]
-    assert {answer.content.body for answer in served} == {source.body(1)}
+    assert {response.content.body for response in served} == {source.body(1)}
     assert source.calls == 1
 
 
@@ -370,25 +370,25 @@ def test_a_claim_that_the_change_did_not_see_stores_nothing(processes: Processes
     with pool.transaction(processes[0].pool) as claiming:
         token = store.read_token(claiming, processes[0].keys, "default")
         assert token is not None
-        claim = table.claim(claiming, b"key", token, fresh_s=900)
-        assert claim is not None
+        lease = table.lease(claiming, b"key", token, max_age_s=900)
+        assert lease is not None
         conn.execute(NEW_EPOCH)
     assert rows(conn) == 1
     with pool.transaction(processes[0].pool) as late:
-        assert not table.store(late, claim, "late")
+        assert not table.store(late, lease, "late")
         assert not table.fail(
-            late, claim, FetchFailed(UNAVAILABLE, stale=True).failure, shared_s=2, gone=False
+            late, lease, FetchFailed(UNAVAILABLE, stale=True).failure, shared_s=2, gone=False
         )
 
 
-def claim_as_a_process_that_dies(services: Services) -> table.Claim:
+def claim_as_a_process_that_dies(services: Services) -> table.Lease:
     with pool.transaction(services.pool) as conn:
         token = store.read_token(conn, services.keys, "default")
         assert token is not None
         key = services.cache.key(token.connection_id, token.cache_epoch, ("contacts_list", ()))
-        claim = table.claim(conn, key, token, fresh_s=900)
-    assert claim is not None
-    return claim
+        lease = table.lease(conn, key, token, max_age_s=900)
+    assert lease is not None
+    return lease
 
 
 def test_waiting_for_another_process_ends_with_a_503_and_nobody_fetches_without_the_claim(
@@ -410,8 +410,8 @@ def test_callers_give_up_on_a_slow_fetch_and_find_its_content_later(
     monkeypatch.setattr(cache, "WAIT_S", 0.5)
     source.open.clear()
     with ThreadPoolExecutor(12) as callers:
-        answers = list(callers.map(lambda n: outcome_of(processes[n % 3], source), range(12)))
-    assert answers == ["rdstation_unavailable"] * 12
+        responses = list(callers.map(lambda n: outcome_of(processes[n % 3], source), range(12)))
+    assert responses == ["rdstation_unavailable"] * 12
     source.open.set()
     all_become("hit", processes, source)
     assert source.calls == 1
@@ -433,7 +433,7 @@ def test_a_fetch_may_begin_only_while_its_lease_outlasts_the_call(
     processes: Processes, source: Source
 ) -> None:
     get(processes[0], source)
-    left = source.latest_start - time.monotonic()
+    left = source.deadline - time.monotonic()
     assert table.LEASE_S - 20 - 5 < left <= table.LEASE_S - 15 - 5
 
 
@@ -468,8 +468,8 @@ def test_few_threads_renew_old_content_and_misses_are_fetched_all_the_same(
 def test_younger_content_can_be_asked_for(processes: Processes, source: Source, clock: Clock) -> None:
     get(processes[0], source)
     clock.advance(100)
-    assert get(processes[1], source, fresh_s=200).state == "hit"
-    wait_until(lambda: get(processes[2], source, fresh_s=50).state == "hit", "renewed")
+    assert get(processes[1], source, max_age_s=200).state == "hit"
+    wait_until(lambda: get(processes[2], source, max_age_s=50).state == "hit", "renewed")
     assert source.calls == 2
 
 
@@ -484,7 +484,7 @@ def test_what_one_process_fetches_or_drops_the_others_notice_within_half_a_secon
     processes: Processes, source: Source, conn: Conn
 ) -> None:
     assert [get(process, source).content.body for process in processes] == [source.body(1)] * 3
-    assert get(processes[0], source, fresh_s=0).content.body == source.body(2)
+    assert get(processes[0], source, max_age_s=0).content.body == source.body(2)
     time.sleep(token_memory.REMEMBER_S)
     assert [get(process, source).content.body for process in processes] == [source.body(2)] * 3
     drop(processes[0], conn)
@@ -511,7 +511,7 @@ def test_dropped_content_is_not_served_to_a_caller_who_waited_in_vain(
     monkeypatch.setattr(cache, "WAIT_S", 0.5)
     source.open.clear()
     with pytest.raises(errors.RdStationUnavailable):
-        get(processes[0], source, fresh_s=0)
+        get(processes[0], source, max_age_s=0)
     source.open.set()
 
 
@@ -521,7 +521,7 @@ def test_who_insists_and_waits_in_vain_gets_the_older_content(
     get(processes[0], source)
     monkeypatch.setattr(cache, "WAIT_S", 0.5)
     source.open.clear()
-    served = get(processes[0], source, fresh_s=0)
+    served = get(processes[0], source, max_age_s=0)
     assert (served.state, served.content.body) == ("stale", source.body(1))
     source.open.set()
 
@@ -529,10 +529,10 @@ def test_who_insists_and_waits_in_vain_gets_the_older_content(
 def test_content_that_is_dropped_during_each_fetch_ends_with_a_503(
     processes: Processes, source: Source, conn: Conn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fetch(latest_start: float) -> Content:
+    def fetch(deadline: float) -> Content:
         drop(processes[1], conn)
         time.sleep(0.05)
-        return source.fetch(latest_start)
+        return source.fetch(deadline)
 
     monkeypatch.setattr(cache, "WAIT_S", 2.0)
     with pytest.raises(errors.RdStationUnavailable):
@@ -624,8 +624,8 @@ def test_a_cache_row_under_way_hides_its_account_from_no_claim(processes: Proces
     with pool.transaction(processes[1].pool) as conn:
         token = store.read_token(conn, processes[1].keys, "default")
         assert token is not None
-        assert table.claim(conn, b"key", token, fresh_s=900)
-        assert len(claim_due(processes[0])) == 1
+        assert table.lease(conn, b"key", token, max_age_s=900)
+        assert len(lease_due(processes[0])) == 1
 
 
 def test_a_claim_under_way_does_not_hold_up_the_cache(processes: Processes, source: Source) -> None:

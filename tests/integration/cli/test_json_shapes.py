@@ -77,9 +77,9 @@ def test_every_answer_has_exactly_the_members_that_are_documented(filled: Run, l
             *command.split(), *MORE_WORDS.get(command, ()), *option, stdin="correct horse battery\n"
         )
         assert ended.exit_code == 0, ended.output
-        answer: Any = json.loads(ended.stdout)
-        assert isinstance(answer, list) == (shape.startswith(("an array", "uma lista"))), command
-        first = answer[0] if isinstance(answer, list) else answer
+        response: Any = json.loads(ended.stdout)
+        assert isinstance(response, list) == (shape.startswith(("an array", "uma lista"))), command
+        first = response[0] if isinstance(response, list) else response
         assert list(first) == members, command
         if attempts:
             assert list(first["attempts"][0]) == attempts

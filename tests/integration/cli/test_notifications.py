@@ -11,7 +11,7 @@ from rdservice.config.settings import EXIT_CONFIG, Settings
 from rdservice.services import Services
 from tests.conftest import Clock
 from tests.integration.cli.conftest import MakeRun, Run
-from tests.support.odd_server import OddServer, answer_with, odd_server
+from tests.support.odd_server import OddServer, odd_server, respond_with
 
 Conn = psycopg.Connection[Any]
 PLANTED = "planted-password-of-a-receiver"
@@ -20,7 +20,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 @pytest.fixture
 def receiver() -> Iterator[OddServer]:
-    with odd_server(answer_with(OK)) as server:
+    with odd_server(respond_with(OK)) as server:
         yield server
 
 

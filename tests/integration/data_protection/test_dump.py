@@ -20,16 +20,16 @@ from rdservice.errors import NotFound
 from rdservice.leads.queries import lead_by_email
 from rdservice.notifications.notifier import Notifier
 from rdservice.services import Services
+from rdservice.worker.auto_refresh import auto_refresh_tokens
+from rdservice.worker.bell import Bell
 from tests.conftest import REDIRECT_URI
-from tests.support.accounts import claim_due, connect_account, stored_pair
+from tests.support.accounts import connect_account, lease_due, stored_pair
 from tests.support.browser import Browser
 from tests.support.command_line import app_with_commands
 from tests.support.deliveries import event, open_address
 from tests.support.dumps import copies_of, dumps_of, found_in, hashes, hidings
 from tests.support.sandbox_process import SandboxProcess
 from tests.support.waiting import wait_until
-from worker.auto_refresh import auto_refresh_tokens
-from worker.bell import Bell
 
 Conn = psycopg.Connection[Any]
 OPERATOR, PASSWORD = "olga.operator@example.com", "planted password of Olga"
@@ -99,8 +99,8 @@ class Installation:
         self._make_operator_and_key()
         pair = self._sandbox.pair()
         for account in accounts:
-            answer = self._program("POST", "/rd/tokens", json=pair | {"account_id": account})
-            assert answer.status_code == 200, answer.text
+            response = self._program("POST", "/rd/tokens", json=pair | {"account_id": account})
+            assert response.status_code == 200, response.text
             assert self._program("GET", f"/rd/leads?account_id={account}").status_code == 200
 
     def _make_operator_and_key(self) -> None:
@@ -131,36 +131,36 @@ class Installation:
         self._sandbox.patch(faults=[{"operation": "token_refresh", "kind": "status", "status": 500}])
         for number in (1, 2):
             pair = self._sandbox.pair("account-2")
-            answer = self._program("POST", "/rd/tokens", json=pair | {"account_id": "uploaded"})
-            assert answer.status_code == 200, answer.text
+            response = self._program("POST", "/rd/tokens", json=pair | {"account_id": "uploaded"})
+            assert response.status_code == 200, response.text
             self._keep_pair(f"upload {number}", pair["access_token"], pair["refresh_token"])
         planted = {"access_token": "planted-access-token", "refresh_token": "planted-refresh-token"}
-        answer = self._program(
+        response = self._program(
             "POST", "/rd/tokens", json={**planted, "expires_in": 9, "account_id": "refused", "verify": False}
         )
-        assert answer.status_code == 200, answer.text
+        assert response.status_code == 200, response.text
         self._keep_pair("a refused pair", *planted.values())
 
     def _read_leads(self) -> None:
-        answers = [self._program("GET", "/rd/leads?page_size=5"), self._program("GET", "/rd/segmentations")]
-        listed = json.loads(answers[0].text)["contacts"]
-        answers += [self._program("GET", f"/rd/leads/{lead['uuid']}") for lead in listed]
-        answers += [self._program("GET", f"/rd/leads/email/{listed[0]['email']}")]
-        answers += [self._program("POST", "/rd/leads/lookup", json={"email": listed[1]["email"]})]
-        assert {answer.status_code for answer in answers} == {200}
+        responses = [self._program("GET", "/rd/leads?page_size=5"), self._program("GET", "/rd/segmentations")]
+        listed = json.loads(responses[0].text)["contacts"]
+        responses += [self._program("GET", f"/rd/leads/{lead['uuid']}") for lead in listed]
+        responses += [self._program("GET", f"/rd/leads/email/{listed[0]['email']}")]
+        responses += [self._program("POST", "/rd/leads/lookup", json={"email": listed[1]["email"]})]
+        assert {response.status_code for response in responses} == {200}
         asked_in_vain = "unknown.lead@example.com"
         assert self._program("GET", f"/rd/leads/email/{asked_in_vain}").status_code == 404
         self.people["an unknown lead's e-mail"] = asked_in_vain
-        for answer in answers[2:]:
-            self._keep_person(json.loads(answer.text))
+        for response in responses[2:]:
+            self._keep_person(json.loads(response.text))
         assert any("phone" in name for name in self.people)
 
     def _deliver_event(self) -> None:
         secret = open_address(self._services)
         uuid, email = "d2f3d2b3-7250-4d27-97f4-eef38be32f7f", "delivered.lead@example.com"
         told = event(uuid=uuid, email=email, name="Delivered Lead Planted", mobile_phone="48 91234-5678")
-        answer = Browser(self.app).open("POST", f"/rd/webhooks/{secret}", {}, json=told)
-        assert answer.json == {"stored": 1, "late": 0, "duplicates": 0, "refused": 0}
+        response = Browser(self.app).open("POST", f"/rd/webhooks/{secret}", {}, json=told)
+        assert response.json == {"stored": 1, "late": 0, "duplicates": 0, "refused": 0}
         self.secrets["the secret in an address"] = secret
         contact = told["contact"]
         self.people |= {
@@ -219,7 +219,7 @@ class Installation:
         self._conn.execute(
             "UPDATE rdstation_tokens SET refresh_after = rd_now() WHERE account_id = 'default'"
         )
-        assert claim_due(self._services)
+        assert lease_due(self._services)
 
     def _keep_pair(self, name: str, access_token: str, refresh_token: str) -> None:
         self.secrets |= {f"{name}: access token": access_token, f"{name}: refresh token": refresh_token}

@@ -137,15 +137,15 @@ def test_a_claim_at_the_moment_of_the_erasure_leaves_no_row_that_can_be_filled(
     with transaction(services.pool) as reading:
         token = store.read_token(reading, services.keys, "default")
     assert token is not None
-    claims: list[table.Claim | None] = []
+    claims: list[table.Lease | None] = []
 
-    def claim() -> None:
+    def lease() -> None:
         with transaction(services.pool) as claiming:
-            claims.append(table.claim(claiming, b"key", token, fresh_s=900))
+            claims.append(table.lease(claiming, b"key", token, max_age_s=900))
 
     with transaction(services.pool) as erasing:
         assert store.lock_next(erasing, after="", limit=10) == ["default"]
-        claimant = threading.Thread(target=claim)
+        claimant = threading.Thread(target=lease)
         claimant.start()
         waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
         wait_until(lambda: conn.execute(waits).fetchone() == (1,), "the claim waits for the erasure")

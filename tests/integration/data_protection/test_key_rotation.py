@@ -14,7 +14,7 @@ from rdservice.database.pool import transaction
 from rdservice.encryption import KeyRing
 from rdservice.services import Services
 from rdservice.tokens import leases
-from tests.support.accounts import BY, claim_one, connect_account, row, stored_pair
+from tests.support.accounts import BY, connect_account, lease_one, row, stored_pair
 from tests.support.deliveries import add, event, open_address
 from tests.support.key_changes import (
     COLUMNS,
@@ -47,7 +47,7 @@ def reencrypt(services: Services, keys: KeyRing | None = None) -> int:
 def cached(services: Services, account_id: str) -> str:
     """Get a list of leads through the cache; return where it came from."""
 
-    def fetch(latest_start: float) -> Content:
+    def fetch(deadline: float) -> Content:
         return Content.of(BODY, [("pagination-page", "1")])
 
     served = services.cache.get(account_id, "contacts_list", ("1",), fetch)
@@ -76,7 +76,7 @@ def test_every_value_of_every_table_is_put_under_the_first_key_and_nothing_else_
     assert [cached(change.before, account) for account in accounts[:4]] == ["miss"] * 4
     secret = open_address(change.before, "account-5")
     assert add(change.before, secret, event(), event(identifier="e-book")).stored == 2
-    claims_before = claim_one(change.before)
+    claims_before = lease_one(change.before)
     before = {table: all_but_values(conn, table) for table in COLUMNS}
     plain = {account: stored_pair(change.before, conn, account) for account in accounts}
 
@@ -95,9 +95,9 @@ def test_the_kept_pair_comes_back_readable(change: Keys, conn: Conn) -> None:
     connect_accounts(change.before, "default")
     upload(change.before, "default")
     reencrypt(change.both)
-    claim = claim_one(change.after)
+    lease = lease_one(change.after)
     with transaction(change.after.pool) as inside:
-        refusal = leases.refuse(inside, claim, "invalid_grant", doubtful=False)
+        refusal = leases.refuse(inside, lease, "invalid_grant", doubtful=False)
     assert refusal is not None
     assert refusal.brought_back
     assert stored_pair(change.after, conn) == ("access-of-default", "refresh-of-default")
@@ -105,12 +105,12 @@ def test_the_kept_pair_comes_back_readable(change: Keys, conn: Conn) -> None:
 
 def test_an_exchange_under_way_stores_its_answer(change: Keys, conn: Conn) -> None:
     connect_account(change.before)
-    claim = claim_one(change.before)
+    lease = lease_one(change.before)
     reencrypt(change.both)
     with transaction(change.both.pool) as inside:
         assert leases.store(
             inside,
-            claim,
+            lease,
             change.both.keys,
             access_token="newer-access",
             refresh_token=None,

@@ -16,7 +16,7 @@ from rdservice.leads.parameters import parse_listing
 from rdservice.leads.queries import list_leads
 from rdservice.services import Services
 from rdservice.tokens import leases
-from tests.support.accounts import BY, claim_due, connect_account, row
+from tests.support.accounts import BY, connect_account, lease_due, row
 from tests.support.key_changes import upload
 from tests.support.sandbox_process import SandboxProcess
 
@@ -61,8 +61,8 @@ def test_a_moved_refresh_token_is_never_sent(
     connect_account(connected, sandbox, "victim", due=False)
     connect_account(connected, sandbox, "attacker")
     move(conn, column, of=of, into="refresh_token", to="attacker")
-    (claim,) = claim_due(connected)
-    assert connected.refresher.renew(claim) == "refused"
+    (lease,) = lease_due(connected)
+    assert connected.refresher.renew(lease) == "refused"
     assert row(conn, "attacker")["last_error"] == "damaged"
     assert sandbox.calls()["token_refresh"] == {}
 
@@ -77,15 +77,15 @@ def test_a_kept_pair_that_was_moved_to_another_account_is_refused_when_it_comes_
         "UPDATE rdstation_replaced_tokens a SET access_token = v.access_token, refresh_token = v.refresh_token"
         "  FROM rdstation_replaced_tokens v WHERE a.account_id = 'attacker' AND v.account_id = 'victim'"
     )
-    claim = next(found for found in claim_due(connected) if found.account_id == "attacker")
+    lease = next(found for found in lease_due(connected) if found.account_id == "attacker")
     with transaction(connected.pool) as inside:
-        refusal = leases.refuse(inside, claim, "invalid_grant", doubtful=False)
+        refusal = leases.refuse(inside, lease, "invalid_grant", doubtful=False)
     assert refusal is not None
     assert refusal.brought_back
     connected.memory.forget("attacker")
     with pytest.raises(errors.TokenUnreadable, match="belongs to another row or column"):
         connected.access_tokens.usable("attacker")
-    (again,) = [found for found in claim_due(connected) if found.account_id == "attacker"]
+    (again,) = [found for found in lease_due(connected) if found.account_id == "attacker"]
     assert connected.refresher.renew(again) == "refused"
     assert sandbox.calls()["token_refresh"] == {}
 

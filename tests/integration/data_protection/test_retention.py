@@ -12,10 +12,10 @@ from rdservice.data_protection import retention
 from rdservice.data_protection.retention import RULES, WITHOUT_LIMIT, Rule
 from rdservice.database import pool
 from rdservice.services import Services
+from rdservice.worker.auto_refresh import _Loop
+from rdservice.worker.bell import Bell
 from tests.conftest import Clock
 from tests.support.accounts import connect_account
-from worker.auto_refresh import _Loop
-from worker.bell import Bell
 
 Conn = psycopg.Connection[Any]
 

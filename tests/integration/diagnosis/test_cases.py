@@ -215,8 +215,12 @@ def test_a_name_that_is_unknown_and_a_refused_connection_are_told_apart(
     assert unknown.findings[0].words == "rdstation_unreachable/dns"
     refused = diagnosed(working | {"RDSTATION_API_URL": "https://127.0.0.1:9"})
     assert refused.findings[0].words == "rdstation_unreachable/tcp"
-    way = refused.content["network"]
-    assert (way["failed_at"], way["dns_ms"] is None, way["tcp_ms"]) == ("tcp", False, None)
+    connectivity = refused.content["network"]
+    assert (connectivity["failed_at"], connectivity["dns_ms"] is None, connectivity["tcp_ms"]) == (
+        "tcp",
+        False,
+        None,
+    )
 
 
 def test_rd_station_that_hangs_at_tls_is_given_up(

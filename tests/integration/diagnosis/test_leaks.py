@@ -12,7 +12,7 @@ from rdservice.tokens import store, workers
 from tests.integration.diagnosis.conftest import Run
 from tests.support.accounts import stored_pair
 from tests.support.leaks.planted import Planted
-from tests.support.odd_server import answer_with, odd_server
+from tests.support.odd_server import odd_server, respond_with
 from tests.support.sandbox_process import SandboxProcess
 
 Conn = psycopg.Connection[Any]
@@ -114,7 +114,7 @@ def test_with_everything_readable_nothing_planted_comes_out(
 def test_what_rd_station_answers_does_not_come_out(
     run_script: RunScript, working: dict[str, str], planted: Planted
 ) -> None:
-    with odd_server(answer_with(answer_of_rd_station(planted))) as rdstation:
+    with odd_server(respond_with(answer_of_rd_station(planted))) as rdstation:
         done = run_script(
             settings_with(planted, working, RDSTATION_API_URL=rdstation.url), "--account", OWNER
         )

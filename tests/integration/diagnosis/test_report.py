@@ -16,7 +16,7 @@ from rdservice.diagnosis.report import build
 from rdservice.diagnosis.report.build import Report
 from rdservice.services import Services
 from rdservice.tokens import access_tokens, workers
-from tests.support.accounts import BY, attempts_of, claim_one, connect_account, row, stored_pair
+from tests.support.accounts import BY, attempts_of, connect_account, lease_one, row, stored_pair
 from tests.support.sandbox_process import SandboxProcess
 
 Conn = psycopg.Connection[Any]
@@ -468,7 +468,7 @@ def test_a_refresh_that_another_process_holds_is_no_trouble(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     conn.execute("UPDATE rdstation_tokens SET refresh_after = rd_now()")
-    claim_one(connected)
+    lease_one(connected)
     monkeypatch.setattr(access_tokens, "WAIT_S", 0.2)
     made = diagnosed(working)
     assert made.findings == []

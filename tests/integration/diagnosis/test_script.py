@@ -19,7 +19,7 @@ from rdservice.tokens import store
 from tests.conftest import CLIENT_SECRET
 from tests.integration.diagnosis.conftest import SCRIPT, Run, copy_repository, environment
 from tests.support.accounts import attempts_of, stored_pair
-from tests.support.odd_server import answer_with, odd_server, say_nothing
+from tests.support.odd_server import odd_server, respond_with, say_nothing
 from tests.support.sandbox_process import SandboxProcess
 from tests.support.waiting import wait_until
 
@@ -123,7 +123,7 @@ def test_nothing_secret_and_nobody_s_data_is_in_file_or_output(
     body = json.dumps(
         {"errors": {"error_type": "FORBIDDEN", "error_message": "jwt eyJhbGciOi.eyJleHAi.c2ln"}, **lead}
     )
-    answer = f"HTTP/1.1 403 Forbidden\r\nContent-Length: {len(body.encode())}\r\n\r\n{body}".encode()
+    response = f"HTTP/1.1 403 Forbidden\r\nContent-Length: {len(body.encode())}\r\n\r\n{body}".encode()
     password = str(psycopg.conninfo.conninfo_to_dict(working["DATABASE_URL"])["password"])
     assert len(password) > 8
     secrets = [
@@ -142,7 +142,7 @@ def test_nothing_secret_and_nobody_s_data_is_in_file_or_output(
         "eyJhbGciOi",
     ]
     settings = working | {"METRICS_TOKEN": "the-metrics-token"}
-    with odd_server(answer_with(answer)) as rdstation:
+    with odd_server(respond_with(response)) as rdstation:
         told = [run_script(settings | {"RDSTATION_API_URL": rdstation.url}, "--account", account)]
     told.append(run_script(settings, "--account", "maria.lima@example.net"))
     told.append(run_script(settings | {"RDSTATION_REDIRECT_URI": CLIENT_SECRET}))
@@ -365,7 +365,7 @@ def test_the_cause_comes_first_and_what_it_explains_is_listed_below_it(
     assert lines[3] == "  Who: the administrator of this service"
     assert lines[4] == "  It explains:"
     assert lines[5].startswith("    - The access token of account default expired")
-    assert "docs/leads-stopped.md" in done.out
+    assert "docs/en/operate/leads-stopped.md" in done.out
     assert "\033[" not in done.out
 
 

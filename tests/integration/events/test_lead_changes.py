@@ -211,7 +211,7 @@ class Slow:
         self.arrives = threading.Event()
         self.under_way = threading.Event()
 
-    def fetch(self, latest_start: float) -> Content:
+    def fetch(self, deadline: float) -> Content:
         self.asked += 1
         number = self.asked
         if number == 1:

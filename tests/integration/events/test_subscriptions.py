@@ -18,7 +18,7 @@ from rdservice.errors import (
     TooManyRequests,
 )
 from rdservice.events.subscriptions import manage, store
-from rdservice.rdstation.client import Answer
+from rdservice.rdstation.client import ApiResponse
 from rdservice.services import Services
 from tests.conftest import Clock
 from tests.support.accounts import BY, connect_account
@@ -37,8 +37,8 @@ class RdAccount:
         self._headers = {"Authorization": f"Bearer {sandbox.pair(name)['access_token']}"}
 
     def hooks(self) -> list[dict[str, Any]]:
-        answer = requests.get(self._url, headers=self._headers, timeout=10)
-        listed: list[dict[str, Any]] = answer.json()["webhooks"]
+        response = requests.get(self._url, headers=self._headers, timeout=10)
+        listed: list[dict[str, Any]] = response.json()["webhooks"]
         return listed
 
     def add(self, url: str, event_type: str = "WEBHOOK.CONVERTED") -> None:
@@ -141,9 +141,9 @@ def test_a_failure_in_the_middle_leaves_nothing_behind(
     create = services.rdstation.create_webhook
     made: list[str] = []
 
-    def failing(access_token: str, url: str, event_type: str) -> Answer:
+    def failing(access_token: str, url: str, event_type: str) -> ApiResponse:
         if len(made) == succeed_first:
-            return Answer(operation="other", status=500, headers={}, body=b"")
+            return ApiResponse(operation="other", status=500, headers={}, body=b"")
         made.append(url)
         return create(access_token, url, event_type)
 
@@ -162,9 +162,9 @@ def test_a_401_to_a_new_subscription_is_about_its_address_and_refreshes_no_token
 ) -> None:
     asked: list[str] = []
 
-    def refuse(_access_token: str, url: str, _event_type: str) -> Answer:
+    def refuse(_access_token: str, url: str, _event_type: str) -> ApiResponse:
         asked.append(url)
-        return Answer(operation="other", status=401, headers={}, body=b"")
+        return ApiResponse(operation="other", status=401, headers={}, body=b"")
 
     monkeypatch.setattr(services.rdstation, "create_webhook", refuse)
     with pytest.raises(RdStationFailed):
@@ -209,7 +209,7 @@ def test_who_unsubscribes_meanwhile_wins(
 ) -> None:
     create = services.rdstation.create_webhook
 
-    def interrupted(access_token: str, url: str, event_type: str) -> Answer:
+    def interrupted(access_token: str, url: str, event_type: str) -> ApiResponse:
         conn.execute("DELETE FROM rdservice_subscriptions")
         return create(access_token, url, event_type)
 
@@ -242,11 +242,11 @@ def test_disconnecting_removes_them_before_the_tokens_are_revoked(services: Serv
     deleted: list[str] = []
     delete = services.rdstation.delete_webhook
 
-    def counted(access_token: str, uuid: str) -> Answer:
-        answer = delete(access_token, uuid)
-        assert answer.status == 204
+    def counted(access_token: str, uuid: str) -> ApiResponse:
+        response = delete(access_token, uuid)
+        assert response.status == 204
         deleted.append(uuid)
-        return answer
+        return response
 
     services.rdstation.delete_webhook = counted  # type: ignore[method-assign]
     removed = disconnect(services, "default", by=BY)
@@ -315,8 +315,8 @@ def test_a_local_address_is_warned_about_unless_rd_station_is_local_too(
 def test_an_odd_list_of_rd_station_changes_nothing(
     services: Services, monkeypatch: pytest.MonkeyPatch, body: bytes
 ) -> None:
-    def odd(access_token: str) -> Answer:
-        return Answer(operation="other", status=200, headers={}, body=body)
+    def odd(access_token: str) -> ApiResponse:
+        return ApiResponse(operation="other", status=200, headers={}, body=body)
 
     monkeypatch.setattr(services.rdstation, "webhooks", odd)
     with pytest.raises(RdStationFailed):
@@ -328,7 +328,9 @@ def test_odd_entries_of_the_list_are_not_ours(
 ) -> None:
     odd = b'{"webhooks": [null, {}, {"uuid": 1, "url": 2}, {"uuid": "x", "url": "http://other.example/"}]}'
     monkeypatch.setattr(
-        services.rdstation, "webhooks", lambda _: Answer(operation="other", status=200, headers={}, body=odd)
+        services.rdstation,
+        "webhooks",
+        lambda _: ApiResponse(operation="other", status=200, headers={}, body=odd),
     )
     assert manage.subscribe(services, "default", by=BY).changed is True
     assert len(rd.hooks()) == 2

@@ -103,25 +103,25 @@ def test_a_client_is_there_until_it_sends_no_more_or_has_lost_its_time(
     pair: Pair, places: threading.BoundedSemaphore
 ) -> None:
     waiting = begin(pair[0], places)
-    assert waiting.is_there()
+    assert waiting.is_connected()
     pair[1].sendall(b"its next request")
-    assert waiting.is_there()
+    assert waiting.is_connected()
     pair[1].shutdown(socket.SHUT_WR)
-    assert not waiting.is_there()
+    assert not waiting.is_connected()
 
 
 def test_a_client_whose_time_is_over_is_not_there(pair: Pair, places: threading.BoundedSemaphore) -> None:
     client = begin(pair[0], places)
     with places:
         assert client.recv(10) == b""
-    assert not client.is_there()
+    assert not client.is_connected()
 
 
 def test_a_process_that_must_end_goes_on_with_nothing_long(
     pair: Pair, places: threading.BoundedSemaphore
 ) -> None:
     client = ClientSocket(pair[0], places, ends=lambda: True)
-    assert client.is_there()
+    assert client.is_connected()
     assert not client.may_go_on()
 
 

@@ -40,7 +40,7 @@ def wanted(**more: Any) -> Wanted:
 
 
 def begin(services: Services, *, pause: Callable[[float], None] = time.sleep, **more: Any) -> Export:
-    return Export(services, wanted(**more), pause=pause, patience_s=10, by=BY)
+    return Export(services, wanted(**more), pause=pause, timeout_s=10, by=BY)
 
 
 def exported(services: Services, **more: Any) -> list[dict[str, Any]]:
@@ -237,7 +237,7 @@ def test_beside_an_export_a_caller_is_served(
     export = begin(services)
     access_token = services.access_tokens.usable("default").access_token
     asked = services.rate_budget.spend(
-        "default", lambda: services.rdstation.account_info(access_token), patience_s=0
+        "default", lambda: services.rdstation.account_info(access_token), timeout_s=0
     )
     assert asked.status == 200
     export.close()

@@ -76,7 +76,7 @@ class Stage:
         return client.get(path, headers=headers, environ_overrides={"RAW_URI": path})
 
 
-def no_answer(stage: Stage) -> None:
+def transport_error(stage: Stage) -> None:
     stage.rd_station(kind="drop_before")
 
 
@@ -132,7 +132,7 @@ def no_scope(stage: Stage) -> None:
 
 
 FAILURES = (
-    no_answer,
+    transport_error,
     server_error,
     spent,
     ran_out,
@@ -169,18 +169,18 @@ def test_every_route_answers_as_the_table_says(number: int, stage: Stage) -> Non
     stage.begin()
     reading = [route for route in ROUTES if route != "upload"]
     with ThreadPoolExecutor(len(reading)) as callers:
-        answers = [*callers.map(stage.ask, reading)]
+        responses = [*callers.map(stage.ask, reading)]
     # Last, since it may mend what the others meet.
-    answers.append(stage.ask("upload"))
-    for route, answer, cell in zip(ROUTES, answers, table()[number][1:], strict=True):
+    responses.append(stage.ask("upload"))
+    for route, response, cell in zip(ROUTES, responses, table()[number][1:], strict=True):
         told = re.fullmatch(r"(\d{3})(?: `(\w+)`|, RD Station's own)?", cell)
         assert told is not None, cell
-        code = answer.get_json()["code"] if answer.content_type == "application/problem+json" else None
-        assert (answer.status_code, code) == (int(told[1]), told[2]), (route, answer.text)
+        code = response.get_json()["code"] if response.content_type == "application/problem+json" else None
+        assert (response.status_code, code) == (int(told[1]), told[2]), (route, response.text)
         if "own" in cell:
-            assert answer.headers["X-Answer-From"] == "rdstation"
-        if answer.status_code in (429, 503) and code != "token_unreadable":
-            assert int(answer.headers["Retry-After"]) >= 1, route
+            assert response.headers["X-Answer-From"] == "rdstation"
+        if response.status_code in (429, 503) and code != "token_unreadable":
+            assert int(response.headers["Retry-After"]) >= 1, route
 
 
 def test_the_portuguese_table_says_the_same() -> None:

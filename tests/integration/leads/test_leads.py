@@ -20,7 +20,7 @@ from rdservice.errors import RdServiceError
 from rdservice.leads.parameters import Listing, parse_listing
 from rdservice.leads.queries import lead_by_email, lead_by_uuid, list_leads
 from rdservice.leads.segmentations import list_segmentations
-from rdservice.rdstation.client import MAX_ANSWER_BYTES
+from rdservice.rdstation.client import MAX_RESPONSE_BYTES
 from rdservice.services import Services
 from tests.conftest import Clock
 from tests.support.accounts import connect_account, kill_access_token
@@ -56,9 +56,9 @@ def calls(sandbox: SandboxProcess, operation: str = "contacts_list") -> int:
 
 def ask_directly(sandbox: SandboxProcess, pair: dict[str, Any], path: str) -> requests.Response:
     headers = {"Authorization": f"Bearer {pair['access_token']}"}
-    answer = requests.get(sandbox.url + path, headers=headers, timeout=10)
-    answer.raise_for_status()
-    return answer
+    response = requests.get(sandbox.url + path, headers=headers, timeout=10)
+    response.raise_for_status()
+    return response
 
 
 @pytest.fixture
@@ -358,7 +358,7 @@ def test_paging_headers_that_cannot_be_passed_on_are_left_out(
         {"json": {"contacts": {}}},
         {"json": {"contacts": ["ana"]}},
         {"json": {"error": "too many", "max": 120}},
-        {"json": {"contacts": [{"name": "x" * MAX_ANSWER_BYTES}]}},
+        {"json": {"contacts": [{"name": "x" * MAX_RESPONSE_BYTES}]}},
         {"text": '{"contacts": ' + "[" * 100_000},
     ],
     ids=[
@@ -376,10 +376,10 @@ def test_paging_headers_that_cannot_be_passed_on_are_left_out(
     ],
 )
 def test_a_200_without_leads_is_no_data(
-    services: Services, requests_mock: Mocker, clock: Clock, conn: Conn, answer: dict[str, Any]
+    services: Services, requests_mock: Mocker, clock: Clock, conn: Conn, response: dict[str, Any]
 ) -> None:
     connect_account(services, due=False)
-    requests_mock.get(CONTACTS, **answer)
+    requests_mock.get(CONTACTS, **response)
     assert code_of(lambda: first_leads(services)) == "rdstation_failed"
     assert conn.execute("SELECT value FROM rdstation_cache").fetchall() == [(None,)]
     requests_mock.get(CONTACTS, json={"contacts": []})

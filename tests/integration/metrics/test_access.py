@@ -27,8 +27,8 @@ def behind_proxy(make_services: Callable[[Settings], Services], variables: dict[
 
 
 def from_address(client: FlaskClient, address: str, **headers: str) -> int:
-    answer = client.get("/metrics", headers=headers, environ_base={"REMOTE_ADDR": address})
-    return answer.status_code
+    response = client.get("/metrics", headers=headers, environ_base={"REMOTE_ADDR": address})
+    return response.status_code
 
 
 def test_the_token_opens_from_anywhere(guarded: FlaskClient) -> None:
@@ -48,12 +48,12 @@ def test_with_a_token_set_nothing_else_opens_not_even_from_this_machine(guarded:
         "Bearer é",
     ]
     for headers in ({}, *({"Authorization": header} for header in wrong)):
-        answer = guarded.get("/metrics", headers=headers)
-        assert answer.status_code == 401, headers
-        assert answer.get_json()["code"] == "unauthorized"
-        assert answer.headers["WWW-Authenticate"] == "Bearer"
-        assert TOKEN not in answer.text
-        assert "rdstation_" not in answer.text
+        response = guarded.get("/metrics", headers=headers)
+        assert response.status_code == 401, headers
+        assert response.get_json()["code"] == "unauthorized"
+        assert response.headers["WWW-Authenticate"] == "Bearer"
+        assert TOKEN not in response.text
+        assert "rdstation_" not in response.text
 
 
 def test_without_a_token_this_machine_may_read(client: FlaskClient) -> None:
@@ -69,10 +69,10 @@ def test_without_a_token_an_authorization_header_is_ignored(client: FlaskClient)
 
 def test_without_a_token_other_machines_may_not(client: FlaskClient) -> None:
     for address in ("203.0.113.9", "10.0.0.1", "::2", "::ffff:10.0.0.1", "", "a-socket"):
-        answer = client.get("/metrics", environ_base={"REMOTE_ADDR": address})
-        assert answer.status_code == 403, address
-        assert "METRICS_TOKEN" in answer.get_json()["detail"]
-        assert "rdstation_" not in answer.text
+        response = client.get("/metrics", environ_base={"REMOTE_ADDR": address})
+        assert response.status_code == 403, address
+        assert "METRICS_TOKEN" in response.get_json()["detail"]
+        assert "rdstation_" not in response.text
 
 
 def test_without_a_token_a_proxy_on_this_machine_does_not_open_to_its_clients(

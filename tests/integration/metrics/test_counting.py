@@ -14,9 +14,9 @@ from rdservice.accounts import connect
 from rdservice.config.settings import Settings
 from rdservice.metrics.definitions import OPERATIONS, Metrics
 from rdservice.rdstation import call_metrics, deadline
-from rdservice.rdstation.client import Answer, NoAnswer
+from rdservice.rdstation.client import ApiResponse, TransportError
 from rdservice.services import Services
-from tests.support.accounts import BY, claim_due, claim_one, connect_account
+from tests.support.accounts import BY, connect_account, lease_due, lease_one
 from tests.support.sandbox_process import SandboxProcess
 from tests.support.scraping import scrape
 
@@ -26,8 +26,8 @@ REFRESHES, AUTH_FAILURES = "rdstation_token_refreshes_total", "rdstation_auth_fa
 PAIR = b'{"access_token": "a", "refresh_token": "r", "expires_in": 86400}'
 
 
-def outcome(operation: str, status: int, body: bytes = b"{}") -> Answer:
-    return Answer(operation=operation, status=status, headers={}, body=body)
+def outcome(operation: str, status: int, body: bytes = b"{}") -> ApiResponse:
+    return ApiResponse(operation=operation, status=status, headers={}, body=body)
 
 
 @pytest.mark.parametrize(
@@ -49,22 +49,22 @@ def outcome(operation: str, status: int, body: bytes = b"{}") -> Answer:
         (outcome("segmentations_list", 429), "4xx", "rate_limited"),
         (outcome("contacts_list", 500), "5xx", "server_error"),
         (outcome("contacts_list", 999), "5xx", "server_error"),
-        (NoAnswer("revoke", "timeout", sent=True), "none", "timeout"),
-        (NoAnswer("revoke", "connection", sent=False), "none", "connection"),
+        (TransportError("revoke", "timeout", sent=True), "none", "timeout"),
+        (TransportError("revoke", "connection", sent=False), "none", "connection"),
     ],
 )
 def test_a_call_counts_by_its_status_and_the_reason_of_its_failure(
-    answer: Answer | NoAnswer, status_class: str, reason: str | None
+    response: ApiResponse | TransportError, status_class: str, reason: str | None
 ) -> None:
     metrics, hurried = Metrics(), threading.Event()
-    call_metrics.count(metrics, hurried.set, answer, 0.7)
+    call_metrics.count(metrics, hurried.set, response, 0.7)
     counted = {series: value for series, value in metrics.current().items() if value}
-    operation = ("operation", answer.operation)
+    operation = ("operation", response.operation)
     assert counted.pop((REQUESTS, (operation, ("status_class", status_class)))) == 1
     assert counted.pop((DURATIONS, (operation,))) == 1
     if reason is not None:
         assert counted.pop((FAILURES, (operation, ("reason", reason)))) == 1
-    if isinstance(answer, Answer) and answer.status == 401 and answer.operation == "contacts_list":
+    if isinstance(response, ApiResponse) and response.status == 401 and response.operation == "contacts_list":
         assert counted.pop((AUTH_FAILURES, (("stage", "api_call"),))) == 1
     assert {name for name, _ in counted} <= {
         DURATIONS.replace("count", suffix) for suffix in ("bucket", "sum")
@@ -86,7 +86,7 @@ def test_each_attempt_of_a_token_request_counts(
     services = make_services(Settings.from_mapping(variables | changed))
     connect_account(services, sandbox)
     before = sandbox.calls()["token_exchange"]
-    services.refresher.renew(claim_one(services))
+    services.refresher.renew(lease_one(services))
     assert sandbox.calls()["token_exchange"] == before
     assert sandbox.calls()["token_refresh"] == {"401": 1, "200": 1}
     current = services.metrics.current()
@@ -100,7 +100,7 @@ def test_each_attempt_of_a_token_request_counts(
 def test_a_request_without_an_answer_counts(connected: Services, sandbox: SandboxProcess) -> None:
     pair = connect_account(connected, sandbox, due=False)
     sandbox.patch(faults=[{"operation": "account_info", "kind": "drop_before", "count": 1}])
-    with pytest.raises(NoAnswer):
+    with pytest.raises(TransportError):
         connected.rdstation.account_info(pair["access_token"])
     assert connected.rdstation.account_info(pair["access_token"]).status == 200
     current = connected.metrics.current()
@@ -137,7 +137,7 @@ def test_a_call_that_takes_too_long_counts_as_a_time_out(
     monkeypatch.setattr(deadline, "bounded", lambda _seconds, call: bounded(0.3, call))
     sandbox.patch(latency_ms=3_000)
     call = {"token_refresh": connected.rdstation.refresh, "account_info": connected.rdstation.account_info}
-    with pytest.raises(NoAnswer) as raised:
+    with pytest.raises(TransportError) as raised:
         call[operation]("a-token")
     assert raised.value.kind == "timeout"
     current = connected.metrics.current()
@@ -154,12 +154,12 @@ def test_renewals_count_by_their_result(
     conn.execute(
         "UPDATE rdstation_tokens SET refresh_token = left(refresh_token, -8) WHERE account_id = 'damaged'"
     )
-    claimed = {claim.account_id: claim for claim in claim_due(connected)}
+    leased = {lease.account_id: lease for lease in lease_due(connected)}
     conn.execute("DELETE FROM rdstation_tokens WHERE account_id = 'removed'")
     for account_id in ("kept", "removed", "damaged"):
-        connected.refresher.renew(claimed[account_id])
+        connected.refresher.renew(leased[account_id])
     sandbox.patch(faults=[{"operation": "token_refresh", "kind": "status", "status": 503}])
-    connected.refresher.renew(claimed["failing"])
+    connected.refresher.renew(leased["failing"])
     shown = scrape(connected_client)
     assert shown.non_zero(REFRESHES, "result") == {
         ("stored",): 1,
@@ -175,7 +175,7 @@ def test_a_refused_refresh_token_is_an_authentication_failure(
 ) -> None:
     connect_account(connected, sandbox)
     sandbox.revoke()
-    connected.refresher.renew(claim_one(connected))
+    connected.refresher.renew(lease_one(connected))
     shown = scrape(connected_client)
     assert shown.non_zero(AUTH_FAILURES, "stage") == {("refresh",): 1}
     assert shown.non_zero(REFRESHES, "result") == {("refused",): 1}
@@ -188,7 +188,7 @@ def test_refused_client_credentials_are_an_authentication_failure(
     changed = {"RDSTATION_API_URL": sandbox.url, "RDSTATION_CLIENT_SECRET": "one-wrong,another-wrong"}
     services = make_services(Settings.from_mapping(variables | changed))
     connect_account(services, sandbox)
-    services.refresher.renew(claim_one(services))
+    services.refresher.renew(lease_one(services))
     current = services.metrics.current()
     assert current[AUTH_FAILURES, (("stage", "refresh"),)] == 1
     assert current[FAILURES, (("operation", "token_refresh"), ("reason", "credentials"))] == 2
@@ -235,9 +235,9 @@ def test_a_refused_code_is_an_authentication_failure_and_consent_refused_is_none
 def held(connected: Services, sandbox: SandboxProcess) -> Iterator[threading.Thread]:
     """Another process that renews the account `default`, whose access token has expired, until RD Station answers."""
     connect_account(connected, sandbox)
-    claim = claim_one(connected)
+    lease = lease_one(connected)
     sandbox.patch(latency_ms=500)
-    renewing = threading.Thread(target=connected.refresher.renew, args=[claim])
+    renewing = threading.Thread(target=connected.refresher.renew, args=[lease])
     renewing.start()
     yield renewing
     renewing.join()

@@ -219,18 +219,18 @@ def test_a_database_without_the_tables_is_a_problem_that_names_the_remedy(
     make_services: Callable[[Settings], Services], variables: dict[str, str], empty_database_url: str
 ) -> None:
     services = make_services(Settings.from_mapping(variables | {"DATABASE_URL": empty_database_url}))
-    answer = create_app(services).test_client().get("/metrics")
-    assert answer.status_code == 503
-    assert "flask release" in answer.get_json()["detail"]
+    response = create_app(services).test_client().get("/metrics")
+    assert response.status_code == 503
+    assert "flask release" in response.get_json()["detail"]
     services.close()
 
 
 def test_the_format_is_prometheus_text_whatever_is_asked_for(client: FlaskClient) -> None:
     openmetrics = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"}
-    answer = client.get("/metrics?name[]=x", headers=openmetrics)
-    assert answer.status_code == 200
-    assert answer.content_type == "text/plain; version=0.0.4; charset=utf-8"
-    assert "rdstation_database_up" in parse(answer.text).names
+    response = client.get("/metrics?name[]=x", headers=openmetrics)
+    assert response.status_code == 200
+    assert response.content_type == "text/plain; version=0.0.4; charset=utf-8"
+    assert "rdstation_database_up" in parse(response.text).names
 
 
 def test_http_requests_are_counted_by_route_and_not_by_address(client: FlaskClient) -> None:

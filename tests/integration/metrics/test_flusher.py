@@ -10,7 +10,7 @@ from rdservice.config.settings import Settings
 from rdservice.metrics import flusher as flusher_module
 from rdservice.metrics import store
 from rdservice.metrics.definitions import Series
-from rdservice.rdstation.client import NoAnswer
+from rdservice.rdstation.client import TransportError
 from rdservice.services import Services
 from scripts.local.embedded_postgres import EmbeddedPostgres
 from tests.support.scraping import take_down
@@ -27,7 +27,7 @@ def test_an_outgoing_call_reaches_the_database_by_itself(
     services: Services, conn: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(flusher_module, "EVERY_S", 3600.0)
-    with pytest.raises(NoAnswer):
+    with pytest.raises(TransportError):
         services.rdstation.account_info("a-token")
     wait_until(lambda: store.totals(conn).get(NO_ANSWER) == 1, "the call is in the sums", seconds=5)
 

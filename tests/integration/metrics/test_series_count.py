@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from rdservice.access import keys
 from rdservice.metrics.definitions import OPERATIONS, Metrics
 from rdservice.rdstation import call_metrics
-from rdservice.rdstation.client import Answer, NoAnswer
+from rdservice.rdstation.client import ApiResponse, TransportError
 from rdservice.services import Services
 from rdservice.web.api.exposition import HTTP_METHODS, HTTP_STATUSES
 from rdservice.web.api.metrics import REQUEST_BUCKETS_S
@@ -64,10 +64,12 @@ def send_anything(app: Flask, client: FlaskClient, key: str, chance: random.Rand
 def call_anything(metrics: Metrics, chance: random.Random, calls: int) -> None:
     for _ in range(calls):
         operation = chance.choice([*OPERATIONS, "".join(chance.choices(ODD, k=5))])
-        outcome: Answer | NoAnswer = NoAnswer(operation, chance.choice(["timeout", "connection"]), sent=True)
+        outcome: ApiResponse | TransportError = TransportError(
+            operation, chance.choice(["timeout", "connection"]), sent=True
+        )
         if chance.random() < 0.8:
             body = chance.choice([b"", b"{}", b"<html>", b'{"errors": {"error_type": "ODD"}}'])
-            outcome = Answer(operation=operation, status=chance.randint(100, 999), headers={}, body=body)
+            outcome = ApiResponse(operation=operation, status=chance.randint(100, 999), headers={}, body=body)
         call_metrics.count(metrics, threading.Event().set, outcome, chance.random())
 
 
@@ -100,7 +102,7 @@ def test_each_status_that_a_file_is_answered_with_was_there_before_the_first(cli
     known = scrape(client).all("flask_http_request_total")
     answered = set()
     for headers in HEADERS:
-        with client.get("/static/site.css", headers=headers) as answer:
-            answered.add(str(answer.status_code))
+        with client.get("/static/site.css", headers=headers) as response:
+            answered.add(str(response.status_code))
     assert {"200", "206", "304", "412", "416"} <= answered
     assert scrape(client).all("flask_http_request_total").keys() == known.keys()

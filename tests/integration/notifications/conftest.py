@@ -10,7 +10,7 @@ import pytest
 from rdservice.config.settings import Settings
 from rdservice.services import Services
 from tests.support.accounts import connect_account
-from tests.support.odd_server import OddServer, answer_with, odd_server
+from tests.support.odd_server import OddServer, odd_server, respond_with
 
 Conn = psycopg.Connection[Any]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -33,7 +33,7 @@ class Receiver:
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     """A receiver that accepts everything."""
-    with odd_server(answer_with(OK)) as server:
+    with odd_server(respond_with(OK)) as server:
         yield Receiver(server)
 
 

@@ -415,12 +415,12 @@ def test_a_delivery_under_lease_is_nobody_elses_until_the_lease_ends(
     outbox.notifier.compare()
     targets = list(outbox.notifier._targets.values())
     with transaction(services.pool) as mine:
-        claimed = deliveries.claim(mine, targets)
-    assert claimed is not None
+        leased = deliveries.lease(mine, targets)
+    assert leased is not None
     assert not outbox.another().send_next()
     clock.advance(deliveries.LEASE_S + 1)
     assert outbox.another().send_next(), "whoever held it was killed"
-    deliveries.fail(conn, claimed, "timeout")
+    deliveries.fail(conn, leased, "timeout")
     assert last_delivery(conn).outcome == "sent", "a late result changes nothing"
 
 

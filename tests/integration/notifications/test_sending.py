@@ -15,7 +15,7 @@ from rdservice.config.settings import Settings
 from rdservice.notifications import targets as targets_module
 from rdservice.notifications.targets import SendFailed, Target, send, targets, unusable
 from tests.integration.notifications.conftest import OK, Receiver
-from tests.support.odd_server import answer_with, odd_server, say_nothing
+from tests.support.odd_server import odd_server, respond_with, say_nothing
 
 Conn = psycopg.Connection[Any]
 
@@ -44,17 +44,17 @@ def test_a_webhook_receives_title_and_text(receiver: Receiver) -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 503])
 def test_a_refusing_receiver_is_known_by_its_status(status: int) -> None:
-    answer = f"HTTP/1.1 {status} Odd\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
-    with odd_server(answer_with(answer)) as server:
+    response = f"HTTP/1.1 {status} Odd\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+    with odd_server(respond_with(response)) as server:
         assert why_not_sent(url_of(server.url)) == f"http_{status}"
 
 
 def test_a_redirect_is_not_followed(receiver: Receiver) -> None:
     location = receiver.url.replace("json://", "http://").encode()
-    answer = (
+    response = (
         b"HTTP/1.1 307 Odd\r\nLocation: " + location + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     )
-    with odd_server(answer_with(answer)) as server:
+    with odd_server(respond_with(response)) as server:
         assert why_not_sent(url_of(server.url)) == "http_307"
     assert receiver.messages == []
 
@@ -85,7 +85,7 @@ def test_the_sending_process_gets_no_setting_and_no_password_of_netrc(
         return run(*args, **more)
 
     monkeypatch.setattr(subprocess, "run", watched)
-    with odd_server(answer_with(OK)) as server:
+    with odd_server(respond_with(OK)) as server:
         send(target(url_of(server.url)), "title", "body")
         assert b"authorization" not in server.received[0].lower()
     assert "SECRET_KEY" not in seen

@@ -20,8 +20,8 @@ def test_a_failure_stays_the_answer_when_the_budget_leaves_no_place_to_repeat_it
     )
     connect_account(services, sandbox, due=False)
     sandbox.patch(faults=[{"operation": "other", "kind": "status", "status": 503}])
-    answer = relay(services, "default", READ)
-    assert answer.status == 503
-    assert b"".join(answer.pieces())
-    answer.close()
+    response = relay(services, "default", READ)
+    assert response.status == 503
+    assert b"".join(response.pieces())
+    response.close()
     assert sandbox.calls()["other"] == {"503": 1}

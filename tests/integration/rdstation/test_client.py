@@ -15,9 +15,15 @@ from requests_mock import Mocker
 
 from rdservice.config.settings import Settings
 from rdservice.rdstation import client as rdstation
-from rdservice.rdstation.client import MAX_ANSWER_BYTES, Answer, NoAnswer, RDStation, is_access_denied
+from rdservice.rdstation.client import (
+    MAX_RESPONSE_BYTES,
+    ApiResponse,
+    RDStation,
+    TransportError,
+    is_access_denied,
+)
 from rdservice.rdstation.deadline import DeadlineExceeded
-from tests.support.odd_server import OddServer, answer_with, drip, odd_server, read_request, say_nothing
+from tests.support.odd_server import OddServer, drip, odd_server, read_request, respond_with, say_nothing
 
 API = "http://127.0.0.1:9"
 REDIRECT_URI = "https://app.example.com/rd/callback"
@@ -62,7 +68,7 @@ def bodies(requests_mock: Mocker) -> list[Any]:
 
 def test_a_code_is_exchanged_with_exactly_the_documented_members(make: Make, requests_mock: Mocker) -> None:
     requests_mock.post(f"{API}/auth/token", json=PAIR)
-    answer = make().exchange_code("the-code")
+    response = make().exchange_code("the-code")
     (request,) = requests_mock.request_history
     assert (request.method, request.url) == ("POST", f"{API}/auth/token")
     assert request.headers["Content-Type"] == "application/json"
@@ -74,14 +80,14 @@ def test_a_code_is_exchanged_with_exactly_the_documented_members(make: Make, req
         "grant_type": "authorization_code",
         "redirect_uri": REDIRECT_URI,
     }
-    assert (answer.operation, answer.status, answer.json()) == ("token_exchange", 200, PAIR)
+    assert (response.operation, response.status, response.json()) == ("token_exchange", 200, PAIR)
 
 
 def test_a_refresh_token_is_exchanged_with_exactly_the_documented_members(
     make: Make, requests_mock: Mocker
 ) -> None:
     requests_mock.post(f"{API}/auth/token", json=PAIR)
-    answer = make().refresh("the-refresh-token")
+    response = make().refresh("the-refresh-token")
     (request,) = requests_mock.request_history
     assert (request.method, request.url) == ("POST", f"{API}/auth/token")
     assert "Authorization" not in request.headers
@@ -91,16 +97,16 @@ def test_a_refresh_token_is_exchanged_with_exactly_the_documented_members(
         "grant_type": "refresh_token",
         "refresh_token": "the-refresh-token",
     }
-    assert answer.operation == "token_refresh"
+    assert response.operation == "token_refresh"
 
 
 def test_the_account_is_asked_for_with_the_access_token(make: Make, requests_mock: Mocker) -> None:
     requests_mock.get(f"{API}/marketing/account_info", json={"name": "Acme"})
-    answer = make().account_info("the-access-token")
+    response = make().account_info("the-access-token")
     (request,) = requests_mock.request_history
     assert request.headers["Authorization"] == "Bearer the-access-token"
     assert request.body is None
-    assert answer.json() == {"name": "Acme"}
+    assert response.json() == {"name": "Acme"}
 
 
 def test_a_token_is_revoked_with_a_form_and_the_token_itself(make: Make, requests_mock: Mocker) -> None:
@@ -164,7 +170,7 @@ def test_no_other_answer_spends_a_second_request(
 
 def test_no_second_request_follows_one_that_got_no_answer(make: Make, requests_mock: Mocker) -> None:
     requests_mock.post(f"{API}/auth/token", exc=requests.ConnectionError)
-    with pytest.raises(NoAnswer):
+    with pytest.raises(TransportError):
         make().refresh("r")
     assert len(requests_mock.request_history) == 1
 
@@ -179,7 +185,7 @@ def test_all_secrets_share_one_deadline(make: Make, monkeypatch: pytest.MonkeyPa
         connection.sendall(denied)
 
     secrets = ",".join(f"secret-{number}" for number in range(8))
-    with odd_server(deny_after_a_while) as server, pytest.raises(NoAnswer) as caught:
+    with odd_server(deny_after_a_while) as server, pytest.raises(TransportError) as caught:
         make(server.url, RDSTATION_CLIENT_SECRET=secrets).refresh("r")
     # With a deadline for each of them all eight would have been denied in time.
     assert caught.value.kind == "timeout"
@@ -205,7 +211,7 @@ def test_every_exchange_has_a_connection_of_its_own_whatever_the_answer_says(mak
 def test_nothing_is_sent_when_the_deadline_is_over(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rdstation, "EXCHANGE_DEADLINE_S", 0.0)
     with odd_server(say_nothing) as server:
-        with pytest.raises(NoAnswer) as caught:
+        with pytest.raises(TransportError) as caught:
             make(server.url).refresh("r")
         assert (caught.value.kind, caught.value.sent) == ("timeout", False)
         assert server.received == []
@@ -219,7 +225,7 @@ def test_an_exchange_without_end_is_a_timeout_that_may_have_taken_effect(
     make: Make, monkeypatch: pytest.MonkeyPatch, behave: Any
 ) -> None:
     monkeypatch.setattr(rdstation, "EXCHANGE_DEADLINE_S", 0.5)
-    with odd_server(behave) as server, pytest.raises(NoAnswer) as caught:
+    with odd_server(behave) as server, pytest.raises(TransportError) as caught:
         make(server.url).refresh("planted-refresh-token")
     assert (caught.value.operation, caught.value.kind, caught.value.sent) == (
         "token_refresh",
@@ -235,7 +241,7 @@ def test_a_connection_that_is_cut_may_have_taken_effect_and_is_not_repeated(make
     def hang_up(connection: socket.socket, server: OddServer, number: int) -> None:
         read_request(connection, server, number)
 
-    with odd_server(hang_up) as server, pytest.raises(NoAnswer) as caught:
+    with odd_server(hang_up) as server, pytest.raises(TransportError) as caught:
         make(server.url).refresh("r")
     assert (caught.value.kind, caught.value.sent) == ("connection", True)
     assert len(server.received) == 1
@@ -244,7 +250,7 @@ def test_a_connection_that_is_cut_may_have_taken_effect_and_is_not_repeated(make
 def test_a_refused_connection_has_no_effect(make: Make) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(NoAnswer) as caught:
+    with pytest.raises(TransportError) as caught:
         make(f"http://127.0.0.1:{port}").refresh("r")
     assert (caught.value.kind, caught.value.sent) == ("connection", False)
 
@@ -263,7 +269,7 @@ def test_each_error_of_the_library_has_its_kind(
     make: Make, requests_mock: Mocker, error: type[Exception], kind: str
 ) -> None:
     requests_mock.get(f"{API}/marketing/account_info", exc=error)
-    with pytest.raises(NoAnswer) as caught:
+    with pytest.raises(TransportError) as caught:
         make().account_info("t")
     assert (caught.value.kind, caught.value.sent) == (kind, False), "no connection stood"
 
@@ -271,7 +277,7 @@ def test_each_error_of_the_library_has_its_kind(
 def test_a_handshake_that_hangs_has_no_effect(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rdstation, "CONNECT_TIMEOUT_S", 0.2)
     with odd_server(say_nothing, scheme="https") as server:
-        with pytest.raises(NoAnswer) as caught:
+        with pytest.raises(TransportError) as caught:
             make(server.url).refresh("r")
         assert isinstance(caught.value.__cause__, requests.Timeout)
     assert (caught.value.kind, caught.value.sent) == ("timeout", False)
@@ -281,13 +287,13 @@ def test_a_handshake_that_hangs_has_no_effect(make: Make, monkeypatch: pytest.Mo
 
 
 def test_no_redirect_is_followed(make: Make) -> None:
-    answers = [
+    responses = [
         http("302 Found", b"moved", f"Location: {location}") for location in ("/elsewhere", "http://[")
     ]
-    for number, answer in enumerate(
-        [*answers, http("307 Temporary Redirect", b"", "Location: //evil.example/")]
+    for number, response in enumerate(
+        [*responses, http("307 Temporary Redirect", b"", "Location: //evil.example/")]
     ):
-        with odd_server(answer_with(answer)) as server:
+        with odd_server(respond_with(response)) as server:
             client = make(server.url)
             assert client.refresh("r").status in (302, 307), number
             assert client.account_info("t").status in (302, 307)
@@ -303,7 +309,7 @@ def endless(status: bytes, *headers: bytes) -> Any:
     def behave(connection: socket.socket, server: OddServer, number: int) -> None:
         read_request(connection, server, number)
         connection.sendall(b"\r\n".join([b"HTTP/1.1 " + status, *headers]) + b"\r\n\r\n")
-        for _ in range(20 * MAX_ANSWER_BYTES // 65_536):
+        for _ in range(20 * MAX_RESPONSE_BYTES // 65_536):
             connection.sendall(b" " * 65_536)
 
     return behave
@@ -313,35 +319,35 @@ def endless(status: bytes, *headers: bytes) -> Any:
 def test_an_answer_that_is_too_large_is_not_read_to_its_end(make: Make, status: bytes) -> None:
     with odd_server(endless(status, b"Location: /elsewhere")) as server:
         client = make(server.url)
-        answer = client.account_info("t")
+        response = client.account_info("t")
         client.close()
-    assert answer.oversized
-    assert answer.body == b""
-    assert answer.json() is None
-    assert answer.status == int(status[:3])
+    assert response.oversized
+    assert response.body == b""
+    assert response.json() is None
+    assert response.status == int(status[:3])
     assert server.ended == ["peer"]
 
 
 def test_an_answer_of_the_largest_size_is_read(make: Make) -> None:
-    body = b'"' + b"a" * (MAX_ANSWER_BYTES - 2) + b'"'
-    with odd_server(answer_with(http("200 OK", body))) as server:
+    body = b'"' + b"a" * (MAX_RESPONSE_BYTES - 2) + b'"'
+    with odd_server(respond_with(http("200 OK", body))) as server:
         client = make(server.url)
-        answer = client.account_info("t")
+        response = client.account_info("t")
         client.close()
-    assert not answer.oversized
-    assert answer.body == body
+    assert not response.oversized
+    assert response.body == body
 
 
 def test_a_compressed_answer_is_bounded_by_its_real_size(make: Make) -> None:
     import gzip
 
-    bomb = gzip.compress(b" " * (8 * MAX_ANSWER_BYTES))
-    assert len(bomb) < MAX_ANSWER_BYTES
-    with odd_server(answer_with(http("200 OK", bomb, "Content-Encoding: gzip"))) as server:
+    bomb = gzip.compress(b" " * (8 * MAX_RESPONSE_BYTES))
+    assert len(bomb) < MAX_RESPONSE_BYTES
+    with odd_server(respond_with(http("200 OK", bomb, "Content-Encoding: gzip"))) as server:
         client = make(server.url)
-        answer = client.account_info("t")
+        response = client.account_info("t")
         client.close()
-    assert answer.oversized
+    assert response.oversized
 
 
 def test_credentials_of_a_netrc_file_are_never_sent(
@@ -351,7 +357,7 @@ def test_credentials_of_a_netrc_file_are_never_sent(
     netrc.write_text("machine 127.0.0.1 login planted password planted\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
-    with odd_server(answer_with(http("200 OK", b"{}"))) as server:
+    with odd_server(respond_with(http("200 OK", b"{}"))) as server:
         client = make(server.url)
         client.refresh("r")
         client.account_info("the-access-token")
@@ -363,7 +369,7 @@ def test_credentials_of_a_netrc_file_are_never_sent(
 
 
 def test_a_cookie_of_one_account_is_not_sent_with_the_calls_of_another(make: Make) -> None:
-    with odd_server(answer_with(http("200 OK", b"{}", "Set-Cookie: who=planted; Path=/"))) as server:
+    with odd_server(respond_with(http("200 OK", b"{}", "Set-Cookie: who=planted; Path=/"))) as server:
         client = make(server.url)
         for _ in range(2):
             client.refresh("r")
@@ -375,7 +381,7 @@ def test_a_cookie_of_one_account_is_not_sent_with_the_calls_of_another(make: Mak
 
 
 def test_a_token_request_never_uses_a_connection_twice(make: Make) -> None:
-    with odd_server(answer_with(http("200 OK", b"{}"))) as server:
+    with odd_server(respond_with(http("200 OK", b"{}"))) as server:
         client = make(server.url)
         for _ in range(3):
             client.refresh("r")
@@ -388,9 +394,9 @@ def test_a_token_request_never_uses_a_connection_twice(make: Make) -> None:
 # Answers
 
 
-def answer(body: object = b"", status: int = 401, headers: dict[str, str] | None = None) -> Answer:
+def response(body: object = b"", status: int = 401, headers: dict[str, str] | None = None) -> ApiResponse:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Answer(operation="other", status=status, headers=headers or {}, body=raw)
+    return ApiResponse(operation="other", status=status, headers=headers or {}, body=raw)
 
 
 @pytest.mark.parametrize(
@@ -422,7 +428,7 @@ def answer(body: object = b"", status: int = 401, headers: dict[str, str] | None
     ],
 )
 def test_the_error_type_is_found_in_every_shape(body: object, kind: str | None) -> None:
-    assert answer(body).error_type == kind
+    assert response(body).error_type == kind
 
 
 DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
@@ -453,7 +459,7 @@ DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
     ],
 )
 def test_retry_after_is_read_as_seconds_and_as_a_date(headers: dict[str, str], seconds: float | None) -> None:
-    assert answer(status=429, headers=headers).retry_after_s == seconds
+    assert response(status=429, headers=headers).retry_after_s == seconds
 
 
 @pytest.mark.parametrize(
@@ -467,10 +473,10 @@ def test_retry_after_is_read_as_seconds_and_as_a_date(headers: dict[str, str], s
     ],
 )
 def test_access_denied_is_a_401_of_that_type(status: int, body: object, denied: bool) -> None:
-    assert is_access_denied(answer(body, status)) is denied
+    assert is_access_denied(response(body, status)) is denied
 
 
 def test_neither_body_nor_headers_stand_in_the_repr() -> None:
-    shown = repr(answer(b"planted-body", 200, {"Set-Cookie": "planted-header"}))
+    shown = repr(response(b"planted-body", 200, {"Set-Cookie": "planted-header"}))
     assert "planted" not in shown
     assert "status=200" in shown

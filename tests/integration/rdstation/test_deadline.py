@@ -15,11 +15,11 @@ from rdservice.rdstation import deadline
 from rdservice.rdstation.deadline import CallFailed, DeadlineExceeded, WatchedAdapter, bounded
 from tests.support.odd_server import (
     OddServer,
-    answer_with,
     certificate,
     drip,
     odd_server,
     read_request,
+    respond_with,
     say_nothing,
 )
 
@@ -72,7 +72,7 @@ def wait_for_the_threads_of_calls() -> None:
 
 
 def test_an_answer_in_time_is_returned(session: requests.Session) -> None:
-    with odd_server(answer_with(OK)) as server:
+    with odd_server(respond_with(OK)) as server:
         assert call(session, server.url, LONG_S) == b"ok"
         session.close()
 
@@ -174,7 +174,7 @@ def test_a_connection_that_stands_after_the_deadline_is_not_used(
         assert go_on.wait(LONG_S)
         return real(*args, **more)
 
-    with odd_server(answer_with(OK)) as server:
+    with odd_server(respond_with(OK)) as server:
         monkeypatch.setattr(socket, "getaddrinfo", slow_name_server)
         failed = failure(session, server.url)
         assert isinstance(failed.__cause__, DeadlineExceeded)
@@ -221,7 +221,7 @@ def test_an_answer_that_has_arrived_by_the_deadline_is_used_if_it_is_whole(
             wait_until(lambda: deadline._current.watch._expired)
             return response.content
 
-    with odd_server(answer_with(answer)) as server:
+    with odd_server(respond_with(answer)) as server:
         if used:
             assert bounded(SHORT_S, read_late) == b"ok"
         else:
@@ -346,7 +346,7 @@ def test_tls_through_a_proxy_is_checked_like_any_other(
 
 
 def test_calls_at_the_same_time_do_not_end_each_other(session: requests.Session) -> None:
-    answers: list[bytes] = []
+    responses: list[bytes] = []
     hanging = threading.Event()
 
     def behave(connection: socket.socket, server: OddServer, number: int) -> None:
@@ -359,12 +359,12 @@ def test_calls_at_the_same_time_do_not_end_each_other(session: requests.Session)
         connection.sendall(OK)
 
     with odd_server(behave) as server:
-        slow = threading.Thread(target=lambda: answers.append(call(session, f"{server.url}/slow", LONG_S)))
+        slow = threading.Thread(target=lambda: responses.append(call(session, f"{server.url}/slow", LONG_S)))
         slow.start()
         failed = failure(session, f"{server.url}/hang")
         assert failed.sent is True
         slow.join(LONG_S)
-    assert answers == [b"ok"]
+    assert responses == [b"ok"]
 
 
 def test_the_message_says_nothing_of_the_request(session: requests.Session) -> None:

@@ -13,7 +13,7 @@ from rdservice.config.settings import Settings
 from rdservice.database import pool
 from rdservice.errors import TooManyRequests
 from rdservice.rdstation import rate_budget
-from rdservice.rdstation.client import Answer
+from rdservice.rdstation.client import ApiResponse
 from rdservice.rdstation.rate_budget import SEGMENTATION_LISTS, RateBudget, RateLimit, take
 from rdservice.services import Services
 from tests.conftest import Clock
@@ -23,9 +23,9 @@ ALLOWED = 10
 WINDOW_S = 61
 
 
-def answer(status: int = 200, **headers: str) -> Callable[[], Answer]:
+def response(status: int = 200, **headers: str) -> Callable[[], ApiResponse]:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return lambda: Answer(operation="contacts_list", status=status, headers=named, body=b"")
+    return lambda: ApiResponse(operation="contacts_list", status=status, headers=named, body=b"")
 
 
 def spend(budget: RateBudget, times: int = 1, account_id: str = "default") -> int:
@@ -33,7 +33,7 @@ def spend(budget: RateBudget, times: int = 1, account_id: str = "default") -> in
     allowed = 0
     for _ in range(times):
         try:
-            budget.spend(account_id, answer(), patience_s=0)
+            budget.spend(account_id, response(), timeout_s=0)
         except TooManyRequests:
             continue
         allowed += 1
@@ -43,11 +43,11 @@ def spend(budget: RateBudget, times: int = 1, account_id: str = "default") -> in
 def wait_s(budget: RateBudget) -> float:
     """Return for how long the budget says that it is spent."""
 
-    def never() -> Answer:
+    def never() -> ApiResponse:
         raise AssertionError("the budget let a call through")
 
     with pytest.raises(TooManyRequests) as raised:
-        budget.spend("default", never, patience_s=0)
+        budget.spend("default", never, timeout_s=0)
     assert raised.value.retry_after_s is not None
     return raised.value.retry_after_s
 
@@ -109,7 +109,7 @@ def test_accounts_have_budgets_of_their_own(budget: RateBudget) -> None:
 def test_a_429_closes_the_budget_for_as_long_as_rd_station_says(
     services: Services, budget: RateBudget, clock: Clock
 ) -> None:
-    assert budget.spend("default", answer(429, Retry_After="30")).status == 429
+    assert budget.spend("default", response(429, Retry_After="30")).status == 429
     elsewhere = RateBudget(services.pool, ALLOWED)
     assert 28 <= wait_s(elsewhere) <= 30
     clock.advance(28)
@@ -119,13 +119,13 @@ def test_a_429_closes_the_budget_for_as_long_as_rd_station_says(
 
 
 def test_a_429_without_retry_after_closes_it_for_some_seconds(budget: RateBudget) -> None:
-    budget.spend("default", answer(429))
+    budget.spend("default", response(429))
     shortest, longest = rate_budget.CLOSED_WITHOUT_WORD_S
     assert shortest - 1 <= wait_s(budget) <= longest
 
 
 def test_a_429_never_closes_it_for_longer_than_ten_minutes(budget: RateBudget) -> None:
-    budget.spend("default", answer(429, Retry_After="86400"))
+    budget.spend("default", response(429, Retry_After="86400"))
     assert wait_s(budget) <= 600
 
 
@@ -186,7 +186,7 @@ def test_a_caller_waits_for_a_place_that_is_near(budget: RateBudget, clock: Cloc
     spend(budget, ALLOWED)
     clock.advance(WINDOW_S - 1)
     waits_s: list[float] = []
-    assert budget.spend("default", answer(), pause=waits_s.append).status == 200
+    assert budget.spend("default", response(), pause=waits_s.append).status == 200
     assert [0 <= wait <= 1 for wait in waits_s] in ([], [True])
 
 
@@ -194,7 +194,7 @@ def test_nobody_waits_for_longer_than_his_patience(budget: RateBudget, clock: Cl
     spend(budget, ALLOWED)
     clock.advance(50)
     with pytest.raises(TooManyRequests) as raised:
-        budget.spend("default", answer(), pause=_never_waits)
+        budget.spend("default", response(), pause=_never_waits)
     assert 10 <= (raised.value.retry_after_s or 0) <= 12
 
 
@@ -214,7 +214,7 @@ def test_a_place_that_is_reserved_is_nobody_elses(budget: RateBudget, clock: Clo
 
 def _is_served(budget: RateBudget) -> bool:
     try:
-        return budget.spend("default", answer(), patience_s=3).status == 200
+        return budget.spend("default", response(), timeout_s=3).status == 200
     except TooManyRequests:
         return False
 
@@ -232,7 +232,7 @@ def test_the_background_takes_no_place_ahead_and_waits_as_long_as_it_is_let(
         if len(asked) == 1:
             spend(budget, ALLOWED)
 
-    budget.spend("default", answer(), background=True, patience_s=math.inf, pause=pause)
+    budget.spend("default", response(), background=True, timeout_s=math.inf, pause=pause)
     assert 60 < asked[0] <= WINDOW_S
     assert asked[1] <= 3
 
@@ -246,7 +246,7 @@ def test_whoever_waits_may_give_up_and_has_used_nothing(budget: RateBudget, cloc
 
     spend(budget, ALLOWED)
     with pytest.raises(GivenUp):
-        budget.spend("default", answer(), background=True, patience_s=math.inf, pause=give_up)
+        budget.spend("default", response(), background=True, timeout_s=math.inf, pause=give_up)
     clock.advance(WINDOW_S)
     assert spend(budget, ALLOWED + 1) == ALLOWED
 
@@ -256,13 +256,13 @@ def test_a_429_stops_those_who_already_wait_for_their_place(budget: RateBudget, 
     clock.advance(WINDOW_S - 2)
 
     def told_to_pause(_seconds: float) -> None:
-        budget.spend("another way", answer(), patience_s=0)
+        budget.spend("another way", response(), timeout_s=0)
         rate_budget.RateBudget(budget._pool, 1_000).spend(
-            "default", answer(429, Retry_After="60"), patience_s=0
+            "default", response(429, Retry_After="60"), timeout_s=0
         )
 
     with pytest.raises(TooManyRequests):
-        budget.spend("default", answer(), patience_s=3, pause=told_to_pause)
+        budget.spend("default", response(), timeout_s=3, pause=told_to_pause)
 
 
 def test_a_call_that_took_long_counts_from_its_end(budget: RateBudget, clock: Clock) -> None:
@@ -297,14 +297,14 @@ def spend_slowly(
 ) -> None:
     """Make a call that takes 14 seconds."""
 
-    def slow() -> Answer:
+    def slow() -> ApiResponse:
         meanwhile()
         clock.advance(14)
         # It is the real time that tells how long a call took.
         Event().wait(1.1)
         if fails:
             raise ConnectionError
-        return answer()()
+        return response()()
 
     assert budget.spend("default", slow).status == 200
 
@@ -315,10 +315,10 @@ def test_a_database_that_is_down_after_the_call_takes_no_answer_away(
 ) -> None:
     budget = RateBudget(services.pool, ALLOWED)
 
-    def call() -> Answer:
+    def call() -> ApiResponse:
         Event().wait(1.1)
         monkeypatch.setattr(pool, "transaction", _is_down)
-        return answer(status)()
+        return response(status)()
 
     assert budget.spend("default", call).status == status
     budget.count("default")
@@ -329,37 +329,37 @@ def _is_down(_pool: object) -> Any:
 
 
 def test_a_retry_after_that_is_a_date_counts_from_the_date_of_the_answer(budget: RateBudget) -> None:
-    told = answer(429, Date="Wed, 25 Nov 2026 10:00:00 GMT", Retry_After="Wed, 25 Nov 2026 10:00:40 GMT")
+    told = response(429, Date="Wed, 25 Nov 2026 10:00:00 GMT", Retry_After="Wed, 25 Nov 2026 10:00:40 GMT")
     budget.spend("default", told)
     assert 38 <= wait_s(budget) <= 40
 
 
 def test_the_day_of_a_single_contact_closes_nothing_for_the_others(budget: RateBudget) -> None:
-    budget.spend("default", answer(429, Retry_After="40000"), limit="contact")
+    budget.spend("default", response(429, Retry_After="40000"), limit="contact")
     assert spend(budget) == 1
-    budget.spend("default", answer(429, Retry_After="30"), limit="contact")
+    budget.spend("default", response(429, Retry_After="30"), limit="contact")
     assert spend(budget) == 0
 
 
 def test_lists_of_segmentations_have_their_own_limit(services: Services, conn: Conn) -> None:
     budget = RateBudget(services.pool, 500)
-    budget.spend("default", answer(), limit="segmentations", patience_s=0)
+    budget.spend("default", response(), limit="segmentations", timeout_s=0)
     conn.execute("UPDATE rdstation_rate_limits SET calls = array_fill(rd_now(), %s)", [[SEGMENTATION_LISTS]])
     with pytest.raises(TooManyRequests):
-        budget.spend("default", answer(), limit="segmentations", patience_s=0)
+        budget.spend("default", response(), limit="segmentations", timeout_s=0)
     assert spend(budget) == 1
 
 
 def test_a_429_closes_its_class_alone(budget: RateBudget) -> None:
-    budget.spend("default", answer(429, Retry_After="30"), limit="segmentations")
+    budget.spend("default", response(429, Retry_After="30"), limit="segmentations")
     assert spend(budget) == 1
     with pytest.raises(TooManyRequests):
-        budget.spend("default", answer(), limit="segmentations", patience_s=0)
+        budget.spend("default", response(), limit="segmentations", timeout_s=0)
 
 
 def test_the_state_of_each_class_is_told(services: Services, budget: RateBudget, conn: Conn) -> None:
     spend(budget, 3)
-    budget.spend("default", answer(429, Retry_After="30"), limit="segmentations")
+    budget.spend("default", response(429, Retry_After="30"), limit="segmentations")
     told = rate_budget.states(conn, ["default", "another"])
     assert told.keys() == {"default"}
     assert told["default"]["account"] == rate_budget.State(spent=3, closed_for_s=0)
@@ -375,8 +375,8 @@ def test_no_connection_is_held_while_somebody_waits(services: Services, clock: C
     def pause(_seconds: float) -> None:
         assert services.pool.get_stats()["pool_available"] == services.pool.get_stats()["pool_size"]
 
-    def call() -> Answer:
+    def call() -> ApiResponse:
         pause(0)
-        return answer()()
+        return response()()
 
     budget.spend("default", call, pause=pause)

@@ -24,7 +24,7 @@ class Traffic:
     """Callers in virtual time, and RD Station. `delay` gives a call's way there, `answer` the rest."""
 
     def __init__(
-        self, conn: Conn, allowed: int, delay: Callable[[], float], answer: Callable[[], float]
+        self, conn: Conn, allowed: int, delay: Callable[[], float], response: Callable[[], float]
     ) -> None:
         self.arrivals: list[float] = []
         self.refused = 0
@@ -33,7 +33,7 @@ class Traffic:
         self._conn = conn
         self._limit: RateLimit = limits(allowed)["account"]
         self._delay = delay
-        self._answer = answer
+        self._answer = response
         self._windows = SlidingWindows()
         self._numbers = itertools.count()
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
@@ -52,13 +52,13 @@ class Traffic:
             event(moment)
 
     def caller(
-        self, *, background: bool, rest_s: float = 0.0, patience_s: float = PATIENCE_S, again: bool = True
+        self, *, background: bool, rest_s: float = 0.0, timeout_s: float = PATIENCE_S, again: bool = True
     ) -> Callable[[float], None]:
         """Return an event: somebody asks for a call, and `again` when it was answered or is possible."""
 
         def ask(now: float) -> None:
             self._set_clock(now)
-            ahead_s = 0.0 if background else patience_s
+            ahead_s = 0.0 if background else timeout_s
             place = take(self._conn, "default", self._limit, ahead_s=ahead_s, background=background)
             if not place.taken:
                 if again:
@@ -111,9 +111,9 @@ def make_traffic(conn: Conn, clock: Clock) -> Make:
     def make(
         allowed: int = 120,
         delay: Callable[[], float] = lambda: 0.05,
-        answer: Callable[[], float] = lambda: 0.1,
+        response: Callable[[], float] = lambda: 0.1,
     ) -> Traffic:
-        return Traffic(conn, allowed, delay, answer)
+        return Traffic(conn, allowed, delay, response)
 
     return make
 
@@ -183,7 +183,7 @@ def test_an_export_leaves_three_places_to_callers_without_patience(make_traffic:
         traffic.at(START, traffic.caller(background=True))
     traffic.run(180)
     for _ in range(4):
-        traffic.at(START + 180, traffic.caller(background=False, patience_s=0.0, again=False))
+        traffic.at(START + 180, traffic.caller(background=False, timeout_s=0.0, again=False))
     traffic.run(181)
     assert traffic.made["interactive"] == 3
 
@@ -198,7 +198,7 @@ def test_callers_who_use_everything_leave_nothing_for_the_background(make_traffi
 
 
 def test_the_background_is_spread_evenly(make_traffic: Make) -> None:
-    traffic = make_traffic(delay=lambda: 0.0, answer=lambda: 0.0)
+    traffic = make_traffic(delay=lambda: 0.0, response=lambda: 0.0)
     traffic.at(START, traffic.caller(background=True))
     traffic.run(200)
     in_five_seconds = [

@@ -10,23 +10,23 @@ import pytest
 
 from rdservice.config.settings import Settings
 from rdservice.rdstation import streaming
-from rdservice.rdstation.client import Answer, NoAnswer
+from rdservice.rdstation.client import ApiResponse, TransportError
 from rdservice.rdstation.streaming import (
-    AnswerBroken,
-    NobodyWaits,
+    ClientDisconnected,
+    IncompleteRead,
     Outgoing,
-    StreamedAnswer,
     StreamedCalls,
+    StreamedResponse,
     Upload,
     UploadBroken,
 )
 from tests.support.odd_server import (
     Behaviour,
     OddServer,
-    answer_with,
     drip,
     odd_server,
     read_request,
+    respond_with,
     say_nothing,
 )
 from tests.support.waiting import wait_until
@@ -37,7 +37,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Twice: 1\r\nX-Twice: 2\r\n\r\n{
 
 
 @pytest.fixture
-def counted() -> list[Answer | NoAnswer]:
+def counted() -> list[ApiResponse | TransportError]:
     return []
 
 
@@ -45,7 +45,7 @@ Calls = Callable[[OddServer], StreamedCalls]
 
 
 @pytest.fixture
-def calls(settings: Settings, counted: list[Answer | NoAnswer]) -> Calls:
+def calls(settings: Settings, counted: list[ApiResponse | TransportError]) -> Calls:
     def make(server: OddServer) -> StreamedCalls:
         here = dataclasses.replace(settings, api_url=server.url)
         return StreamedCalls(here, on_call=lambda outcome, _: counted.append(outcome))
@@ -62,23 +62,23 @@ def upload(*pieces: bytes, length: int | None = None) -> Upload:
     return Upload(first=pieces[0], length=length, more=iter(pieces[1:]))
 
 
-def send(client: StreamedCalls, request: Outgoing, *, seconds: float = PATIENCE_S) -> StreamedAnswer:
+def send(client: StreamedCalls, request: Outgoing, *, seconds: float = PATIENCE_S) -> StreamedResponse:
     return client.send(request, "the-token", ends=time.monotonic() + seconds)
 
 
-def read(answer: StreamedAnswer) -> bytes:
+def read(response: StreamedResponse) -> bytes:
     try:
-        return b"".join(answer.pieces())
+        return b"".join(response.pieces())
     finally:
-        answer.close()
+        response.close()
 
 
 def test_the_request_is_what_was_asked_for_with_the_token_and_nothing_else(
-    calls: Calls, counted: list[Answer | NoAnswer]
+    calls: Calls, counted: list[ApiResponse | TransportError]
 ) -> None:
-    with odd_server(answer_with(OK)) as server:
-        answer = send(calls(server), outgoing(Accept="a/b"))
-        assert read(answer) == b"{}"
+    with odd_server(respond_with(OK)) as server:
+        response = send(calls(server), outgoing(Accept="a/b"))
+        assert read(response) == b"{}"
         head = server.received[0].decode().partition("\r\n\r\n")[0].split("\r\n")
     assert head[0] == f"GET {TARGET} HTTP/1.1"
     assert sorted(head[1:]) == [
@@ -89,15 +89,15 @@ def test_the_request_is_what_was_asked_for_with_the_token_and_nothing_else(
         f"Host: 127.0.0.1:{server.port}",
         "User-Agent: rdservice",
     ]
-    assert ("X-Twice", "1") in answer.headers
-    assert ("X-Twice", "2") in answer.headers
-    assert counted == [answer.head]
+    assert ("X-Twice", "1") in response.headers
+    assert ("X-Twice", "2") in response.headers
+    assert counted == [response.head]
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "GET"])
 def test_a_whole_body_is_sent_with_its_length(calls: Calls, method: str) -> None:
     body = Upload(first=b"a=b", length=3, more=None)
-    with odd_server(answer_with(OK)) as server:
+    with odd_server(respond_with(OK)) as server:
         read(send(calls(server), outgoing(method, body)))
         assert server.received[0].endswith(b"\r\n\r\na=b")
         assert server.received[0].lower().count(b"content-length: 3\r\n") == 1
@@ -119,13 +119,13 @@ def test_a_body_of_unknown_length_is_sent_in_chunks(calls: Calls) -> None:
 
 
 def test_a_body_of_known_length_passes_through_as_it_is(calls: Calls) -> None:
-    with odd_server(answer_with(OK)) as server:
+    with odd_server(respond_with(OK)) as server:
         read(send(calls(server), outgoing("POST", upload(b"abc", b"de", length=5))))
         assert server.received[0].endswith(b"\r\n\r\nabcde")
 
 
 def test_a_body_that_breaks_off_ends_the_connection_and_is_nobodys_failure(
-    calls: Calls, counted: list[Answer | NoAnswer]
+    calls: Calls, counted: list[ApiResponse | TransportError]
 ) -> None:
     def broken() -> Iterator[bytes]:
         yield b"de"
@@ -155,29 +155,29 @@ def test_an_answer_before_the_body_has_ended_is_taken(calls: Calls) -> None:
             yield b"x" * 65_536
 
     with odd_server(refuse) as server:
-        answer = send(calls(server), outgoing("POST", Upload(first=b"x", length=None, more=endless())))
-        assert answer.status == 413
-        answer.close()
+        response = send(calls(server), outgoing("POST", Upload(first=b"x", length=None, more=endless())))
+        assert response.status == 413
+        response.close()
 
 
 def test_without_a_connection_nothing_was_sent_and_the_body_is_whole(
-    settings: Settings, counted: list[Answer | NoAnswer]
+    settings: Settings, counted: list[ApiResponse | TransportError]
 ) -> None:
     body = upload(b"a", b"b")
     client = StreamedCalls(settings, on_call=lambda outcome, _: counted.append(outcome))
-    with pytest.raises(NoAnswer) as raised:
+    with pytest.raises(TransportError) as raised:
         send(client, outgoing("POST", body))
     assert (raised.value.kind, raised.value.sent) == ("connection", False)
     assert body.can_be_sent
     assert counted == [raised.value]
 
 
-def say(answer: bytes) -> Behaviour:
+def say(response: bytes) -> Behaviour:
     """Answer one request and close the connection."""
 
     def behave(connection: socket.socket, server: OddServer, number: int) -> None:
         read_request(connection, server, number)
-        connection.sendall(answer)
+        connection.sendall(response)
 
     return behave
 
@@ -192,14 +192,14 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_an_answer_that_breaks_off_is_not_taken_for_whole(
-    calls: Calls, counted: list[Answer | NoAnswer], name: str
+    calls: Calls, counted: list[ApiResponse | TransportError], name: str
 ) -> None:
     with odd_server(say(BROKEN[name])) as server:
-        answer = send(calls(server), outgoing())
-        assert answer.status == 200
-        with pytest.raises(AnswerBroken):
-            read(answer)
-    assert [type(outcome) for outcome in counted] == [NoAnswer]
+        response = send(calls(server), outgoing())
+        assert response.status == 200
+        with pytest.raises(IncompleteRead):
+            read(response)
+    assert [type(outcome) for outcome in counted] == [TransportError]
 
 
 NO_ANSWERS = {
@@ -213,13 +213,13 @@ NO_ANSWERS = {
 @pytest.mark.parametrize("name", NO_ANSWERS)
 def test_what_is_no_answer_may_have_taken_effect(calls: Calls, name: str) -> None:
     with odd_server(say(NO_ANSWERS[name])) as server:
-        with pytest.raises(NoAnswer) as raised:
+        with pytest.raises(TransportError) as raised:
             send(calls(server), outgoing())
         assert raised.value.sent
 
 
 def test_what_follows_an_answer_is_no_part_of_it_and_of_no_other(calls: Calls) -> None:
-    with odd_server(answer_with(OK + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", OK)) as server:
+    with odd_server(respond_with(OK + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", OK)) as server:
         client = calls(server)
         assert read(send(client, outgoing())) == b"{}"
         assert read(send(client, outgoing())) == b"{}"
@@ -233,16 +233,16 @@ def test_an_answer_without_a_length_ends_with_its_connection(calls: Calls) -> No
 
 def test_a_redirect_is_passed_on_and_not_followed(calls: Calls) -> None:
     moved = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n"
-    with odd_server(answer_with(moved)) as server:
-        answer = send(calls(server), outgoing())
-        assert (answer.status, read(answer)) == (302, b"")
+    with odd_server(respond_with(moved)) as server:
+        response = send(calls(server), outgoing())
+        assert (response.status, read(response)) == (302, b"")
         assert len(server.received) == 1
 
 
 def test_compressed_content_stays_compressed(calls: Calls) -> None:
     body = b"\x1f\x8b\x08\x00 not even gzip"
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
-    with odd_server(answer_with(head + body)) as server:
+    with odd_server(respond_with(head + body)) as server:
         assert read(send(calls(server), outgoing(Accept_Encoding="gzip"))) == body
         assert b"Accept-Encoding: gzip\r\n" in server.received[0]
 
@@ -257,15 +257,15 @@ def test_compressed_content_stays_compressed(calls: Calls) -> None:
 )
 def test_a_dripping_answer_ends_in_time(calls: Calls, start: bytes) -> None:
     with odd_server(drip(start)) as server:
-        answer = send(calls(server), outgoing(), seconds=0.5)
-        with pytest.raises(AnswerBroken):
-            read(answer)
+        response = send(calls(server), outgoing(), seconds=0.5)
+        with pytest.raises(IncompleteRead):
+            read(response)
         wait_until(lambda: server.ended == ["peer"], "the connection ends")
 
 
 def test_a_dripping_head_ends_in_time(calls: Calls) -> None:
     with odd_server(drip(b"HTTP/1.1 200 OK\r\nX: ")) as server:
-        with pytest.raises(NoAnswer) as raised:
+        with pytest.raises(TransportError) as raised:
             send(calls(server), outgoing(), seconds=0.5)
         assert (raised.value.kind, raised.value.sent) == ("timeout", True)
         wait_until(lambda: server.ended == ["peer"], "the connection ends")
@@ -281,12 +281,12 @@ def test_what_arrives_is_there_at_once(calls: Calls) -> None:
         connection.sendall(b"cd")
 
     with odd_server(behave) as server:
-        answer = send(calls(server), outgoing())
-        pieces = answer.pieces()
+        response = send(calls(server), outgoing())
+        pieces = response.pieces()
         assert next(pieces) == b"ab"
         go_on.set()
         assert b"".join(pieces) == b"cd"
-        answer.close()
+        response.close()
 
 
 def flood(connection: socket.socket, server: OddServer, number: int) -> None:
@@ -299,21 +299,23 @@ def flood(connection: socket.socket, server: OddServer, number: int) -> None:
 def test_an_endless_answer_is_cut_off_at_its_bound(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "MAX_ANSWER_BYTES", 1024 * 1024)
     with odd_server(flood) as server:
-        answer = send(calls(server), outgoing())
+        response = send(calls(server), outgoing())
         passed: list[int] = []
-        with pytest.raises(AnswerBroken):
-            passed.extend(map(len, answer.pieces()))
+        with pytest.raises(IncompleteRead):
+            passed.extend(map(len, response.pieces()))
         assert 0 < sum(passed) <= 1024 * 1024
         wait_until(lambda: server.ended == ["peer"], "the connection ends")
 
 
-def test_a_caller_that_goes_away_ends_the_call(calls: Calls, counted: list[Answer | NoAnswer]) -> None:
+def test_a_caller_that_goes_away_ends_the_call(
+    calls: Calls, counted: list[ApiResponse | TransportError]
+) -> None:
     with odd_server(flood) as server:
-        answer = send(calls(server), outgoing())
-        assert next(answer.pieces())
-        answer.close()
+        response = send(calls(server), outgoing())
+        assert next(response.pieces())
+        response.close()
         wait_until(lambda: server.ended == ["peer"], "the connection ends")
-    assert counted == [answer.head]
+    assert counted == [response.head]
 
 
 def test_a_caller_that_reads_slowly_holds_no_more_than_a_few_pieces(calls: Calls) -> None:
@@ -329,27 +331,27 @@ def test_a_caller_that_reads_slowly_holds_no_more_than_a_few_pieces(calls: Calls
             sent += 100_000
 
     with odd_server(behave) as server:
-        answer = send(calls(server), outgoing())
-        pieces = answer.pieces()
+        response = send(calls(server), outgoing())
+        pieces = response.pieces()
         total = 0
         for piece in pieces:
             total += len(piece)
             # What lies in the sockets' buffers and in the pipe between the threads.
             assert sent - total < 16_000_000
         assert total == 40_000_000
-        answer.close()
+        response.close()
 
 
 def test_a_call_ends_when_nobody_waits_for_its_answer_and_is_nobodys_failure(
-    calls: Calls, counted: list[Answer | NoAnswer]
+    calls: Calls, counted: list[ApiResponse | TransportError]
 ) -> None:
     with odd_server(say_nothing) as server:
-        with pytest.raises(NobodyWaits) as raised:
+        with pytest.raises(ClientDisconnected) as raised:
             calls(server).send(
                 outgoing(),
                 "the-token",
                 ends=time.monotonic() + PATIENCE_S,
-                is_wanted=lambda: not server.received,
+                is_connected=lambda: not server.received,
             )
         wait_until(lambda: server.ended == ["peer"], "the connection ends")
     assert raised.value.sent
@@ -357,7 +359,7 @@ def test_a_call_ends_when_nobody_waits_for_its_answer_and_is_nobodys_failure(
 
 
 def test_an_answer_that_stands_still_ends_when_nobody_waits_for_it(
-    calls: Calls, counted: list[Answer | NoAnswer]
+    calls: Calls, counted: list[ApiResponse | TransportError]
 ) -> None:
     def begin(connection: socket.socket, server: OddServer, number: int) -> None:
         read_request(connection, server, number)
@@ -366,14 +368,14 @@ def test_an_answer_that_stands_still_ends_when_nobody_waits_for_it(
 
     wanted = True
     with odd_server(begin) as server:
-        answer = calls(server).send(
-            outgoing(), "the-token", ends=time.monotonic() + PATIENCE_S, is_wanted=lambda: wanted
+        response = calls(server).send(
+            outgoing(), "the-token", ends=time.monotonic() + PATIENCE_S, is_connected=lambda: wanted
         )
-        pieces = answer.pieces()
+        pieces = response.pieces()
         assert next(pieces) == b"a"
         wanted = False
-        with pytest.raises(NobodyWaits):
+        with pytest.raises(ClientDisconnected):
             next(pieces)
-        answer.close()
+        response.close()
         wait_until(lambda: server.ended == ["peer"], "the connection ends")
-    assert counted == [answer.head]
+    assert counted == [response.head]

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
-from sandbox.core import Answer, Client, Sandbox
+from sandbox.core import ApiResponse, Client, Sandbox
 from tests.support.sandbox_process import SandboxProcess
 
 CLIENT_ID = "client-id"
@@ -34,37 +34,37 @@ class Core:
         self.sandbox.close()
         self.sandbox = self._open()
 
-    def call(self, method: str, target: str, body: object = None, **headers: str) -> Answer:
+    def call(self, method: str, target: str, body: object = None, **headers: str) -> ApiResponse:
         """A request whose body is sent as JSON."""
         encoded = b"" if body is None else json.dumps(body).encode()
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.sandbox.handle(method, target, {"Content-Type": "application/json", **names}, encoded)
 
     def patch(self, **settings: Any) -> None:
-        answer = self.call("PATCH", "/_sandbox", settings)
-        assert answer.status == 200, answer.body
+        response = self.call("PATCH", "/_sandbox", settings)
+        assert response.status == 200, response.body
 
     def code(self, account: str = "default") -> str:
         form = urlencode({"client_id": CLIENT_ID, "redirect_uri": REDIRECT_URI, "account": account}).encode()
-        answer = self.sandbox.handle("POST", "/auth/dialog", body=form)
-        return parse_qs(urlsplit(answer.headers["Location"]).query)["code"][0]
+        response = self.sandbox.handle("POST", "/auth/dialog", body=form)
+        return parse_qs(urlsplit(response.headers["Location"]).query)["code"][0]
 
-    def token(self, **body: Any) -> Answer:
+    def token(self, **body: Any) -> ApiResponse:
         """`POST /auth/token` with good credentials unless `body` has others."""
         return self.call(
             "POST", "/auth/token", {"client_id": CLIENT_ID, "client_secret": "first-secret", **body}
         )
 
     def pair(self, account: str = "default") -> dict[str, Any]:
-        answer = self.token(code=self.code(account))
-        assert answer.status == 200, answer.body
-        pair: dict[str, Any] = answer.json()
+        response = self.token(code=self.code(account))
+        assert response.status == 200, response.body
+        pair: dict[str, Any] = response.json()
         return pair
 
-    def get(self, target: str, access_token: str) -> Answer:
+    def get(self, target: str, access_token: str) -> ApiResponse:
         return self.call("GET", target, authorization=f"Bearer {access_token}")
 
-    def send(self, method: str, target: str, access_token: str, body: object) -> Answer:
+    def send(self, method: str, target: str, access_token: str, body: object) -> ApiResponse:
         return self.call(method, target, body, authorization=f"Bearer {access_token}")
 
     def calls(self) -> dict[str, dict[str, int]]:

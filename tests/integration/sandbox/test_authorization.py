@@ -49,13 +49,13 @@ def test_the_whole_flow_from_consent_to_leads_works_over_http(sandbox: SandboxPr
     assert back["state"] == ["a+b/ç"]
 
     credentials = {"client_id": CLIENT_ID, "client_secret": "client-secret"}
-    answer = requests.post(
+    response = requests.post(
         f"{sandbox.url}/auth/token?token_by=code", json={**credentials, "code": back["code"][0]}, timeout=10
     )
-    assert answer.status_code == 200
-    assert sorted(answer.json()) == ["access_token", "expires_in", "refresh_token"]
-    assert answer.json()["expires_in"] == 86_400
-    bearer = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    assert response.status_code == 200
+    assert sorted(response.json()) == ["access_token", "expires_in", "refresh_token"]
+    assert response.json()["expires_in"] == 86_400
+    bearer = {"Authorization": f"Bearer {response.json()['access_token']}"}
     info = requests.get(f"{sandbox.url}/marketing/account_info", headers=bearer, timeout=10)
     assert info.json()["name"].endswith("(default)")
     listed = requests.get(f"{sandbox.url}/platform/segmentations/1/contacts", headers=bearer, timeout=10)
@@ -64,14 +64,14 @@ def test_the_whole_flow_from_consent_to_leads_works_over_http(sandbox: SandboxPr
 
 
 def test_the_consent_page_has_one_form_with_one_button_and_a_link_to_refuse(core: Core) -> None:
-    answer = core.call("GET", dialog_url(state='x"<y', account="account-2"))
-    page = answer.body.decode()
+    response = core.call("GET", dialog_url(state='x"<y', account="account-2"))
+    page = response.body.decode()
     assert page.count("<form") == page.count("<button") == page.count("<a ") == 1
     assert 'lang="pt-BR"' in page
     assert '<input type="hidden" name="account" value="account-2">' in page
     assert 'value="x&quot;&lt;y"' in page
     assert f'href="{REDIRECT_URI}?error=access_denied' in page
-    assert "form-action 'self' http://localhost:8000" in answer.headers["Content-Security-Policy"]
+    assert "form-action 'self' http://localhost:8000" in response.headers["Content-Security-Policy"]
 
 
 def test_consent_is_for_the_account_default_unless_another_is_asked_for(core: Core) -> None:
@@ -93,9 +93,9 @@ def test_an_account_that_does_not_exist_gets_no_consent_page(core: Core, account
     "asked", [REDIRECT_URI + "/", REDIRECT_URI.replace("localhost", "127.0.0.1"), REDIRECT_URI + "?a=b", ""]
 )
 def test_a_redirect_uri_is_compared_letter_by_letter_and_the_page_names_both(core: Core, asked: str) -> None:
-    answer = core.call("GET", dialog_url(redirect_uri=asked))
-    assert answer.status == 400
-    page = answer.body.decode()
+    response = core.call("GET", dialog_url(redirect_uri=asked))
+    assert response.status == 400
+    page = response.body.decode()
     assert f"Registrada: {REDIRECT_URI}<" in page
     assert f"Pedida: {asked or '(nenhuma)'}<" in page
     assert "<form" not in page
@@ -124,8 +124,8 @@ def test_a_code_lasts_one_hour(core: Core) -> None:
     core.now += 3_599
     assert core.token(code=early).status == 200
     core.now += 1
-    answer = core.token(code=late)
-    assert (answer.status, answer.json()) == (401, EXPIRED_CODE_GRANT)
+    response = core.token(code=late)
+    assert (response.status, response.json()) == (401, EXPIRED_CODE_GRANT)
 
 
 @pytest.mark.parametrize(
@@ -135,8 +135,8 @@ def test_wrong_credentials_and_unknown_codes_are_denied_alike_and_spend_no_code(
     core: Core, wrong: dict[str, str]
 ) -> None:
     code = core.code()
-    answer = core.token(**{"code": code, **wrong})
-    assert (answer.status, answer.json()) == (401, ACCESS_DENIED)
+    response = core.token(**{"code": code, **wrong})
+    assert (response.status, response.json()) == (401, ACCESS_DENIED)
     assert core.token(code=code).status == 200
 
 
@@ -166,11 +166,11 @@ def test_a_refresh_without_rotation_gives_a_new_access_token_and_keeps_the_refre
 ) -> None:
     pair = core.pair()
     for _ in range(2):
-        answer = core.token(refresh_token=pair["refresh_token"], **more)
-        assert answer.status == 200
-        assert answer.json()["refresh_token"] == pair["refresh_token"]
-        assert answer.json()["access_token"] != pair["access_token"]
-    assert core.get("/marketing/account_info", answer.json()["access_token"]).status == 200
+        response = core.token(refresh_token=pair["refresh_token"], **more)
+        assert response.status == 200
+        assert response.json()["refresh_token"] == pair["refresh_token"]
+        assert response.json()["access_token"] != pair["access_token"]
+    assert core.get("/marketing/account_info", response.json()["access_token"]).status == 200
     assert core.get("/marketing/account_info", pair["access_token"]).status == 200
 
 
@@ -193,8 +193,8 @@ def test_with_rotation_a_refresh_token_works_once(core: Core) -> None:
 
 def test_wrong_credentials_at_a_refresh_are_no_dead_token(core: Core) -> None:
     pair = core.pair()
-    answer = core.token(refresh_token=pair["refresh_token"], client_secret="wrong")
-    assert (answer.status, answer.json()) == (401, ACCESS_DENIED)
+    response = core.token(refresh_token=pair["refresh_token"], client_secret="wrong")
+    assert (response.status, response.json()) == (401, ACCESS_DENIED)
     assert core.token(refresh_token=pair["refresh_token"]).status == 200
 
 
@@ -217,15 +217,15 @@ def test_the_client_secrets_that_are_accepted_can_be_changed(core: Core) -> None
 
 
 def test_a_refresh_token_that_was_never_given_is_invalid(core: Core) -> None:
-    answer = core.token(refresh_token="made-up")
-    assert (answer.status, answer.json()) == (401, INVALID_REFRESH_TOKEN)
+    response = core.token(refresh_token="made-up")
+    assert (response.status, response.json()) == (401, INVALID_REFRESH_TOKEN)
 
 
 @pytest.mark.parametrize("missing", ["client_id", "client_secret", "code"])
 def test_a_token_request_without_a_member_names_it(core: Core, missing: str) -> None:
-    answer = core.token(**{"code": "x", missing: None})
-    assert answer.status == 400
-    assert answer.json()["errors"][0]["path"] == f"body.{missing}"
+    response = core.token(**{"code": "x", missing: None})
+    assert response.status == 400
+    assert response.json()["errors"][0]["path"] == f"body.{missing}"
 
 
 def test_a_token_request_must_be_json(core: Core) -> None:
@@ -244,9 +244,9 @@ def test_a_token_request_must_be_json(core: Core) -> None:
     ids=len,
 )
 def test_a_body_that_is_no_json_object_is_a_bad_request(core: Core, body: bytes) -> None:
-    answer = core.sandbox.handle("POST", "/auth/token", {"Content-Type": "application/json"}, body)
-    assert answer.status == 400
-    assert answer.json()["errors"]["error_type"] == "BAD_REQUEST"
+    response = core.sandbox.handle("POST", "/auth/token", {"Content-Type": "application/json"}, body)
+    assert response.status == 400
+    assert response.json()["errors"]["error_type"] == "BAD_REQUEST"
 
 
 def test_a_query_in_the_registered_redirect_uri_is_kept() -> None:
@@ -275,9 +275,9 @@ def test_an_expired_access_token_is_told_apart_by_a_header(core: Core) -> None:
 
 @pytest.mark.parametrize("authorization", ["Bearer not-a-jwt", "Bearer", "Basic YTpi", ""])
 def test_any_other_bad_token_is_unauthorized_without_that_header(core: Core, authorization: str) -> None:
-    answer = core.call("GET", "/platform/segmentations", authorization=authorization)
-    assert (answer.status, answer.json()) == (401, UNAUTHORIZED)
-    assert "WWW-Authenticate" not in answer.headers
+    response = core.call("GET", "/platform/segmentations", authorization=authorization)
+    assert (response.status, response.json()) == (401, UNAUTHORIZED)
+    assert "WWW-Authenticate" not in response.headers
 
 
 def test_a_token_signed_by_somebody_else_is_unauthorized(core: Core) -> None:
@@ -304,8 +304,8 @@ def test_revoking_either_token_ends_both_of_this_consent_only(core: Core, which:
         "Authorization": f"Bearer {pair['access_token']}",
         "Content-Type": "application/x-www-form-urlencoded",
     }
-    answer = core.sandbox.handle("POST", "/auth/revoke", headers, form)
-    assert (answer.status, answer.json()) == (200, {})
+    response = core.sandbox.handle("POST", "/auth/revoke", headers, form)
+    assert (response.status, response.json()) == (200, {})
     assert core.get("/marketing/account_info", pair["access_token"]).json() == UNAUTHORIZED
     assert core.token(refresh_token=pair["refresh_token"]).json() == INVALID_REFRESH_TOKEN
     assert core.token(refresh_token=other["refresh_token"]).status == 200
@@ -339,5 +339,5 @@ def test_an_account_whose_plan_lacks_the_api_is_forbidden_everything_but_tokens(
     sandbox.patch(api_access=False)
     pair = sandbox.pair()
     bearer = {"Authorization": f"Bearer {pair['access_token']}"}
-    answer = requests.get(f"{sandbox.url}/platform/segmentations", headers=bearer, timeout=10)
-    assert (answer.status_code, answer.json()["errors"]["error_type"]) == (403, "FORBIDDEN")
+    response = requests.get(f"{sandbox.url}/platform/segmentations", headers=bearer, timeout=10)
+    assert (response.status_code, response.json()["errors"]["error_type"]) == (403, "FORBIDDEN")

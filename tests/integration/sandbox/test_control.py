@@ -103,11 +103,11 @@ def test_a_wrong_setting_is_a_422_that_names_it_and_nothing_is_applied(
     core: Core, settings: dict[str, Any], named: str
 ) -> None:
     before = core.call("GET", "/_sandbox").json()["settings"]
-    answer = core.call(
+    response = core.call(
         "PATCH", "/_sandbox", {"leads": 7, **settings} if "leads" not in settings else settings
     )
-    assert answer.status == 422
-    assert answer.json()["error"].startswith(f"{named}: ")
+    assert response.status == 422
+    assert response.json()["error"].startswith(f"{named}: ")
     assert core.call("GET", "/_sandbox").json()["settings"] == before
 
 
@@ -118,9 +118,9 @@ def test_a_body_that_is_no_object_is_a_422(core: Core, body: bytes) -> None:
 
 def test_a_patch_answers_with_the_settings_as_they_are_now(core: Core) -> None:
     fault = {"operation": "*", "kind": "status", "status": 503, "rate": 0.5, "count": 2}
-    answer = core.call("PATCH", "/_sandbox", {"rate_limit": None, "faults": [fault]})
-    assert answer.json()["settings"]["rate_limit"] is None
-    assert answer.json()["settings"]["faults"] == [fault]
+    response = core.call("PATCH", "/_sandbox", {"rate_limit": None, "faults": [fault]})
+    assert response.json()["settings"]["rate_limit"] is None
+    assert response.json()["settings"]["faults"] == [fault]
 
 
 def test_a_patch_leaves_other_settings_as_they_are(core: Core) -> None:
@@ -170,8 +170,8 @@ def test_the_server_tells_the_peer_of_a_real_connection(tmp_path: Path) -> None:
 
 def test_revoke_ends_every_token_and_open_code_of_the_account(core: Core) -> None:
     pair, code, other = core.pair(), core.code(), core.pair("account-2")
-    answer = core.call("POST", "/_sandbox/revoke", {"account": "default"})
-    assert answer.json() == {"account": "default", "revoked": 1}
+    response = core.call("POST", "/_sandbox/revoke", {"account": "default"})
+    assert response.json() == {"account": "default", "revoked": 1}
     refused = core.token(refresh_token=pair["refresh_token"])
     assert (refused.status, refused.json()["errors"]["error_type"]) == (401, "INVALID_REFRESH_TOKEN")
     dead = core.get("/marketing/account_info", pair["access_token"])

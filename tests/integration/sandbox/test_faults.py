@@ -81,15 +81,15 @@ def test_a_timeout_never_answers_and_has_no_effect(sandbox: SandboxProcess) -> N
 
 def test_a_gateway_s_page_may_have_another_status(sandbox: SandboxProcess) -> None:
     sandbox.patch(faults=[{"operation": "account_info", "kind": "html", "status": 403}])
-    answer = requests.get(f"{sandbox.url}/marketing/account_info", timeout=10)
-    assert (answer.status_code, answer.headers["Content-Type"]) == (403, "text/html; charset=utf-8")
+    response = requests.get(f"{sandbox.url}/marketing/account_info", timeout=10)
+    assert (response.status_code, response.headers["Content-Type"]) == (403, "text/html; charset=utf-8")
 
 
 def test_an_html_answer_is_a_200_without_effect(sandbox: SandboxProcess) -> None:
     token = rotating(sandbox, "html")
-    answer = refresh(sandbox, token)
-    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
-    assert answer.text.startswith("<html>")
+    response = refresh(sandbox, token)
+    assert (response.status_code, response.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert response.text.startswith("<html>")
     assert refresh(sandbox, token).status_code == 200
 
 
@@ -97,11 +97,11 @@ def test_a_truncated_answer_is_a_whole_http_answer_with_half_the_json_and_took_e
     sandbox: SandboxProcess,
 ) -> None:
     token = rotating(sandbox, "truncated")
-    answer = refresh(sandbox, token)
-    assert answer.status_code == 200
-    assert int(answer.headers["Content-Length"]) == len(answer.content)
+    response = refresh(sandbox, token)
+    assert response.status_code == 200
+    assert int(response.headers["Content-Length"]) == len(response.content)
     with pytest.raises(json.JSONDecodeError):
-        json.loads(answer.text)
+        json.loads(response.text)
     assert refresh(sandbox, token).status_code == 401
 
 

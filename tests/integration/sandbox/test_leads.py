@@ -33,21 +33,21 @@ def token(core: Core) -> str:
 
 def contacts(core: Core, token: str, segmentation: int = 1, **query: object) -> list[dict[str, Any]]:
     asked = "&".join(f"{name}={value}" for name, value in query.items())
-    answer = core.get(f"/platform/segmentations/{segmentation}/contacts?{asked}", token)
-    assert answer.status == 200, answer.body
-    listed: list[dict[str, Any]] = answer.json()["contacts"]
+    response = core.get(f"/platform/segmentations/{segmentation}/contacts?{asked}", token)
+    assert response.status == 200, response.body
+    listed: list[dict[str, Any]] = response.json()["contacts"]
     return listed
 
 
 def test_segmentations_have_the_documented_shape(core: Core, token: str) -> None:
-    answer = core.get("/platform/segmentations/?page_size=125", token)
-    first = answer.json()["segmentations"][0]
+    response = core.get("/platform/segmentations/?page_size=125", token)
+    first = response.json()["segmentations"][0]
     assert first["name"] == "Todos os contatos da base de Leads"
     assert first["standard"] is True
     assert first["process_status"] == "processed"
     assert first["links"][0]["rel"] == "SEGMENTATIONS.CONTACTS"
-    assert answer.headers["pagination-page-size"] == "125"
-    assert answer.headers["pagination-total-rows"] == str(len(answer.json()["segmentations"]))
+    assert response.headers["pagination-page-size"] == "125"
+    assert response.headers["pagination-total-rows"] == str(len(response.json()["segmentations"]))
 
 
 def test_a_search_finds_names_but_no_standard_segmentation(core: Core, token: str) -> None:
@@ -82,9 +82,9 @@ def test_pages_are_of_25_by_default_and_cover_everything_once(core: Core, token:
 def test_a_page_out_of_bounds_is_an_error_that_names_the_parameter(
     core: Core, token: str, query: str
 ) -> None:
-    answer = core.get(f"/platform/segmentations/1/contacts?{query}", token)
-    assert answer.status == 400
-    assert answer.json()["errors"][0]["path"] == f"query.{query.partition('=')[0]}"
+    response = core.get(f"/platform/segmentations/1/contacts?{query}", token)
+    assert response.status == 400
+    assert response.json()["errors"][0]["path"] == f"query.{query.partition('=')[0]}"
 
 
 @pytest.mark.parametrize("field", ["name", "email", "created_at", "last_conversion_date", "uuid"])
@@ -112,9 +112,9 @@ def test_the_stages_share_the_leads_among_them(core: Core, token: str) -> None:
 
 
 def test_an_unknown_segmentation_is_not_found(core: Core, token: str) -> None:
-    answer = core.get("/platform/segmentations/999/contacts", token)
-    assert answer.status == 404
-    assert answer.json()["errors"]["error_type"] == "RESOURCE_NOT_FOUND"
+    response = core.get("/platform/segmentations/999/contacts", token)
+    assert response.status == 404
+    assert response.json()["errors"]["error_type"] == "RESOURCE_NOT_FOUND"
 
 
 def test_leads_come_from_the_seed_and_differ_between_accounts() -> None:
@@ -169,9 +169,9 @@ def test_a_contact_has_the_documented_fields(core: Core, token: str) -> None:
     "which", ["email:nobody@example.com", "no-uuid", "00000000-0000-4000-8000-000000000000"]
 )
 def test_an_unknown_contact_is_not_found(core: Core, token: str, which: str) -> None:
-    answer = core.get(f"/platform/contacts/{which}", token)
-    assert answer.status == 404
-    assert answer.json() == {
+    response = core.get(f"/platform/contacts/{which}", token)
+    assert response.status == 404
+    assert response.json() == {
         "errors": {"error_type": "RESOURCE_NOT_FOUND", "error_message": "Lead not found."}
     }
 
@@ -203,18 +203,18 @@ def test_patch_by_an_unknown_address_makes_a_contact(core: Core, token: str) -> 
 
 
 def test_the_identifier_may_not_be_in_the_body(core: Core, token: str) -> None:
-    answer = core.send("PATCH", "/platform/contacts/email:a@example.com", token, {"email": "b@example.com"})
-    assert answer.status == 400
-    assert answer.json()["errors"]["error_type"] == "CONFLICTING_FIELD"
+    response = core.send("PATCH", "/platform/contacts/email:a@example.com", token, {"email": "b@example.com"})
+    assert response.status == 400
+    assert response.json()["errors"]["error_type"] == "CONFLICTING_FIELD"
 
 
 def test_wrong_fields_are_named(core: Core, token: str) -> None:
-    answer = core.send(
+    response = core.send(
         "PATCH", "/platform/contacts/email:a@example.com", token, {"name": 1, "tags": "x", "y": 0}
     )
-    assert answer.status == 400
-    assert sorted(answer.json()["errors"]) == ["name", "tags", "y"]
-    assert answer.json()["errors"]["name"] == [
+    assert response.status == 400
+    assert sorted(response.json()["errors"]) == ["name", "tags", "y"]
+    assert response.json()["errors"]["name"] == [
         {"error_type": "MUST_BE_STRING", "error_message": "Name must be string."}
     ]
 
@@ -238,9 +238,9 @@ def test_a_conversion_makes_or_changes_the_contact(core: Core, token: str) -> No
     for address in (lead["email"], "nova@example.com"):
         payload = {"conversion_identifier": "e-book", "email": address, "name": "Convertida"}
         event = {"event_type": "CONVERSION", "event_family": "CDP", "payload": payload}
-        answer = core.send("POST", "/platform/events?event_type=conversion", token, event)
-        assert answer.status == 200
-        assert list(answer.json()) == ["event_uuid"]
+        response = core.send("POST", "/platform/events?event_type=conversion", token, event)
+        assert response.status == 200
+        assert list(response.json()) == ["event_uuid"]
     newest = contacts(core, token, order="last_conversion_date:desc", page_size=2)
     assert {contact["email"] for contact in newest} == {lead["email"], "nova@example.com"}
     assert {contact["name"] for contact in newest} == {"Convertida"}
@@ -264,10 +264,10 @@ def test_the_funnel_of_a_contact_can_be_read_and_changed(core: Core, token: str)
 
 @pytest.mark.parametrize("path", COLLECTIONS)
 def test_other_collections_answer_with_rows(core: Core, token: str, path: str) -> None:
-    answer = core.get(path, token)
-    assert answer.status == 200
+    response = core.get(path, token)
+    assert response.status == 200
     name = COLLECTIONS[path]
-    rows = answer.json() if name is None else answer.json()[name]
+    rows = response.json() if name is None else response.json()[name]
     assert len(rows) >= 3
     assert len({str(row) for row in rows}) == len(rows)
 
@@ -281,12 +281,12 @@ def test_analytics_keep_to_the_period(core: Core, token: str) -> None:
 
 @pytest.mark.parametrize("path", ["/platform/nothing", "/marketing", "/nothing", "/"])
 def test_an_unknown_route_is_a_json_404(core: Core, token: str, path: str) -> None:
-    answer = core.get(path, token)
-    assert answer.status == 404
-    assert answer.json()["errors"]["error_type"] == "RESOURCE_NOT_FOUND"
+    response = core.get(path, token)
+    assert response.status == 404
+    assert response.json()["errors"]["error_type"] == "RESOURCE_NOT_FOUND"
 
 
 def test_a_known_route_with_another_method_is_a_405(core: Core, token: str) -> None:
-    answer = core.send("DELETE", "/platform/segmentations", token, {})
-    assert answer.status == 405
-    assert answer.headers["Allow"] == "GET"
+    response = core.send("DELETE", "/platform/segmentations", token, {})
+    assert response.status == 405
+    assert response.headers["Allow"] == "GET"

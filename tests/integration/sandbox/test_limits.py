@@ -64,9 +64,9 @@ def test_a_429_has_the_shape_that_was_asked_for(
     core.patch(rate_limit=1, rate_limit_shape=shape, rate_limit_retry_after=retry_after)
     token = core.pair()["access_token"]
     core.get("/marketing/account_info", token)
-    answer = core.get("/marketing/account_info", token)
-    assert (answer.status, answer.json()) == (429, body)
-    assert answer.headers.get("Retry-After") == ("60" if retry_after else None)
+    response = core.get("/marketing/account_info", token)
+    assert (response.status, response.json()) == (429, body)
+    assert response.headers.get("Retry-After") == ("60" if retry_after else None)
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,9 @@ def test_errors_have_the_shape_that_was_asked_for(core: Core, shape: str, body: 
 
 def test_an_error_can_be_text_that_is_not_json(core: Core) -> None:
     core.patch(error_shape="text")
-    answer = core.get("/marketing/account_info", "bad")
-    assert (answer.status, answer.body) == (401, b"Invalid token.")
-    assert answer.headers["Content-Type"].startswith("text/plain")
+    response = core.get("/marketing/account_info", "bad")
+    assert (response.status, response.body) == (401, b"Invalid token.")
+    assert response.headers["Content-Type"].startswith("text/plain")
 
 
 @pytest.mark.parametrize(("rate_limit", "lists"), [(120, 120), (500, 240)])

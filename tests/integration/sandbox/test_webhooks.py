@@ -54,9 +54,9 @@ def receiver() -> Iterator[Receiver]:
 
 def subscribe(core: Core, token: str, **more: Any) -> dict[str, Any]:
     body = {"event_type": "WEBHOOK.CONVERTED", "entity_type": "CONTACT", "url": "http://127.0.0.1:9/hook"}
-    answer = core.send("POST", "/integrations/webhooks", token, body | {"http_method": "POST"} | more)
-    assert answer.status == 200, answer.body
-    subscription: dict[str, Any] = answer.json()
+    response = core.send("POST", "/integrations/webhooks", token, body | {"http_method": "POST"} | more)
+    assert response.status == 200, response.body
+    subscription: dict[str, Any] = response.json()
     return subscription
 
 
@@ -97,9 +97,9 @@ def test_an_account_sees_its_own_subscriptions_only(core: Core) -> None:
 )
 def test_a_wrong_subscription_names_what_is_wrong(core: Core, name: str, value: object) -> None:
     body = {"event_type": "WEBHOOK.CONVERTED", "url": "http://127.0.0.1:9/hook", name: value}
-    answer = core.send("POST", "/integrations/webhooks", core.pair()["access_token"], body)
-    assert answer.status == 400
-    assert list(answer.json()["errors"]) == [name]
+    response = core.send("POST", "/integrations/webhooks", core.pair()["access_token"], body)
+    assert response.status == 400
+    assert list(response.json()["errors"]) == [name]
 
 
 def test_a_conversion_goes_to_the_subscriptions_that_want_it(core: Core) -> None:
@@ -112,9 +112,9 @@ def test_a_conversion_goes_to_the_subscriptions_that_want_it(core: Core) -> None
     subscribe(core, token, url="http://127.0.0.1:9/opportunity", event_type="WEBHOOK.MARKED_OPPORTUNITY")
     payload = {"conversion_identifier": "e-book", "email": "nova@example.com"}
     event = {"event_type": "CONVERSION", "event_family": "CDP", "payload": payload}
-    answer = core.send("POST", "/platform/events", token, event)
-    assert {delivery.url for delivery in answer.deliveries} == wanted
-    assert {delivery.body["event_identifier"] for delivery in answer.deliveries} == {"e-book"}
+    response = core.send("POST", "/platform/events", token, event)
+    assert {delivery.url for delivery in response.deliveries} == wanted
+    assert {delivery.body["event_identifier"] for delivery in response.deliveries} == {"e-book"}
 
 
 def test_relations_come_only_where_they_are_asked_for(core: Core) -> None:
@@ -211,6 +211,6 @@ def test_a_delivery_that_fails_is_reported(sandbox: SandboxProcess, receiver: Re
 def test_a_wrong_event_is_a_422_that_names_what_is_wrong(
     core: Core, body: dict[str, Any], named: str
 ) -> None:
-    answer = core.call("POST", "/_sandbox/webhook", body)
-    assert answer.status == 422
-    assert answer.json()["error"].startswith(f"{named}: ")
+    response = core.call("POST", "/_sandbox/webhook", body)
+    assert response.status == 422
+    assert response.json()["error"].startswith(f"{named}: ")

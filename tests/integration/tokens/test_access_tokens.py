@@ -16,7 +16,7 @@ from rdservice.config.settings import Settings
 from rdservice.services import Services
 from rdservice.tokens import access_tokens, leases
 from rdservice.tokens.refresh import Result
-from tests.support.accounts import BY, attempts_of, claim_one, connect_account, row
+from tests.support.accounts import BY, attempts_of, connect_account, lease_one, row
 from tests.support.sandbox_process import SandboxProcess
 
 Conn = psycopg.Connection[Any]
@@ -124,10 +124,10 @@ def test_waiting_for_anothers_refresh_counts_as_no_failure(
     holder, waiter = make_services(sandbox_settings), make_services(sandbox_settings)
     connect_account(holder, sandbox)
     leave(conn, -1)
-    claim = claim_one(holder)
+    lease = lease_one(holder)
     asking = threading.Thread(target=waiter.access_tokens.usable, args=["default"])
     asking.start()
-    assert holder.refresher.renew(claim) is Result.STORED
+    assert holder.refresher.renew(lease) is Result.STORED
     asking.join()
     assert attempts_of(conn) == [("stored", None)]
     assert row(conn)["failures"] == 0
@@ -139,7 +139,7 @@ def test_nobody_refreshes_without_the_claim_even_when_the_wait_is_over(
     monkeypatch.setattr(access_tokens, "WAIT_S", 0.5)
     connect_account(connected, sandbox)
     leave(conn, -1)
-    claim_one(connected)  # by a process that does not come back
+    lease_one(connected)  # by a process that does not come back
     with pytest.raises(errors.RdStationUnavailable) as raised:
         connected.access_tokens.usable("default")
     assert raised.value.retry_after_s
@@ -151,11 +151,11 @@ def test_a_caller_only_looks_while_another_process_holds_the_account_and_takes_o
 ) -> None:
     connect_account(connected, sandbox)
     leave(conn, -1)
-    claim_one(connected)  # by a process that does not come back
+    lease_one(connected)  # by a process that does not come back
     tries, looks, looked_often = [], [], threading.Event()
-    really_claim, really_read = leases.claim_seen, connected.memory.read
+    really_claim, really_read = leases.lease_seen, connected.memory.read
 
-    def claim(*args: Any, **kwargs: Any) -> Any:
+    def lease(*args: Any, **kwargs: Any) -> Any:
         tries.append(1)
         return really_claim(*args, **kwargs)
 
@@ -165,7 +165,7 @@ def test_a_caller_only_looks_while_another_process_holds_the_account_and_takes_o
             looked_often.set()
         return really_read(account_id)
 
-    monkeypatch.setattr(leases, "claim_seen", claim)
+    monkeypatch.setattr(leases, "claim_seen", lease)
     monkeypatch.setattr(connected.memory, "read", read)
     asking = threading.Thread(target=connected.access_tokens.usable, args=["default"])
     asking.start()
@@ -229,8 +229,8 @@ def test_wrong_client_credentials_are_told_apart_from_a_dead_account(
 ) -> None:
     connect_account(services, due=False)
     leave(conn, -1)
-    answer = {"error_type": "ACCESS_DENIED", "error_message": "Wrong credentials provided."}
-    requests_mock.post(TOKEN_URL, status_code=401, json=answer)
+    response = {"error_type": "ACCESS_DENIED", "error_message": "Wrong credentials provided."}
+    requests_mock.post(TOKEN_URL, status_code=401, json=response)
     for _ in range(2):
         with pytest.raises(errors.CredentialsRefused):
             services.access_tokens.usable("default")
@@ -327,14 +327,14 @@ def test_a_new_row_is_seen_at_once(services: Services) -> None:
 def row_locked_until_a_claim_has_passed_it_by(monkeypatch: pytest.MonkeyPatch, conn: Conn) -> Iterator[None]:
     """Hold the row as another process does in the instant before its claim is visible."""
     passed = threading.Event()
-    really_claim = leases.claim_seen
+    really_claim = leases.lease_seen
 
-    def claim(*args: Any, **kwargs: Any) -> Any:
-        claimed = really_claim(*args, **kwargs)
+    def lease(*args: Any, **kwargs: Any) -> Any:
+        leased = really_claim(*args, **kwargs)
         passed.set()
-        return claimed
+        return leased
 
-    monkeypatch.setattr(leases, "claim_seen", claim)
+    monkeypatch.setattr(leases, "claim_seen", lease)
     locked = threading.Event()
 
     def hold() -> None:

@@ -19,7 +19,7 @@ from rdservice.services import Services
 from rdservice.tokens import credentials, leases
 from rdservice.tokens.refresh import Result
 from tests.conftest import Clock
-from tests.support.accounts import attempts_of, claim_due, claim_one, connect_account, row, stored_pair
+from tests.support.accounts import attempts_of, connect_account, lease_due, lease_one, row, stored_pair
 from tests.support.sandbox_process import SandboxProcess
 
 Conn = psycopg.Connection[Any]
@@ -31,7 +31,7 @@ def refusal(error_type: str) -> dict[str, Any]:
 
 
 def renew(services: Services) -> Result:
-    return services.refresher.renew(claim_one(services))
+    return services.refresher.renew(lease_one(services))
 
 
 def without_the_key(make_services: Callable[[Settings], Services], variables: dict[str, str]) -> Services:
@@ -131,13 +131,13 @@ def test_an_answer_without_a_usable_pair_keeps_the_stored_one(
     services: Services,
     conn: Conn,
     requests_mock: Mocker,
-    answer: dict[str, Any],
+    response: dict[str, Any],
     result: str,
     status: str,
     error: str,
 ) -> None:
     pair = connect_account(services)
-    requests_mock.post(TOKEN_URL, **answer)
+    requests_mock.post(TOKEN_URL, **response)
     assert renew(services) == result
     found = row(conn)
     assert stored_pair(services, conn) == (pair["access_token"], pair["refresh_token"])
@@ -189,18 +189,18 @@ def test_wrong_credentials_blame_the_settings_and_one_account_asks_again_every_f
     for number in range(5):
         connect_account(services, account_id=f"account-{number}")
     requests_mock.post(TOKEN_URL, status_code=401, json=refusal("ACCESS_DENIED"))
-    assert services.refresher.renew(claim_due(services, slots=1)[0]) is Result.TRANSIENT
-    assert claim_due(services) == []
+    assert services.refresher.renew(lease_due(services, slots=1)[0]) is Result.TRANSIENT
+    assert lease_due(services) == []
     clock.advance(credentials.PROBE_EVERY_S + 1)
-    probes = claim_due(services)
+    probes = lease_due(services)
     assert len(probes) == 1
-    assert claim_due(services) == []
+    assert lease_due(services) == []
     requests_mock.post(TOKEN_URL, json={"access_token": "a", "refresh_token": "r", "expires_in": 86_400})
     assert services.refresher.renew(probes[0]) is Result.STORED
-    rest = claim_due(services)
+    rest = lease_due(services)
     assert len(rest) == 4
-    for claim in rest:
-        assert services.refresher.renew(claim) is Result.STORED
+    for lease in rest:
+        assert services.refresher.renew(lease) is Result.STORED
     statuses = conn.execute("SELECT DISTINCT status FROM rdstation_tokens").fetchall()
     assert statuses == [("connected",)]
 
@@ -214,10 +214,10 @@ def test_a_probe_is_not_used_up_when_nothing_is_due(
     clock.advance(credentials.PROBE_EVERY_S + 1)
     with transaction(services.pool) as conn:
         conn.execute("UPDATE rdstation_tokens SET refresh_after = rd_now() + interval '1 hour'")
-    assert claim_due(services) == []
+    assert lease_due(services) == []
     with transaction(services.pool) as conn:
         conn.execute("UPDATE rdstation_tokens SET refresh_after = rd_now()")
-    assert len(claim_due(services)) == 1
+    assert len(lease_due(services)) == 1
 
 
 def test_access_denied_is_one_accounts_matter_when_another_exchange_worked_within_the_hour(
@@ -229,8 +229,8 @@ def test_access_denied_is_one_accounts_matter_when_another_exchange_worked_withi
     connect_account(services, account_id="odd")
     connect_account(services, account_id="other")
     requests_mock.post(TOKEN_URL, status_code=401, json=refusal("ACCESS_DENIED"))
-    assert services.refresher.renew(claim_due(services, slots=1)[0]) is Result.TRANSIENT
-    assert len(claim_due(services)) == 1, "the gate must stay open"
+    assert services.refresher.renew(lease_due(services, slots=1)[0]) is Result.TRANSIENT
+    assert len(lease_due(services)) == 1, "the gate must stay open"
     assert (
         conn.execute("SELECT 1 FROM rdstation_tokens WHERE status = 'credentials_refused'").fetchone() is None
     )
@@ -283,7 +283,7 @@ def test_an_account_that_alone_is_denied_does_not_keep_the_others_from_being_tri
     probed = []
     for _ in range(4):
         clock.advance(credentials.PROBE_EVERY_S + 1)
-        probe = claim_one(services)
+        probe = lease_one(services)
         probed.append(probe.account_id)
         services.refresher.renew(probe)
     assert set(probed) == {"denied", "good"}
@@ -298,11 +298,11 @@ def test_a_changed_list_of_secrets_makes_all_refused_accounts_due(
     for number in range(3):
         connect_account(services, account_id=f"account-{number}")
     requests_mock.post(TOKEN_URL, status_code=401, json=refusal("ACCESS_DENIED"))
-    for claim in claim_due(services):
-        services.refresher.renew(claim)
-    assert claim_due(services) == []
+    for lease in lease_due(services):
+        services.refresher.renew(lease)
+    assert lease_due(services) == []
     mended = make_services(Settings.from_mapping(variables | {"RDSTATION_CLIENT_SECRET": "the-new-secret"}))
-    assert len(claim_due(mended)) == 3
+    assert len(lease_due(mended)) == 3
 
 
 def test_a_second_secret_is_tried_when_the_first_is_refused(
@@ -367,9 +367,9 @@ def test_nothing_is_sent_when_too_little_of_the_lease_is_left(
     connected: Services, sandbox: SandboxProcess, conn: Conn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect_account(connected, sandbox)
-    claim = claim_one(connected)
+    lease = lease_one(connected)
     monkeypatch.setattr(leases, "LEASE_S", 24.9)
-    assert connected.refresher.renew(claim) is Result.SUPERSEDED
+    assert connected.refresher.renew(lease) is Result.SUPERSEDED
     assert sandbox.calls()["token_refresh"] == {}
     assert attempts_of(conn) == [("released", None)]
 
@@ -378,9 +378,9 @@ def test_nothing_is_sent_when_another_took_the_claim_over(
     connected: Services, sandbox: SandboxProcess, clock: Clock
 ) -> None:
     connect_account(connected, sandbox)
-    late = claim_one(connected)
+    late = lease_one(connected)
     clock.advance(leases.LEASE_S + 1)
-    current = claim_one(connected)
+    current = lease_one(connected)
     assert connected.refresher.renew(late) is Result.SUPERSEDED
     assert sandbox.calls()["token_refresh"] == {}
     assert connected.refresher.renew(current) is Result.STORED
@@ -390,9 +390,9 @@ def test_nothing_is_sent_for_a_deleted_account(
     connected: Services, sandbox: SandboxProcess, conn: Conn
 ) -> None:
     connect_account(connected, sandbox)
-    claim = claim_one(connected)
+    lease = lease_one(connected)
     conn.execute("DELETE FROM rdstation_tokens WHERE account_id = 'default'")
-    assert connected.refresher.renew(claim) is Result.SUPERSEDED
+    assert connected.refresher.renew(lease) is Result.SUPERSEDED
     assert sandbox.calls()["token_refresh"] == {}
 
 
@@ -402,7 +402,7 @@ def test_a_missing_key_puts_the_row_off_for_workers_and_changes_nothing_else(
     connect_account(services)
     before = row(conn)
     with pytest.raises(KeyMissing):
-        without_the_key(make_services, variables).refresher.renew(claim_one(services))
+        without_the_key(make_services, variables).refresher.renew(lease_one(services))
     after = row(conn)
     unchanged = set(before) - {"now", "attempted_at", "undecryptable_until"}
     assert {name: after[name] for name in unchanged} == {name: before[name] for name in unchanged}
@@ -414,11 +414,11 @@ def test_a_missing_key_of_a_process_that_serves_requests_puts_nothing_off(
     services: Services, variables: dict[str, str], make_services: Callable[[Settings], Services], conn: Conn
 ) -> None:
     connect_account(services)
-    claim = dataclasses.replace(claim_one(services), reason="early")
+    lease = dataclasses.replace(lease_one(services), reason="early")
     with pytest.raises(KeyMissing):
-        without_the_key(make_services, variables).refresher.renew(claim)
+        without_the_key(make_services, variables).refresher.renew(lease)
     assert row(conn)["undecryptable_until"] is None
-    assert len(claim_due(services)) == 1
+    assert len(lease_due(services)) == 1
 
 
 def test_a_probe_is_not_used_up_by_an_account_that_cannot_be_opened(
@@ -432,21 +432,21 @@ def test_a_probe_is_not_used_up_by_an_account_that_cannot_be_opened(
     connect_account(without_the_key(make_services, variables), account_id="theirs")
     connect_account(services, account_id="ours")
     requests_mock.post(TOKEN_URL, status_code=401, json=refusal("ACCESS_DENIED"))
-    ours = next(claim for claim in claim_due(services) if claim.account_id == "ours")
+    ours = next(lease for lease in lease_due(services) if lease.account_id == "ours")
     assert services.refresher.renew(ours) is Result.TRANSIENT
     conn.execute(
         "UPDATE rdstation_tokens SET leased_until = NULL, refresh_after = rd_now() - interval '1 hour'"
         " WHERE account_id = 'theirs'"
     )
     clock.advance(credentials.PROBE_EVERY_S + 1)
-    (probe,) = claim_due(services)
+    (probe,) = lease_due(services)
     assert probe.account_id == "theirs"
     with pytest.raises(KeyMissing):
         services.refresher.renew(probe)
-    (probe,) = claim_due(services)
+    (probe,) = lease_due(services)
     assert probe.account_id == "ours"
     assert services.refresher.renew(probe) is Result.TRANSIENT
-    assert claim_due(services) == [], "the gate is closed"
+    assert lease_due(services) == [], "the gate is closed"
 
 
 def test_a_damaged_value_needs_a_person_and_is_never_sent(
@@ -463,9 +463,9 @@ def test_no_connection_is_held_during_the_call_to_rd_station(
     connected: Services, sandbox: SandboxProcess
 ) -> None:
     connect_account(connected, sandbox)
-    claim = claim_one(connected)
+    lease = lease_one(connected)
     sandbox.patch(latency_ms=1500)
-    renewing = threading.Thread(target=connected.refresher.renew, args=[claim])
+    renewing = threading.Thread(target=connected.refresher.renew, args=[lease])
     renewing.start()
     while not sandbox.report()["in_flight"]:
         assert renewing.is_alive()
@@ -481,7 +481,7 @@ def test_an_answer_is_written_as_soon_as_the_database_takes_it(
     connected: Services, sandbox: SandboxProcess, conn: Conn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect_account(connected, sandbox)
-    claim = claim_one(connected)
+    lease = lease_one(connected)
     tries = []
     really_store = leases.store
 
@@ -492,7 +492,7 @@ def test_an_answer_is_written_as_soon_as_the_database_takes_it(
         return really_store(*args, **kwargs)
 
     monkeypatch.setattr(leases, "store", fail_twice)
-    assert connected.refresher.renew(claim) is Result.STORED
+    assert connected.refresher.renew(lease) is Result.STORED
     assert len(tries) == 3
     assert sandbox.calls()["token_refresh"] == {"200": 1}
     assert attempts_of(conn) == [("stored", None)]

@@ -244,7 +244,7 @@ class Callers:
         self._revoked_key = make_key(*SCOPES)
         assert keys.revoke(conn, self._revoked_key[4:12])
 
-    def answers(self, caller: str, route: Route) -> Iterator[tuple[str, TestResponse]]:
+    def responses(self, caller: str, route: Route) -> Iterator[tuple[str, TestResponse]]:
         """Yield the answers that this kind of caller gets, each with what is particular about it."""
         kind, with_session = caller.removesuffix(", live session"), caller.endswith(", live session")
         if "key" in kind or kind == "empty Authorization":
@@ -373,15 +373,15 @@ def everyone(
     return Callers(app, conn, make_key)
 
 
-def told(answer: TestResponse, method: str, code: str | None) -> str:
+def told(response: TestResponse, method: str, code: str | None) -> str:
     """Return the status with the error code; HEAD has no body that could tell it, and pages tell it in words."""
-    if answer.status_code == 302 and urlsplit(answer.location or "").path == "/login":
+    if response.status_code == 302 and urlsplit(response.location or "").path == "/login":
         return "302 login"
-    if method == "HEAD" or answer.status_code < 400:
-        return f"{answer.status_code}"
-    if answer.mimetype == "text/html":
-        return f"{answer.status_code} {code if code and f', {code}.' in answer.text else 'another code'}"
-    return f"{answer.status_code} {(answer.json or {}).get('code')}"
+    if method == "HEAD" or response.status_code < 400:
+        return f"{response.status_code}"
+    if response.mimetype == "text/html":
+        return f"{response.status_code} {code if code and f', {code}.' in response.text else 'another code'}"
+    return f"{response.status_code} {(response.json or {}).get('code')}"
 
 
 def expected(cell: str, route: Route) -> tuple[str, str | None]:
@@ -397,8 +397,8 @@ def test_each_caller_gets_at_every_route_exactly_what_the_tables_say(caller: str
     for route in routes():
         cell = callers()[caller][route.column]
         want, code = expected(cell, route)
-        for name, answer in everyone.answers(caller, route):
-            got = told(answer, route.method, code)
+        for name, response in everyone.responses(caller, route):
+            got = told(response, route.method, code)
             if got != want:
                 differences.append(f"{route.method} {route.rule} by {name}: {got}, not {want}")
     assert differences == []
@@ -416,8 +416,8 @@ def test_methods_that_a_route_does_not_have_are_refused_to_everyone_alike(
             continue
         route = Route(method, path, "anyone", 405, "method_not_allowed")
         for caller in ("nobody", "unknown key", "key with all scopes", "operator"):
-            for name, answer in everyone.answers(caller, route):
-                got = told(answer, method, route.code)
+            for name, response in everyone.responses(caller, route):
+                got = told(response, method, route.code)
                 if got != expected("in", route)[0]:
                     differences.append(f"{method} {path} by {name}: {got}")
     assert differences == []
@@ -426,5 +426,5 @@ def test_methods_that_a_route_does_not_have_are_refused_to_everyone_alike(
 def test_addresses_without_a_route_are_not_found_by_everyone_alike(everyone: Callers) -> None:
     for path in ("/nowhere", "/rd", "/rd/", "/rd/tokens/", "/rd//tokens", "/RD/tokens", "/rd/tokens/a/b/c"):
         for caller in callers():
-            for name, answer in everyone.answers(caller, Route("GET", path, "anyone", 404, "not_found")):
-                assert told(answer, "GET", "not_found") == "404 not_found", (path, name)
+            for name, response in everyone.responses(caller, Route("GET", path, "anyone", 404, "not_found")):
+                assert told(response, "GET", "not_found") == "404 not_found", (path, name)

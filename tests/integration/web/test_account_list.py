@@ -40,11 +40,11 @@ def add(conn: Conn, services: Services, account_id: str, name: str | None = None
 
 
 def listed(browser: Browser, path: str = "/") -> list[str]:
-    answer = browser.get(path)
-    assert answer.status_code == 200
+    response = browser.get(path)
+    assert response.status_code == 200
     return [
         html.unescape(name)
-        for name in re.findall(r'<li class="row"[^>]* data-account="([^"]+)"', answer.text)
+        for name in re.findall(r'<li class="row"[^>]* data-account="([^"]+)"', response.text)
     ]
 
 
@@ -132,10 +132,10 @@ def test_the_search_takes_text_as_it_stands_whatever_its_case_and_accents(
     add(conn, services, "agua", "ÁGUA VIVA")
     for name in ("branch.1", "branch_2", "branch%3"):
         add(conn, services, name)
-    answer = signed_in.get("/", query_string={"q": text})
-    rows = re.findall(r'<li class="row"[^>]* data-account="([^"]+)"', answer.text)
+    response = signed_in.get("/", query_string={"q": text})
+    rows = re.findall(r'<li class="row"[^>]* data-account="([^"]+)"', response.text)
     assert sorted(rows) == sorted(found)
-    assert ("No matching accounts." in answer.text) == (not found)
+    assert ("No matching accounts." in response.text) == (not found)
 
 
 def test_what_was_searched_for_stays_in_the_field_and_in_the_links(
@@ -191,8 +191,8 @@ def test_pages_hold_all_accounts_once(signed_in: Browser, conn: Conn, services: 
     ],
 )
 def test_what_cannot_be_asked_for_is_refused(signed_in: Browser, query: str) -> None:
-    answer = signed_in.get(f"/?{query}", {"Accept": "application/json"})
-    assert (answer.status_code, answer.get_json()["code"]) == (422, "invalid_field")
+    response = signed_in.get(f"/?{query}", {"Accept": "application/json"})
+    assert (response.status_code, response.get_json()["code"]) == (422, "invalid_field")
 
 
 def test_a_row_offers_the_one_button_that_helps(signed_in: Browser, conn: Conn, services: Services) -> None:

@@ -79,13 +79,13 @@ def test_what_a_program_does_is_known_by_its_key(
     program = Browser(app, accept="*/*")
 
     def does(method: str, path: str, route: str, **more: Any) -> audit.Entry:
-        answer = program.open(method, path, headers, **more)
-        assert answer.status_code == 200
+        response = program.open(method, path, headers, **more)
+        assert response.status_code == 200
         entry = last(conn)
         assert f"{method} {route}" == entry.origin
         assert {entry.action} == DEEDS[entry.origin]
         assert (entry.actor_kind, entry.actor_id, entry.actor_name) == ("key", key[4:12], "a program")
-        assert (entry.account_id, entry.request_id) == ("shop", answer.headers["X-Request-ID"])
+        assert (entry.account_id, entry.request_id) == ("shop", response.headers["X-Request-ID"])
         return entry
 
     pair = sandbox.pair() | {"account_id": "shop"}

@@ -36,11 +36,11 @@ def test_the_button_gives_the_file_and_it_may_be_sent_to_a_stranger(
 ) -> None:
     pair = connect_account(connected, sandbox, account_id="joana@example.com", due=False)
     conn.execute("UPDATE rdstation_tokens SET name = 'Padaria da Joana'")
-    answer = signed_in.submit("/diagnosis", "/diagnosis")
-    assert (answer.status_code, answer.mimetype) == (200, "application/json")
-    assert answer.headers["Content-Disposition"] == f'attachment; filename="{NAME}"'
-    assert answer.headers["Cache-Control"] == "no-store"
-    content = json.loads(answer.data)
+    response = signed_in.submit("/diagnosis", "/diagnosis")
+    assert (response.status_code, response.mimetype) == (200, "application/json")
+    assert response.headers["Content-Disposition"] == f'attachment; filename="{NAME}"'
+    assert response.headers["Cache-Control"] == "no-store"
+    content = json.loads(response.data)
     assert content["leads_call"]["result"] == "ok"
     assert [account["account_id"] for account in content["accounts"]["shown"]] == ["e-mail-1"]
     settings = connected.settings
@@ -53,7 +53,7 @@ def test_the_button_gives_the_file_and_it_may_be_sent_to_a_stranger(
         "joana",
         "Padaria",
     ]
-    assert not [secret for secret in secrets if secret in answer.text]
+    assert not [secret for secret in secrets if secret in response.text]
 
 
 def test_it_renews_nothing(signed_in: Browser, connected: Services, sandbox: SandboxProcess) -> None:

@@ -28,10 +28,10 @@ def ask(app: Flask, make_key: Callable[..., str]) -> Ask:
 
 def test_events_are_given_out_as_they_were_told(services: Services, secret: str, ask: Ask) -> None:
     add(services, secret, event())
-    answer = ask("")
-    assert answer.status_code == 200
-    assert answer.headers["Cache-Control"] == "no-store"
-    body = answer.json
+    response = ask("")
+    assert response.status_code == 200
+    assert response.headers["Cache-Control"] == "no-store"
+    body = response.json
     (shown,) = body.pop("events")
     assert body == {"next_after": 1, "missed": 0, "more": False}
     assert shown.pop("received_at").endswith("Z")
@@ -81,10 +81,14 @@ def test_a_reader_goes_on_from_where_it_was(services: Services, secret: str, ask
     ],
 )
 def test_a_wrong_question_names_what_is_wrong(ask: Ask, secret: str, query: str, field: str) -> None:
-    answer = ask(query)
-    assert (answer.status_code, answer.json["code"], answer.json["field"]) == (422, "invalid_field", field)
+    response = ask(query)
+    assert (response.status_code, response.json["code"], response.json["field"]) == (
+        422,
+        "invalid_field",
+        field,
+    )
 
 
 def test_an_account_that_is_not_connected_has_no_events(ask: Ask, secret: str) -> None:
-    answer = ask("?account_id=nobody")
-    assert (answer.status_code, answer.json["code"]) == (409, "not_connected")
+    response = ask("?account_id=nobody")
+    assert (response.status_code, response.json["code"]) == (409, "not_connected")

@@ -50,25 +50,25 @@ def get(app: Flask, make_key: Callable[..., str]) -> Callable[..., TestResponse]
     return ask
 
 
-def lines(answer: TestResponse) -> list[dict[str, Any]]:
-    assert answer.data.endswith(b"\n") or not answer.data
-    return [json.loads(line) for line in answer.data.splitlines()]
+def lines(response: TestResponse) -> list[dict[str, Any]]:
+    assert response.data.endswith(b"\n") or not response.data
+    return [json.loads(line) for line in response.data.splitlines()]
 
 
 def test_an_export_is_a_line_of_json_for_every_lead(get: Callable[..., TestResponse]) -> None:
-    answer = get()
-    assert (answer.status_code, answer.mimetype) == (200, "application/x-ndjson")
-    assert answer.headers["Content-Disposition"] == "attachment; filename=leads.ndjson"
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert "Content-Length" not in answer.headers
-    assert len({lead["uuid"] for lead in lines(answer)}) == LEADS
+    response = get()
+    assert (response.status_code, response.mimetype) == (200, "application/x-ndjson")
+    assert response.headers["Content-Disposition"] == "attachment; filename=leads.ndjson"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert "Content-Length" not in response.headers
+    assert len({lead["uuid"] for lead in lines(response)}) == LEADS
 
 
 def test_an_export_is_csv_for_whoever_asks_for_it(get: Callable[..., TestResponse]) -> None:
-    for answer in (get(f"{EXPORT}?format=csv"), get(Accept="text/csv")):
-        assert (answer.status_code, answer.mimetype) == (200, "text/csv")
-        assert answer.headers["Content-Disposition"] == "attachment; filename=leads.csv"
-        rows = list(csv.reader(io.StringIO(answer.data.decode("utf-8-sig"), newline="")))
+    for response in (get(f"{EXPORT}?format=csv"), get(Accept="text/csv")):
+        assert (response.status_code, response.mimetype) == (200, "text/csv")
+        assert response.headers["Content-Disposition"] == "attachment; filename=leads.csv"
+        rows = list(csv.reader(io.StringIO(response.data.decode("utf-8-sig"), newline="")))
         assert rows[0] == ["uuid", "name", "email", "last_conversion_date", "created_at"]
         assert len(rows) == LEADS + 1
 
@@ -113,21 +113,21 @@ def test_an_operator_may_export_in_a_browser(app: Flask, signed_in: Browser) -> 
 def test_an_export_that_cannot_begin_is_a_problem_document(
     get: Callable[..., TestResponse], query: str, status: int, code: str
 ) -> None:
-    answer = get(f"{EXPORT}?{query}")
-    assert (answer.status_code, answer.mimetype) == (status, "application/problem+json")
-    assert answer.json is not None
-    assert answer.json["code"] == code
+    response = get(f"{EXPORT}?{query}")
+    assert (response.status_code, response.mimetype) == (status, "application/problem+json")
+    assert response.json is not None
+    assert response.json["code"] == code
 
 
 def test_an_export_that_fails_in_the_middle_is_cut_off(
     app: Flask, get: Callable[..., TestResponse], sandbox: SandboxProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rdservice.leads.export.run.RETRY_PAUSES_S", (0.0,))
-    answer = app.test_client().get(EXPORT, headers=_authorization(get), buffered=False)
+    response = app.test_client().get(EXPORT, headers=_authorization(get), buffered=False)
     sandbox.patch(faults=[{"operation": "contacts_list", "kind": "status", "status": 500}])
     # The server then closes the connection without the end of the body: tests/e2e/test_exports.py.
     with pytest.raises(BrokenPipeError):
-        assert answer.data
+        assert response.data
 
 
 def _authorization(get: Callable[..., TestResponse]) -> dict[str, str]:
@@ -146,8 +146,8 @@ def test_no_more_than_four_exports_run_in_a_process_and_each_gives_its_place_bac
     running[0].close()
     assert get().status_code == 200
     assert len(running[1].data.splitlines()) == LEADS
-    for answer in running[1:]:
-        answer.close()
+    for response in running[1:]:
+        response.close()
     places = app.extensions[export.PLACES]
     assert isinstance(places, threading.BoundedSemaphore)
     assert all(places.acquire(blocking=False) for _ in range(export.AT_ONCE))

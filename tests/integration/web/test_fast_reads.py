@@ -94,20 +94,20 @@ class Ways:
 
     def get(self, path: str, query: str = "", **headers: str) -> tuple[str, dict[str, str]]:
         """Ask as a client does; return status and headers."""
-        _, status, answer_headers = run_wsgi_app(self._fast, self.environ("GET", path, query, **headers))
-        return status, dict(answer_headers)
+        _, status, response_headers_of = run_wsgi_app(self._fast, self.environ("GET", path, query, **headers))
+        return status, dict(response_headers_of)
 
     def get_by_flask(self, path: str, **headers: str) -> tuple[str, dict[str, str]]:
-        _, status, answer_headers = run_wsgi_app(self._flask_way, self.environ("GET", path, **headers))
-        return status, dict(answer_headers)
+        _, status, response_headers_of = run_wsgi_app(self._flask_way, self.environ("GET", path, **headers))
+        return status, dict(response_headers_of)
 
 
 SECONDS = ("Age", "Retry-After")
 """Headers that go on counting between two answers."""
 
 
-def _reply(answer: Any) -> Reply:
-    chunks, status, headers = answer
+def _reply(response: Any) -> Reply:
+    chunks, status, headers = response
     body = b"".join(chunks)
     seconds = [int(headers[name]) for name in SECONDS if name in headers]
     if body.startswith(b'{"access_token"'):

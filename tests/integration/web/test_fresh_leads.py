@@ -115,8 +115,8 @@ def test_the_wish_is_granted_once_in_a_few_seconds_in_all_processes_together(
     sandbox.patch(latency_ms=300)
     with ThreadPoolExecutor(12) as executor:
         asked = [executor.submit(one, "/rd/leads", "no-cache") for one in (get, *others) for _ in range(4)]
-        assert {answer.result().status_code for answer in asked} == {200}
-        assert all(int(answer.result().headers["Age"]) <= FRESH_EVERY_S for answer in asked)
+        assert {response.result().status_code for response in asked} == {200}
+        assert all(int(response.result().headers["Age"]) <= FRESH_EVERY_S for response in asked)
     assert calls(sandbox) == 2
     for one in (get, *others):
         assert one("/rd/leads", "no-cache").headers["X-Cache"] == "hit"
@@ -133,9 +133,13 @@ def test_while_rd_station_fails_the_wish_gets_the_older_answer_and_how_old_it_is
     sandbox.patch(faults=[{"operation": "contacts_list", "kind": "status", "status": 500}])
     later(100)
     for _ in range(3):
-        answer = get("/rd/leads", "no-cache")
-        assert (answer.status_code, answer.headers["X-Cache"], answer.data) == (200, "stale", first.data)
-        assert int(answer.headers["Age"]) >= 100
+        response = get("/rd/leads", "no-cache")
+        assert (response.status_code, response.headers["X-Cache"], response.data) == (
+            200,
+            "stale",
+            first.data,
+        )
+        assert int(response.headers["Age"]) >= 100
     # The failure counts for two seconds for everyone who asks the same.
     assert calls(sandbox) == 2
 
@@ -186,8 +190,8 @@ def test_every_route_of_leads_grants_it(get: Get, sandbox: SandboxProcess, later
 def test_the_entity_tag_still_saves_the_body(get: Get, later: Later) -> None:
     etag = get("/rd/leads").headers["ETag"]
     later(LATER_S)
-    answer = get("/rd/leads", "no-cache", environ_overrides={"HTTP_IF_NONE_MATCH": etag})
-    assert (answer.status_code, answer.headers["X-Cache"], answer.data) == (304, "miss", b"")
+    response = get("/rd/leads", "no-cache", environ_overrides={"HTTP_IF_NONE_MATCH": etag})
+    assert (response.status_code, response.headers["X-Cache"], response.data) == (304, "miss", b"")
 
 
 def test_segmentations_are_searched_by_a_part_of_their_name(get: Get, sandbox: SandboxProcess) -> None:
@@ -198,5 +202,5 @@ def test_segmentations_are_searched_by_a_part_of_their_name(get: Get, sandbox: S
     assert len((get("/rd/segmentations").json or {})["segmentations"]) > len(names)
     assert get("/rd/segmentations?search=newsletter").headers["X-Cache"] == "hit"
     for wrong in ("", "x" * 256, "%00"):
-        answer = get(f"/rd/segmentations?search={wrong}")
-        assert (answer.status_code, (answer.json or {})["field"]) == (422, "search")
+        response = get(f"/rd/segmentations?search={wrong}")
+        assert (response.status_code, (response.json or {})["field"]) == (422, "search")

@@ -68,9 +68,9 @@ def test_an_undeclared_view_is_reported_and_never_answers(app: Flask, signed_in:
     undeclared.add_url_rule("/forgotten", endpoint="forgotten", view_func=lambda: "secret")
     with pytest.raises(RuntimeError, match="forgotten"):
         guard.check_declarations(undeclared)
-    answer = Browser(undeclared, accept="*/*").get("/forgotten")
-    assert answer.status_code == 500
-    assert "secret" not in answer.text
+    response = Browser(undeclared, accept="*/*").get("/forgotten")
+    assert response.status_code == 500
+    assert "secret" not in response.text
 
 
 def test_an_undeclared_blueprint_view_fails_at_the_start(
@@ -105,23 +105,23 @@ def test_a_view_with_a_method_that_csrf_does_not_cover_is_reported(app: Flask) -
 
 @pytest.mark.parametrize("path", ["/sample/operators", "/sample/tokens", "/"])
 def test_without_session_or_key_a_program_gets_401(program: Browser, path: str) -> None:
-    answer = program.get(path)
-    assert answer.status_code == 401
-    assert answer.json is not None
-    assert answer.json["code"] == "unauthorized"
-    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
-    assert "Set-Cookie" not in answer.headers
+    response = program.get(path)
+    assert response.status_code == 401
+    assert response.json is not None
+    assert response.json["code"] == "unauthorized"
+    assert response.headers["WWW-Authenticate"].startswith("Bearer")
+    assert "Set-Cookie" not in response.headers
 
 
 def test_without_session_a_browser_goes_to_the_login_page(browser: Browser) -> None:
-    answer = browser.get("/sample/tokens?a=1&b=x%2Fy")
-    assert answer.status_code == 302
-    assert answer.location == "/login?next=/sample/tokens?a%3D1%26b%3Dx%252Fy"
+    response = browser.get("/sample/tokens?a=1&b=x%2Fy")
+    assert response.status_code == 302
+    assert response.location == "/login?next=/sample/tokens?a%3D1%26b%3Dx%252Fy"
 
 
 def test_only_a_get_goes_to_the_login_page(browser: Browser) -> None:
-    answer = browser.open("POST", "/sample/tokens")
-    assert (answer.status_code, answer.mimetype) == (401, "text/html")
+    response = browser.open("POST", "/sample/tokens")
+    assert (response.status_code, response.mimetype) == (401, "text/html")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
@@ -144,12 +144,12 @@ def test_another_session_s_csrf_token_is_refused(app: Flask, signed_in: Browser)
 
 
 def test_an_operator_may_do_what_keys_may(signed_in: Browser, operator: operators.Operator) -> None:
-    answer = signed_in.get("/sample/tokens")
-    assert answer.json is not None
-    assert answer.json["kind"] == "operator"
-    assert answer.json["id"] == operator.operator_id
-    assert answer.json["label"] == operator.email
-    assert len(answer.json["session_id"]) == 64
+    response = signed_in.get("/sample/tokens")
+    assert response.json is not None
+    assert response.json["kind"] == "operator"
+    assert response.json["id"] == operator.operator_id
+    assert response.json["label"] == operator.email
+    assert len(response.json["session_id"]) == 64
 
 
 def test_a_key_with_the_scope_is_let_in_and_never_asked_for_a_csrf_token(
@@ -157,27 +157,27 @@ def test_a_key_with_the_scope_is_let_in_and_never_asked_for_a_csrf_token(
 ) -> None:
     key = make_key("tokens:read")
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
-        answer = program.open(method, "/sample/tokens", bearer(key))
-        assert answer.status_code == 200
-        assert answer.json == {"kind": "key", "id": key[4:12], "label": "a program", "session_id": None}
-        assert "Set-Cookie" not in answer.headers
+        response = program.open(method, "/sample/tokens", bearer(key))
+        assert response.status_code == 200
+        assert response.json == {"kind": "key", "id": key[4:12], "label": "a program", "session_id": None}
+        assert "Set-Cookie" not in response.headers
 
 
 def test_a_key_without_the_scope_is_refused_with_its_name(program: Browser, make_key: MakeKey) -> None:
     key = make_key(*(scope for scope in keys.SCOPES if scope != "tokens:read"))
-    answer = program.get("/sample/tokens", bearer(key))
-    assert answer.status_code == 403
-    assert answer.json is not None
-    assert answer.json["code"] == "insufficient_scope"
-    assert answer.json["scope"] == "tokens:read"
+    response = program.get("/sample/tokens", bearer(key))
+    assert response.status_code == 403
+    assert response.json is not None
+    assert response.json["code"] == "insufficient_scope"
+    assert response.json["scope"] == "tokens:read"
 
 
 @pytest.mark.parametrize("path", ["/", "/connect", "/sample/operators"])
 def test_no_key_does_what_only_operators_may(program: Browser, make_key: MakeKey, path: str) -> None:
-    answer = program.get(path, bearer(make_key(*keys.SCOPES)))
-    assert answer.status_code == 403
-    assert answer.json is not None
-    assert answer.json["code"] == "insufficient_scope"
+    response = program.get(path, bearer(make_key(*keys.SCOPES)))
+    assert response.status_code == 403
+    assert response.json is not None
+    assert response.json["code"] == "insufficient_scope"
 
 
 def test_beside_an_authorization_header_cookies_do_not_count(signed_in: Browser, make_key: MakeKey) -> None:
@@ -206,10 +206,10 @@ def test_malformed_unknown_and_revoked_keys_get_the_same_answer(
     ]
     seen = set()
     for header in headers:
-        answer = program.get("/sample/tokens", {"Authorization": header})
-        assert answer.json is not None
-        seen.add((answer.status_code, answer.json["detail"], answer.headers["WWW-Authenticate"]))
-        assert valid not in answer.text
+        response = program.get("/sample/tokens", {"Authorization": header})
+        assert response.json is not None
+        seen.add((response.status_code, response.json["detail"], response.headers["WWW-Authenticate"]))
+        assert valid not in response.text
     assert len(seen) == 1
     assert seen.pop()[0] == 401
 

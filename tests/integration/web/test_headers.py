@@ -34,7 +34,7 @@ FOREIGN = {"Origin": "https://evil.example", "Access-Control-Request-Method": "P
 MakeServices = Callable[[Settings], Services]
 
 
-def answers(browser: Browser, route: Route) -> list[TestResponse]:
+def responses(browser: Browser, route: Route) -> list[TestResponse]:
     csrf_token = {"X-CSRFToken": browser.csrf_token("/connect")} if route.method not in SAFE else {}
     return [
         browser.open(route.method, route.path, FOREIGN | csrf_token),
@@ -52,15 +52,15 @@ def answers(browser: Browser, route: Route) -> list[TestResponse]:
     ids=lambda route: f"{route.method} {route.rule}",
 )
 def test_every_answer_says_what_browsers_must_not_do_with_it(signed_in: Browser, route: Route) -> None:
-    for answer in answers(signed_in, route):
-        headers = answer.headers
+    for response in responses(signed_in, route):
+        headers = response.headers
         assert set(headers["Content-Security-Policy"].split("; ")) == POLICY
         assert {name: headers[name] for name in FIXED} == FIXED
         assert {"Accept", "Accept-Language", "Authorization", "Cookie"} <= set(headers["Vary"].split(", "))
         assert headers["Referrer-Policy"] in ("same-origin", "no-referrer")
         cached = (
             CACHED.get(route.rule)
-            if answer.status_code in (200, 304) and route.method in SAFE - {"OPTIONS"}
+            if response.status_code in (200, 304) and route.method in SAFE - {"OPTIONS"}
             else None
         )
         assert headers["Cache-Control"] == (cached or "no-store")
@@ -77,8 +77,8 @@ def test_under_https_browsers_are_told_to_stay_there(
     public = variables | {"RDSTATION_REDIRECT_URI": "https://app.example.com/rd/callback"}
     app = create_app(make_services(Settings.from_mapping(public)))
     for path in ("/healthz", "/login", "/", "/nowhere", "/static/site.css"):
-        answer = Browser(app).get(path)
-        assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+        response = Browser(app).get(path)
+        assert response.headers["Strict-Transport-Security"] == "max-age=31536000"
 
 
 def test_an_error_of_the_service_has_the_headers_too(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,10 +86,10 @@ def test_an_error_of_the_service_has_the_headers_too(app: Flask, monkeypatch: py
         raise ZeroDivisionError
 
     monkeypatch.setattr("rdservice.web.api.metrics.check_reader", break_down)
-    answer = Browser(app).get("/metrics")
-    assert answer.status_code == 500
-    assert set(answer.headers["Content-Security-Policy"].split("; ")) == POLICY
-    assert answer.headers["Cache-Control"] == "no-store"
+    response = Browser(app).get("/metrics")
+    assert response.status_code == 500
+    assert set(response.headers["Content-Security-Policy"].split("; ")) == POLICY
+    assert response.headers["Cache-Control"] == "no-store"
 
 
 def test_pages_hold_no_script_no_style_and_no_handler_inside_and_no_session_id(signed_in: Browser) -> None:

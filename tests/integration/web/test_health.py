@@ -15,8 +15,8 @@ MakeServices = Callable[[Settings], Services]
 
 def test_a_process_with_database_and_tables_is_alive_and_ready(browser: Browser) -> None:
     for path in ("/healthz", "/readyz"):
-        answer = browser.get(path)
-        assert (answer.status_code, answer.json) == (200, {"status": "ok"})
+        response = browser.get(path)
+        assert (response.status_code, response.json) == (200, {"status": "ok"})
 
 
 def test_without_migrations_a_process_is_alive_but_not_ready(
@@ -25,11 +25,11 @@ def test_without_migrations_a_process_is_alive_but_not_ready(
     services = make_services(Settings.from_mapping(variables | {"DATABASE_URL": empty_database_url}))
     program = Browser(create_app(services), accept="*/*")
     assert program.get("/healthz").status_code == 200
-    answer = program.get("/readyz")
-    assert answer.status_code == 503
-    assert answer.json is not None
-    assert "0001_tokens" in answer.json["detail"]
-    assert "flask release" in answer.json["detail"]
+    response = program.get("/readyz")
+    assert response.status_code == 503
+    assert response.json is not None
+    assert "0001_tokens" in response.json["detail"]
+    assert "flask release" in response.json["detail"]
     services.pool.close()
 
 

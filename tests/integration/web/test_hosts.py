@@ -67,8 +67,8 @@ def cookie(signed_in: Browser, settings: Settings) -> str:
     return f"{found.key}={found.value}"
 
 
-def everything_in(answer: TestResponse) -> str:
-    return f"{answer.headers}\n{answer.text}"
+def everything_in(response: TestResponse) -> str:
+    return f"{response.headers}\n{response.text}"
 
 
 @pytest.mark.parametrize("host", HOSTS)
@@ -82,11 +82,11 @@ def test_no_link_cookie_or_redirect_is_built_from_the_host(app: Flask, cookie: s
         "/nowhere",
         "/rd/tokens/x/access-token",
     ):
-        answer = ask(app, path, cookie, host=host)
-        assert answer.status_code < 500
-        assert "evil" not in everything_in(answer), path
-        assert "Domain" not in answer.headers.get("Set-Cookie", "")
-        location = answer.location or "/"
+        response = ask(app, path, cookie, host=host)
+        assert response.status_code < 500
+        assert "evil" not in everything_in(response), path
+        assert "Domain" not in response.headers.get("Set-Cookie", "")
+        location = response.location or "/"
         assert location.startswith(("/", f"{ORIGIN}/rd/login?")), (path, location)
     moved = ask(app, "/rd/login?account_id=acme", cookie, host=host)
     assert (moved.status_code, moved.location) == (302, f"{ORIGIN}/rd/login?account_id=acme&moved=1")
@@ -99,11 +99,11 @@ def test_no_link_cookie_or_redirect_is_built_from_the_host(app: Flask, cookie: s
 @pytest.mark.parametrize("host", NO_HOSTS)
 def test_what_names_no_host_is_a_malformed_request(app: Flask, host: str, accept: str) -> None:
     for path in ("/", "/healthz", "/nowhere"):
-        answer = ask(app, path, "", host=host, Accept=accept)
-        assert answer.status_code == 400
-        assert answer.json is not None
-        assert answer.json["code"] == "bad_request"
-        assert answer.headers["Content-Security-Policy"]
+        response = ask(app, path, "", host=host, Accept=accept)
+        assert response.status_code == 400
+        assert response.json is not None
+        assert response.json["code"] == "bad_request"
+        assert response.headers["Content-Security-Policy"]
 
 
 @pytest.mark.parametrize("trusted", ["0", "1", "2"])
@@ -115,10 +115,12 @@ def test_forged_forwarded_headers_change_neither_host_nor_port_nor_path(
         for times in (1, 2, 3):
             forged = {name: ", ".join([FORWARDED[name]] * times) for name in names}
             for path in ("/", "/connect", "/rd/login", "/login", "/nowhere"):
-                answer = ask(app, path, cookie, **forged)
-                assert "evil" not in everything_in(answer), (path, forged)
-                assert ":6666" not in everything_in(answer)
-                assert answer.status_code == {"/login": 302, "/rd/login": 302, "/nowhere": 404}.get(path, 200)
+                response = ask(app, path, cookie, **forged)
+                assert "evil" not in everything_in(response), (path, forged)
+                assert ":6666" not in everything_in(response)
+                assert response.status_code == {"/login": 302, "/rd/login": 302, "/nowhere": 404}.get(
+                    path, 200
+                )
             dialog = ask(app, "/rd/login", cookie, **forged).location
             assert dialog is not None
             assert dialog.startswith("http://127.0.0.1:9/auth/dialog?")
@@ -208,8 +210,8 @@ def test_no_login_leads_elsewhere_whatever_next_says(app: Flask, signed_in: Brow
         already = signed_in.get("/login", query_string={"next": target})
         assert (already.status_code, already.location) == (302, "/"), target
         if number % 16 == 0:
-            answer = Browser(app).log_in(EMAIL, PASSWORD, next=target)
-            assert (answer.status_code, answer.location) == (303, "/"), target
+            response = Browser(app).log_in(EMAIL, PASSWORD, next=target)
+            assert (response.status_code, response.location) == (303, "/"), target
     page = Browser(app).get("/login", query_string={"next": "//evil.example"}).text
     # The links to the other language lead back to this very address, and this host.
     (back,) = re.findall(r'href="(/language\?language=[^"]+)"', page)

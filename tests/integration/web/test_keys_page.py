@@ -23,12 +23,12 @@ def made(answer_text: str) -> str:
 
 
 def test_a_key_is_made_shown_once_and_works(signed_in: Browser, conn: Conn) -> None:
-    answer = signed_in.submit("/keys", "/keys", name=" website ", scopes="tokens:status")
-    assert (answer.status_code, answer.headers["Cache-Control"]) == (201, "no-store")
-    key = made(answer.text)
-    assert "It is shown this once" in answer.text
-    assert "Location" not in answer.headers
-    assert not [cookie for cookie in answer.headers.getlist("Set-Cookie") if key[13:] in cookie]
+    response = signed_in.submit("/keys", "/keys", name=" website ", scopes="tokens:status")
+    assert (response.status_code, response.headers["Cache-Control"]) == (201, "no-store")
+    key = made(response.text)
+    assert "It is shown this once" in response.text
+    assert "Location" not in response.headers
+    assert not [cookie for cookie in response.headers.getlist("Set-Cookie") if key[13:] in cookie]
     program = Browser(signed_in.client.application, accept="*/*")
     assert program.get("/rd/tokens", {"Authorization": f"Bearer {key}"}).status_code == 200
     page = signed_in.get("/keys").text
@@ -64,14 +64,14 @@ def test_a_key_may_have_several_scopes(signed_in: Browser, conn: Conn) -> None:
 def test_a_form_that_cannot_be_used_comes_back_with_what_was_typed(
     signed_in: Browser, conn: Conn, fields: dict[str, str], message: str
 ) -> None:
-    answer = signed_in.submit("/keys", "/keys", **fields)
-    assert answer.status_code == 422
-    assert message in answer.text
+    response = signed_in.submit("/keys", "/keys", **fields)
+    assert response.status_code == 422
+    assert message in response.text
     if fields.get("scopes") == "leads:read":
-        assert 'value="leads:read" checked' in answer.text
-        assert 'aria-invalid="true"' in answer.text
+        assert 'value="leads:read" checked' in response.text
+        assert 'aria-invalid="true"' in response.text
     else:
-        assert 'value="shop"' in answer.text
+        assert 'value="shop"' in response.text
     assert keys.list_all(conn) == []
 
 
@@ -89,8 +89,8 @@ def test_a_key_is_revoked_after_a_question(
     assert f'href="{path}"' in page
     assert "Revoke the key “a program”?" in signed_in.get(path).text
     assert program.get("/rd/tokens", headers).status_code == 200, "asking revokes nothing"
-    answer = signed_in.submit(path, path)
-    assert (answer.status_code, answer.location) == (303, "/keys")
+    response = signed_in.submit(path, path)
+    assert (response.status_code, response.location) == (303, "/keys")
     page = signed_in.get("/keys").text
     assert f"The key {key[4:12]} is revoked" in page
     assert f'href="{path}"' not in page
@@ -109,8 +109,8 @@ def test_a_key_that_does_not_exist_is_not_found(signed_in: Browser, conn: Conn, 
 
 
 def test_names_are_escaped(signed_in: Browser) -> None:
-    answer = signed_in.submit("/keys", "/keys", name="<b>&", scopes="leads:read")
-    assert "Key of &lt;b&gt;&amp;" in answer.text
+    response = signed_in.submit("/keys", "/keys", name="<b>&", scopes="leads:read")
+    assert "Key of &lt;b&gt;&amp;" in response.text
     page = signed_in.get("/keys").text
     assert "<strong>&lt;b&gt;&amp;</strong>" in page
 

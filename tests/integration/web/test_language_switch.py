@@ -19,8 +19,8 @@ def link(page: str) -> str:
 def test_the_switch_changes_the_language_and_comes_back(signed_in: Browser, path: str) -> None:
     page = signed_in.get(path).text
     assert '<html lang="en">' in page
-    answer = signed_in.get(link(page))
-    assert (answer.status_code, answer.location) == (302, path)
+    response = signed_in.get(link(page))
+    assert (response.status_code, response.location) == (302, path)
     page = signed_in.get(path).text
     assert '<html lang="pt-BR">' in page
     assert '<span aria-current="true" lang="pt-BR">Português</span>' in page
@@ -30,8 +30,8 @@ def test_the_switch_changes_the_language_and_comes_back(signed_in: Browser, path
 
 def test_it_works_before_logging_in_and_survives_it(app: Flask, operator: object) -> None:
     browser = Browser(app, language="en")
-    answer = browser.get(link(browser.get("/login?next=/audit").text))
-    assert answer.location == "/login?next=/audit"
+    response = browser.get(link(browser.get("/login?next=/audit").text))
+    assert response.location == "/login?next=/audit"
     assert "Senha" in browser.get("/login").text
     browser.log_in("ana@example.com", "correct horse battery")
     assert "Auditoria" in browser.get("/audit").text
@@ -57,15 +57,15 @@ def test_pages_of_errors_have_it_too_but_do_not_come_back(signed_in: Browser) ->
     ],
 )
 def test_it_leads_to_no_other_site(app: Flask, target: str) -> None:
-    answer = Browser(app).get("/language", query_string={"language": "en", "next": target})
-    assert answer.status_code == 302
-    assert answer.location == "/" or (target.startswith("/%") and answer.location.startswith("/%"))
+    response = Browser(app).get("/language", query_string={"language": "en", "next": target})
+    assert response.status_code == 302
+    assert response.location == "/" or (target.startswith("/%") and response.location.startswith("/%"))
 
 
 @pytest.mark.parametrize("query", ["", "language=de", "language=pt_BR", "language=en&language=pt-BR"])
 def test_other_languages_are_refused(app: Flask, query: str) -> None:
-    answer = Browser(app, accept="*/*").get(f"/language?{query}")
-    assert (answer.status_code, (answer.json or {})["field"]) == (422, "language")
+    response = Browser(app, accept="*/*").get(f"/language?{query}")
+    assert (response.status_code, (response.json or {})["field"]) == (422, "language")
 
 
 def test_the_cookie_is_no_secret_and_no_scripts_business(app: Flask) -> None:

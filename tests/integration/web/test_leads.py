@@ -75,11 +75,11 @@ def test_who_has_the_current_leads_is_told_so(program: Program, pair: dict[str, 
     etag = program.get("/rd/leads").headers["ETag"]
     assert etag.startswith('"')
     for known in (etag, f"W/{etag}", f'"other", {etag}', "*"):
-        answer = program.get("/rd/leads", If_None_Match=known)
-        assert (answer.status_code, answer.data) == (304, b"")
-        assert answer.headers["ETag"] == etag
-        assert answer.headers["Cache-Control"] == "private, no-cache"
-        assert {name: answer.headers[name] for name in PAGING} == PAGING
+        response = program.get("/rd/leads", If_None_Match=known)
+        assert (response.status_code, response.data) == (304, b"")
+        assert response.headers["ETag"] == etag
+        assert response.headers["Cache-Control"] == "private, no-cache"
+        assert {name: response.headers[name] for name in PAGING} == PAGING
     for unknown in ('"other"', etag.strip('"')[:-1], ""):
         assert program.get("/rd/leads", If_None_Match=unknown).status_code == 200
     assert program.get("/rd/leads?page=2").headers["ETag"] != etag
@@ -152,16 +152,20 @@ def test_each_account_has_its_own(program: Program, connected: Services, sandbox
 def test_a_wrong_parameter_is_named_without_a_call(
     program: Program, sandbox: SandboxProcess, pair: dict[str, Any], path: str, field: str
 ) -> None:
-    answer = program.get(path)
-    assert answer.json is not None
-    assert (answer.status_code, answer.json["code"], answer.json["field"]) == (422, "invalid_field", field)
+    response = program.get(path)
+    assert response.json is not None
+    assert (response.status_code, response.json["code"], response.json["field"]) == (
+        422,
+        "invalid_field",
+        field,
+    )
     assert not any(sandbox.calls()[name] for name in ("contacts_list", "contact_get", "segmentations_list"))
 
 
 def test_the_lookup_has_no_other_method_than_post(program: Program, pair: dict[str, Any]) -> None:
-    answer = program.get("/rd/leads/lookup")
-    assert (answer.status_code, (answer.json or {})["code"]) == (405, "method_not_allowed")
-    for one in (answer, program.open("OPTIONS", "/rd/leads/lookup")):
+    response = program.get("/rd/leads/lookup")
+    assert (response.status_code, (response.json or {})["code"]) == (405, "method_not_allowed")
+    for one in (response, program.open("OPTIONS", "/rd/leads/lookup")):
         assert {method.strip() for method in one.headers["Allow"].split(",")} == {"POST", "OPTIONS"}
 
 
@@ -169,9 +173,9 @@ def test_a_lookup_wants_a_json_object_with_an_address(
     program: Program, pair: dict[str, Any], app: Flask
 ) -> None:
     def look_up(body: object) -> tuple[int, str]:
-        answer = program.open("POST", "/rd/leads/lookup", json=body)
-        assert answer.json is not None
-        return answer.status_code, answer.json["code"]
+        response = program.open("POST", "/rd/leads/lookup", json=body)
+        assert response.json is not None
+        return response.status_code, response.json["code"]
 
     assert look_up(["ana@example.com"]) == (400, "bad_request")
     assert look_up({}) == (422, "invalid_field")
@@ -227,11 +231,11 @@ def test_a_failure_without_old_leads_is_a_problem_with_retry_after(
     program: Program, sandbox: SandboxProcess, pair: dict[str, Any]
 ) -> None:
     sandbox.patch(faults=[{"operation": "*", "kind": "drop_before"}])
-    answer = program.get("/rd/leads")
-    assert answer.json is not None
-    assert (answer.status_code, answer.json["code"]) == (503, "rdstation_unavailable")
-    assert int(answer.headers["Retry-After"]) >= 1
-    assert "ETag" not in answer.headers
+    response = program.get("/rd/leads")
+    assert response.json is not None
+    assert (response.status_code, response.json["code"]) == (503, "rdstation_unavailable")
+    assert int(response.headers["Retry-After"]) >= 1
+    assert "ETag" not in response.headers
 
 
 def test_a_dead_account_is_a_409_with_the_url_to_open(
@@ -243,10 +247,10 @@ def test_a_dead_account_is_a_409_with_the_url_to_open(
         " expires_at = rd_now()"
     )
     connected.memory.forget("default")
-    answer = program.get("/rd/leads", Host="evil.example.com")
-    assert answer.json is not None
-    assert (answer.status_code, answer.json["code"]) == (409, "reauthorization_required")
-    assert answer.json["reauthorize_url"] == "http://localhost:8000/rd/login?account_id=default"
+    response = program.get("/rd/leads", Host="evil.example.com")
+    assert response.json is not None
+    assert (response.status_code, response.json["code"]) == (409, "reauthorization_required")
+    assert response.json["reauthorize_url"] == "http://localhost:8000/rd/login?account_id=default"
 
 
 def test_served_leads_are_counted_by_what_the_cache_had(

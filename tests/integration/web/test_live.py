@@ -51,8 +51,8 @@ def test_the_forms_in_a_part_work(signed_in: Browser) -> None:
 
 
 def test_who_is_not_logged_in_is_told_so_and_not_sent_to_a_page(app: Flask) -> None:
-    answer = Browser(app).get("/?fragment=1", SCRIPT)
-    assert (answer.status_code, answer.get_json()["code"]) == (401, "unauthorized")
+    response = Browser(app).get("/?fragment=1", SCRIPT)
+    assert (response.status_code, response.get_json()["code"]) == (401, "unauthorized")
 
 
 def test_a_page_that_is_left_open_does_not_keep_its_session_alive(signed_in: Browser, clock: Clock) -> None:

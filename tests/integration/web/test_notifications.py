@@ -17,7 +17,7 @@ from tests.conftest import Clock
 from tests.integration.web.conftest import EMAIL, PASSWORD
 from tests.support.accounts import connect_account
 from tests.support.browser import Browser
-from tests.support.odd_server import OddServer, answer_with, odd_server
+from tests.support.odd_server import OddServer, odd_server, respond_with
 
 Conn = psycopg.Connection[Any]
 PLANTED = "planted-password-of-a-receiver"
@@ -27,13 +27,13 @@ REFUSED = b"HTTP/1.1 500 Odd\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 @pytest.fixture
 def good() -> Iterator[OddServer]:
-    with odd_server(answer_with(OK)) as server:
+    with odd_server(respond_with(OK)) as server:
         yield server
 
 
 @pytest.fixture
 def bad() -> Iterator[OddServer]:
-    with odd_server(answer_with(REFUSED)) as server:
+    with odd_server(respond_with(REFUSED)) as server:
         yield server
 
 

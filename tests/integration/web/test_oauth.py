@@ -71,21 +71,21 @@ def signed_in(app: Flask, conn: Conn, email: str) -> Operator:
 
 def begin(browser: Browser, path: str = "/rd/login") -> str:
     """Go to the dialog; return its URL."""
-    answer = browser.get(path)
-    assert answer.status_code == 302, answer.text
-    return answer.location
+    response = browser.get(path)
+    assert response.status_code == 302, response.text
+    return response.location
 
 
 def consent(dialog_url: str, account: str = "default") -> str:
     """Press the dialog's button; return the path and query of the callback."""
     query = {name: values[0] for name, values in parse_qs(urlsplit(dialog_url).query).items()}
-    answer = requests.post(
+    response = requests.post(
         dialog_url.split("?", maxsplit=1)[0],
         data=query | {"account": account},
         allow_redirects=False,
         timeout=10,
     )
-    back = urlsplit(answer.headers["Location"])
+    back = urlsplit(response.headers["Location"])
     assert f"{back.scheme}://{back.netloc}{back.path}" == REDIRECT_URI
     return f"{back.path}?{back.query}"
 
@@ -112,9 +112,9 @@ def test_an_operator_is_sent_to_the_dialog(ana: Operator, sandbox: SandboxProces
 
 def test_nobody_else_is(app: Flask, ana: Operator, conn: Conn) -> None:
     stranger = Operator(app)
-    answer = stranger.get("/rd/login?account_id=acme")
-    assert answer.status_code == 302
-    assert answer.location.startswith("/login?next=/rd/login")
+    response = stranger.get("/rd/login?account_id=acme")
+    assert response.status_code == 302
+    assert response.location.startswith("/login?next=/rd/login")
     assert Operator(app, accept="*/*").get("/rd/login").status_code == 401
     assert conn.execute("SELECT count(*) FROM rdstation_oauth_states").fetchone() == (0,)
 
@@ -130,12 +130,12 @@ def test_no_api_key_begins_or_ends_an_authorization(app: Flask, conn: Conn, make
 
 def test_asked_on_another_host_it_first_goes_to_that_of_the_redirect_uri(ana: Operator, conn: Conn) -> None:
     for host in ("127.0.0.1:8000", "localhost", "evil.example", "localhost:8001"):
-        answer = ana.get("/rd/login?account_id=a%20b", {"Host": host})
+        response = ana.get("/rd/login?account_id=a%20b", {"Host": host})
         # The cookie belongs to the other host: whoever has none here is asked to log in here first.
-        assert answer.status_code == 302
-        if not answer.location.startswith("/login"):
-            assert answer.location == f"http://{HERE}/rd/login?account_id=a+b&moved=1"
-        assert "evil" not in answer.location
+        assert response.status_code == 302
+        if not response.location.startswith("/login"):
+            assert response.location == f"http://{HERE}/rd/login?account_id=a+b&moved=1"
+        assert "evil" not in response.location
     assert conn.execute("SELECT count(*) FROM rdstation_oauth_states").fetchone() == (0,)
 
 
@@ -181,17 +181,17 @@ def test_however_the_redirect_uri_is_written_its_own_host_does_not_redirect_to_i
     with client.session_transaction(base_url=f"{scheme}://{host}") as cookie:
         cookie["_user_id"] = token
     # Behind a proxy that ends TLS and is not trusted the scheme is http.
-    answer = client.get("/rd/login", base_url=f"{scheme}://{host}", headers={"Accept": "text/html"})
-    assert answer.status_code == 302
-    assert answer.location.startswith("http://127.0.0.1:9/auth/dialog?"), answer.location
+    response = client.get("/rd/login", base_url=f"{scheme}://{host}", headers={"Accept": "text/html"})
+    assert response.status_code == 302
+    assert response.location.startswith("http://127.0.0.1:9/auth/dialog?"), response.location
 
 
 @pytest.mark.parametrize("account", ["", "a/b", "%20", "a" * 201])
 def test_an_account_that_cannot_be_is_refused_before_the_dialog(ana: Operator, account: str) -> None:
-    answer = ana.get(f"/rd/login?account_id={account}", {"Accept": "application/json"})
-    assert answer.status_code == 422
-    assert answer.json is not None
-    assert answer.json["field"] == "account_id"
+    response = ana.get(f"/rd/login?account_id={account}", {"Accept": "application/json"})
+    assert response.status_code == 422
+    assert response.json is not None
+    assert response.json["field"] == "account_id"
 
 
 # The way back
@@ -200,8 +200,8 @@ def test_an_account_that_cannot_be_is_refused_before_the_dialog(ana: Operator, a
 def test_consent_connects_the_account_and_the_page_says_so(
     ana: Operator, sandbox: SandboxProcess, conn: Conn
 ) -> None:
-    answer = ana.get(consent(begin(ana)))
-    assert (answer.status_code, answer.location) == (303, "/")
+    response = ana.get(consent(begin(ana)))
+    assert (response.status_code, response.location) == (303, "/")
     assert row(conn)["status"] == "connected"
     shown = page(ana)
     assert f"Connected: {row(conn)['name']}" in shown
@@ -232,10 +232,10 @@ def test_a_refused_consent_is_a_page_that_says_what_happened(
     connect_account(connected, sandbox, due=False)
     before = text_of(conn)
     state = parse_qs(urlsplit(begin(ana)).query)["state"][0]
-    answer = ana.get(f"/rd/callback?error=access_denied&error_description=planted&state={state}")
-    assert answer.status_code == 403
-    assert answer.mimetype == "text/html"
-    assert "planted" not in answer.text
+    response = ana.get(f"/rd/callback?error=access_denied&error_description=planted&state={state}")
+    assert response.status_code == 403
+    assert response.mimetype == "text/html"
+    assert "planted" not in response.text
     assert text_of(conn) == before
 
 
@@ -264,10 +264,10 @@ def test_a_callback_that_is_not_right_touches_nothing(
     before = text_of(conn)
     for query, status, code in BAD_CALLBACKS:
         state = parse_qs(urlsplit(begin(ana)).query)["state"][0]
-        answer = ana.get(f"/rd/callback?{query.format(state=state)}", {"Accept": "application/json"})
-        assert (answer.status_code, answer.json and answer.json["code"]) == (status, code), query
+        response = ana.get(f"/rd/callback?{query.format(state=state)}", {"Accept": "application/json"})
+        assert (response.status_code, response.json and response.json["code"]) == (status, code), query
         for secret in ("planted", state, "client-secret-of-the-tests"):
-            assert secret not in answer.text
+            assert secret not in response.text
     assert text_of(conn) == before
 
 
@@ -275,8 +275,8 @@ def test_the_callback_of_another_operator_is_refused(
     app: Flask, ana: Operator, sandbox: SandboxProcess, conn: Conn
 ) -> None:
     bruno = signed_in(app, conn, "bruno@example.com")
-    answer = bruno.get(consent(begin(ana)))
-    assert answer.status_code == 400
+    response = bruno.get(consent(begin(ana)))
+    assert response.status_code == 400
     assert text_of(conn) == []
 
 
@@ -284,9 +284,9 @@ def test_a_callback_without_session_goes_to_the_login_page_without_its_secrets_a
     app: Flask, ana: Operator, sandbox: SandboxProcess, conn: Conn
 ) -> None:
     back = consent(begin(ana))
-    answer = Operator(app).get(back)
-    assert answer.status_code == 302
-    assert answer.location == "/login"
+    response = Operator(app).get(back)
+    assert response.status_code == 302
+    assert response.location == "/login"
     assert ana.get(back).status_code == 303
     assert row(conn)["status"] == "connected"
 
@@ -297,10 +297,10 @@ def test_the_callback_twice_is_told_and_the_account_stays_connected(
     back = consent(begin(ana))
     ana.get(back)
     before = text_of(conn)
-    answer = ana.get(back, {"Accept": "application/json"})
-    assert answer.json is not None
-    assert (answer.status_code, answer.json["code"]) == (400, "invalid_state")
-    assert "If the account is shown as connected, all is well" in answer.json["detail"]
+    response = ana.get(back, {"Accept": "application/json"})
+    assert response.json is not None
+    assert (response.status_code, response.json["code"]) == (400, "invalid_state")
+    assert "If the account is shown as connected, all is well" in response.json["detail"]
     assert text_of(conn) == before
 
 
@@ -311,9 +311,9 @@ def test_rd_station_down_is_a_page_with_what_to_do(
     before = text_of(conn)
     back = consent(begin(ana))
     sandbox.patch(faults=[{"operation": "token_exchange", "kind": "drop_before"}])
-    answer = ana.get(back)
-    assert answer.status_code == 503
-    assert answer.mimetype == "text/html"
+    response = ana.get(back)
+    assert response.status_code == 503
+    assert response.mimetype == "text/html"
     assert text_of(conn) == before
 
 
@@ -337,8 +337,8 @@ def sign_in_again(app: Flask, conn: Conn, email: str = EMAIL) -> Operator:
     return browser
 
 
-def refused(answer: TestResponse) -> bool:
-    return answer.status_code == 400 and "invalid_state" in answer.text
+def refused(response: TestResponse) -> bool:
+    return response.status_code == 400 and "invalid_state" in response.text
 
 
 def test_the_callback_of_another_browser_is_refused_although_the_operator_is_the_same(
@@ -425,10 +425,10 @@ def test_odd_parameters_of_the_callback_are_refused_and_touch_nothing(
     before = text_of(conn)
     state = parse_qs(urlsplit(begin(ana)).query)["state"][0]
     # As long as gunicorn's limit on the request line lets through.
-    answer = ana.get(f"/rd/callback?{query.format(state=state, long='l' * 3900)}")
-    assert answer.status_code in (400, 502)
+    response = ana.get(f"/rd/callback?{query.format(state=state, long='l' * 3900)}")
+    assert response.status_code in (400, 502)
     assert text_of(conn) == before
-    assert state not in answer.text
+    assert state not in response.text
 
 
 def test_code_and_state_stand_in_no_log_and_no_referer(
@@ -437,11 +437,11 @@ def test_code_and_state_stand_in_no_log_and_no_referer(
     with caplog.at_level(logging.DEBUG):
         back = consent(begin(ana))
         secrets = [value for values in parse_qs(urlsplit(back).query).values() for value in values]
-        answers = [ana.get(back), ana.get(back), Operator(ana.client.application).get(back)]
-    assert [answer.status_code for answer in answers] == [303, 400, 302]
-    for answer in answers:
-        assert answer.headers["Referrer-Policy"] == "no-referrer"
-        assert not any(secret in f"{answer.headers}{answer.text}" for secret in secrets)
+        responses = [ana.get(back), ana.get(back), Operator(ana.client.application).get(back)]
+    assert [response.status_code for response in responses] == [303, 400, 302]
+    for response in responses:
+        assert response.headers["Referrer-Policy"] == "no-referrer"
+        assert not any(secret in f"{response.headers}{response.text}" for secret in secrets)
     assert "GET /rd/callback 303" in caplog.text
     ours = [record for record in caplog.records if not record.name.startswith("urllib3")]
     assert not any(secret in record.getMessage() for record in ours for secret in secrets)

@@ -51,11 +51,11 @@ def pair(connected: Services, sandbox: SandboxProcess) -> dict[str, Any]:
 
 
 def test_a_route_of_rd_station_is_read_with_the_services_token(ask: Ask, pair: dict[str, Any]) -> None:
-    answer = ask("GET", "/platform/contacts/fields")
-    assert answer.status_code == 200
-    assert answer.headers["X-Answer-From"] == "rdstation"
-    assert answer.json is not None
-    assert answer.json["fields"]
+    response = ask("GET", "/platform/contacts/fields")
+    assert response.status_code == 200
+    assert response.headers["X-Answer-From"] == "rdstation"
+    assert response.json is not None
+    assert response.json["fields"]
 
 
 def test_what_a_program_writes_takes_effect(ask: Ask, pair: dict[str, Any]) -> None:
@@ -85,31 +85,31 @@ def test_webhooks_can_be_subscribed_and_deleted(ask: Ask, pair: dict[str, Any]) 
 
 
 def test_rd_stations_own_errors_come_back_as_they_are(ask: Ask, pair: dict[str, Any]) -> None:
-    answer = ask("GET", "/platform/contacts/7a1f8e0c-2b0c-4b0e-9b57-7d1f4f0c2a11")
-    assert (answer.status_code, answer.headers["X-Answer-From"]) == (404, "rdstation")
-    assert "RESOURCE_NOT_FOUND" in answer.text
-    assert answer.mimetype == "application/json"
+    response = ask("GET", "/platform/contacts/7a1f8e0c-2b0c-4b0e-9b57-7d1f4f0c2a11")
+    assert (response.status_code, response.headers["X-Answer-From"]) == (404, "rdstation")
+    assert "RESOURCE_NOT_FOUND" in response.text
+    assert response.mimetype == "application/json"
 
 
 def test_an_error_of_this_service_is_told_apart(ask: Ask) -> None:
-    answer = ask("GET", "/platform/contacts/fields")
-    assert (answer.status_code, answer.mimetype) == (409, "application/problem+json")
-    assert (answer.json or {})["code"] == "not_connected"
-    assert "X-Answer-From" not in answer.headers
+    response = ask("GET", "/platform/contacts/fields")
+    assert (response.status_code, response.mimetype) == (409, "application/problem+json")
+    assert (response.json or {})["code"] == "not_connected"
+    assert "X-Answer-From" not in response.headers
 
 
 def test_paging_of_rd_station_comes_back_and_nothing_may_be_kept(ask: Ask, pair: dict[str, Any]) -> None:
-    answer = ask("GET", "/platform/segmentations/1/contacts?page=2&page_size=3")
-    assert answer.headers["pagination-page"] == "2"
-    assert len((answer.json or {})["contacts"]) == 3
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert answer.headers["Content-Length"] == str(len(answer.data))
+    response = ask("GET", "/platform/segmentations/1/contacts?page=2&page_size=3")
+    assert response.headers["pagination-page"] == "2"
+    assert len((response.json or {})["contacts"]) == 3
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["Content-Length"] == str(len(response.data))
 
 
 def test_head_has_the_headers_without_a_body(ask: Ask, pair: dict[str, Any]) -> None:
-    answer = ask("HEAD", "/platform/contacts/fields")
-    assert answer.data == b""
-    assert answer.headers["X-Answer-From"] == "rdstation"
+    response = ask("HEAD", "/platform/contacts/fields")
+    assert response.data == b""
+    assert response.headers["X-Answer-From"] == "rdstation"
 
 
 def test_the_account_is_named_by_a_header(
@@ -123,8 +123,8 @@ def test_the_account_is_named_by_a_header(
     missing = ask("GET", "/marketing/account_info", {"RD-Account": "absent"})
     assert (missing.status_code, (missing.json or {})["code"]) == (409, "not_connected")
     for bad in ("a/b", "ã", "x" * 201, ""):
-        answer = ask("GET", "/marketing/account_info", {"RD-Account": bad})
-        assert (answer.status_code, (answer.json or {})["field"]) == (422, "account_id"), bad
+        response = ask("GET", "/marketing/account_info", {"RD-Account": bad})
+        assert (response.status_code, (response.json or {})["field"]) == (422, "account_id"), bad
 
 
 @pytest.mark.parametrize(
@@ -135,8 +135,8 @@ def test_token_routes_are_closed(
     ask: Ask, pair: dict[str, Any], sandbox: SandboxProcess, path: str, method: str
 ) -> None:
     before = sandbox.calls()
-    answer = ask(method, path)
-    assert (answer.status_code, (answer.json or {})["code"]) == (403, "route_forbidden")
+    response = ask(method, path)
+    assert (response.status_code, (response.json or {})["code"]) == (403, "route_forbidden")
     assert sandbox.calls() == before
 
 
@@ -151,8 +151,8 @@ def test_token_routes_are_closed(
     ],
 )
 def test_a_path_that_can_be_read_in_two_ways_is_refused(ask: Ask, pair: dict[str, Any], path: str) -> None:
-    answer = ask("GET", path)
-    assert (answer.status_code, (answer.json or {})["code"]) == (400, "bad_request")
+    response = ask("GET", path)
+    assert (response.status_code, (response.json or {})["code"]) == (400, "bad_request")
 
 
 def test_a_refused_token_is_renewed_and_the_request_repeated(
@@ -167,8 +167,8 @@ def test_a_refused_token_is_renewed_and_the_request_repeated(
 
 def test_a_second_refusal_is_the_answer(ask: Ask, pair: dict[str, Any], sandbox: SandboxProcess) -> None:
     sandbox.patch(faults=[{"operation": "other", "kind": "status", "status": 401}])
-    answer = ask("GET", "/platform/contacts/fields")
-    assert (answer.status_code, answer.headers["X-Answer-From"]) == (401, "rdstation")
+    response = ask("GET", "/platform/contacts/fields")
+    assert (response.status_code, response.headers["X-Answer-From"]) == (401, "rdstation")
     assert sandbox.calls()["other"] == {"401": 2}
 
 
@@ -177,9 +177,9 @@ def test_a_body_that_passed_through_is_not_repeated_but_the_token_is_renewed(
 ) -> None:
     sandbox.patch(faults=[{"operation": "other", "kind": "status", "status": 401, "count": 1}])
     large = CONVERSION | {"padding": "x" * (REPEATABLE_BYTES + 1)}
-    answer = ask("POST", "/platform/events?event_type=conversion", json=large)
-    assert (answer.status_code, (answer.json or {})["reached_rd_station"]) == (503, "no")
-    assert answer.headers["Retry-After"] == "1"
+    response = ask("POST", "/platform/events?event_type=conversion", json=large)
+    assert (response.status_code, (response.json or {})["reached_rd_station"]) == (503, "no")
+    assert response.headers["Retry-After"] == "1"
     assert stored_pair(connected, conn)[0] != pair["access_token"]
     assert ask("POST", "/platform/events?event_type=conversion", json=large).status_code == 200
 
@@ -188,8 +188,8 @@ def test_a_revoked_account_is_told_to_connect_again(
     ask: Ask, pair: dict[str, Any], sandbox: SandboxProcess
 ) -> None:
     sandbox.revoke("default")
-    answer = ask("GET", "/platform/contacts/fields")
-    assert (answer.status_code, (answer.json or {})["code"]) == (409, "reauthorization_required")
+    response = ask("GET", "/platform/contacts/fields")
+    assert (response.status_code, (response.json or {})["code"]) == (409, "reauthorization_required")
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
@@ -206,8 +206,8 @@ def test_after_two_repetitions_the_failure_is_the_answer(
     ask: Ask, pair: dict[str, Any], sandbox: SandboxProcess
 ) -> None:
     sandbox.patch(faults=[{"operation": "other", "kind": "status", "status": 503}])
-    answer = ask("GET", "/platform/contacts/fields")
-    assert (answer.status_code, answer.headers["X-Answer-From"]) == (503, "rdstation")
+    response = ask("GET", "/platform/contacts/fields")
+    assert (response.status_code, response.headers["X-Answer-From"]) == (503, "rdstation")
     assert sandbox.calls()["other"] == {"503": 3}
 
 
@@ -218,12 +218,12 @@ def test_what_may_not_be_done_twice_is_never_repeated(
 ) -> None:
     fault = {"operation": "other", "kind": kind} | ({"status": 503} if kind == "status" else {})
     sandbox.patch(faults=[fault])
-    answer = ask(method, "/platform/contacts/email:nova@example.com", json={"name": "x"})
-    assert answer.status_code == 503
+    response = ask(method, "/platform/contacts/email:nova@example.com", json={"name": "x"})
+    assert response.status_code == 503
     assert sum(sandbox.calls()["other"].values()) == 1
     if kind != "status":
-        assert (answer.json or {})["reached_rd_station"] == "unknown"
-        assert "look before you repeat it" in (answer.json or {})["detail"]
+        assert (response.json or {})["reached_rd_station"] == "unknown"
+        assert "look before you repeat it" in (response.json or {})["detail"]
 
 
 def test_a_cut_connection_is_worth_another_attempt_for_what_may_be_done_twice(
@@ -263,27 +263,27 @@ def test_a_page_of_rd_station_is_no_active_content_of_this_service(
     ask: Ask, pair: dict[str, Any], sandbox: SandboxProcess
 ) -> None:
     sandbox.patch(faults=[{"operation": "other", "kind": "html"}])
-    answer = ask("GET", "/platform/contacts/fields")
-    assert answer.mimetype == "text/html"
-    policy = answer.headers["Content-Security-Policy"]
+    response = ask("GET", "/platform/contacts/fields")
+    assert response.mimetype == "text/html"
+    policy = response.headers["Content-Security-Policy"]
     assert "sandbox" in policy
     assert "default-src 'none'" in policy
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_a_page_may_not_embed_what_rd_station_answers(ask: Ask, pair: dict[str, Any]) -> None:
     for destination in ("script", "style", "iframe", "image"):
-        answer = ask("GET", "/platform/contacts/fields", {"Sec-Fetch-Dest": destination})
-        assert (answer.status_code, (answer.json or {})["code"]) == (403, "route_forbidden")
+        response = ask("GET", "/platform/contacts/fields", {"Sec-Fetch-Dest": destination})
+        assert (response.status_code, (response.json or {})["code"]) == (403, "route_forbidden")
     assert ask("GET", "/platform/contacts/fields", {"Sec-Fetch-Dest": "empty"}).status_code == 200
 
 
 def test_a_body_over_the_bound_is_refused_before_anything_is_sent(
     ask: Ask, pair: dict[str, Any], sandbox: SandboxProcess
 ) -> None:
-    answer = ask("POST", "/platform/events", data=b"x" * (MAX_UPLOAD_BYTES + 1))
-    assert (answer.status_code, (answer.json or {})["code"]) == (413, "payload_too_large")
-    assert "10 MiB" in (answer.json or {})["detail"]
+    response = ask("POST", "/platform/events", data=b"x" * (MAX_UPLOAD_BYTES + 1))
+    assert (response.status_code, (response.json or {})["code"]) == (413, "payload_too_large")
+    assert "10 MiB" in (response.json or {})["detail"]
     assert sandbox.calls()["other"] == {}
 
 

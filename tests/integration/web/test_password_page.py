@@ -41,8 +41,8 @@ def test_the_password_is_changed_and_the_other_sessions_end(
     stolen = Browser(app)
     stolen.client.set_cookie("rdservice_session_8000", session_cookie(signed_in))
     assert stolen.get("/password").status_code == 200
-    answer = change(signed_in)
-    assert (answer.status_code, answer.location) == (303, "/")
+    response = change(signed_in)
+    assert (response.status_code, response.location) == (303, "/")
     assert "Your password was changed." in signed_in.get("/").text
     assert elsewhere.get("/").status_code == 302
     assert stolen.get("/").status_code == 302, "this browser's session has a new id"
@@ -65,11 +65,11 @@ def test_the_password_is_changed_and_the_other_sessions_end(
 def test_a_wrong_field_changes_nothing_and_says_which(
     app: Flask, signed_in: Browser, fields: dict[str, str], message: str
 ) -> None:
-    answer = change(signed_in, **fields)
-    assert answer.status_code == 422
-    assert message in answer.text
-    assert answer.text.count('class="field-error"') == 1
-    assert not [text for text in (*fields.values(), NEW, PASSWORD) if text and f'"{text}"' in answer.text]
+    response = change(signed_in, **fields)
+    assert response.status_code == 422
+    assert message in response.text
+    assert response.text.count('class="field-error"') == 1
+    assert not [text for text in (*fields.values(), NEW, PASSWORD) if text and f'"{text}"' in response.text]
     assert signed_in.get("/").status_code == 200
     assert Browser(app).log_in(EMAIL, PASSWORD).status_code == 303
 
@@ -78,8 +78,8 @@ def test_programs_are_told_the_field(app: Flask, operator: operators.Operator) -
     browser = Browser(app, accept="application/json")
     browser.log_in(EMAIL, PASSWORD)
     token = Browser.csrf_token(browser, "/password")
-    answer = browser.open("POST", "/password", data={"csrf_token": token, "new_password": "short"})
-    assert (answer.status_code, (answer.json or {})["field"]) == (422, "new_password_again")
+    response = browser.open("POST", "/password", data={"csrf_token": token, "new_password": "short"})
+    assert (response.status_code, (response.json or {})["field"]) == (422, "new_password_again")
 
 
 def test_guessing_the_current_password_is_throttled_with_log_ins_and_audited(
@@ -87,9 +87,9 @@ def test_guessing_the_current_password_is_throttled_with_log_ins_and_audited(
 ) -> None:
     for _ in range(throttle.LOGINS_PER_ADDRESS_AND_EMAIL):
         assert change(signed_in, current="guessed wrong").status_code == 422
-    answer = change(signed_in)
-    assert answer.status_code == 429
-    assert int(answer.headers["Retry-After"]) > 0
+    response = change(signed_in)
+    assert response.status_code == 429
+    assert int(response.headers["Retry-After"]) > 0
     failed = [entry for entry in audit.newest(conn, limit=20) if entry.action == "login_failed"]
     assert [(entry.subject, entry.origin, entry.actor_name) for entry in failed] == [
         (EMAIL, "POST /password", EMAIL)

@@ -45,9 +45,9 @@ def test_a_program_erases_a_person_and_is_told_in_numbers_what_went(
     listed = ask("GET", "/rd/leads?segmentation=1").get_json()
     email = listed["contacts"][0]["email"]
     assert ask("GET", f"/rd/leads/email/{email}").headers["X-Cache"] == "miss"
-    answer = ask("POST", PATH, json={"email": email.upper()})
-    assert answer.status_code == 200
-    body = answer.get_json()
+    response = ask("POST", PATH, json={"email": email.upper()})
+    assert response.status_code == 200
+    body = response.get_json()
     assert body["notes"][0].startswith("RD Station still has the person")
     del body["notes"]
     assert body == {
@@ -59,7 +59,7 @@ def test_a_program_erases_a_person_and_is_told_in_numbers_what_went(
         "mentions": {},
         "audit_entry": audit.newest(conn, limit=1)[0].entry_id,
     }
-    assert email.lower() not in answer.text.lower()
+    assert email.lower() not in response.text.lower()
     # RD Station still has the lead.
     assert ask("GET", f"/rd/leads/email/{email}").headers["X-Cache"] == "miss"
 
@@ -74,16 +74,16 @@ def test_a_program_erases_a_person_and_is_told_in_numbers_what_went(
     ],
 )
 def test_what_names_nobody_is_refused(ask: Ask, body: object, status: int, code: str) -> None:
-    answer = ask("POST", PATH, json=body)
-    assert (answer.status_code, answer.get_json()["code"]) == (status, code)
+    response = ask("POST", PATH, json=body)
+    assert (response.status_code, response.get_json()["code"]) == (status, code)
     assert ask("POST", PATH).status_code == 415
 
 
 def test_no_other_scope_may_erase(app: Flask, make_key: Callable[..., str]) -> None:
     others = [scope for scope in keys.SCOPES if scope != "privacy:erase"]
     headers = {"Authorization": f"Bearer {make_key(*others)}"}
-    answer = Browser(app, accept="*/*").open("POST", PATH, headers, json={"email": "ana@example.com"})
-    assert (answer.status_code, answer.get_json()["scope"]) == (403, "privacy:erase")
+    response = Browser(app, accept="*/*").open("POST", PATH, headers, json={"email": "ana@example.com"})
+    assert (response.status_code, response.get_json()["scope"]) == (403, "privacy:erase")
 
 
 def test_an_operator_may_erase_with_a_csrf_token_only(
@@ -92,9 +92,9 @@ def test_an_operator_may_erase_with_a_csrf_token_only(
     body = {"email": "ana@example.com"}
     assert signed_in.open("POST", PATH, {"Accept": "*/*"}, json=body).status_code == 403
     token = {"Accept": "*/*", "X-CSRFToken": signed_in.csrf_token("/")}
-    answer = signed_in.open("POST", PATH, token, json=body)
-    assert answer.status_code == 200
+    response = signed_in.open("POST", PATH, token, json=body)
+    assert response.status_code == 200
     # The operator herself has that address: her account is no lead.
-    assert answer.get_json()["mentions"]["rdservice_operators"] == 1
+    assert response.get_json()["mentions"]["rdservice_operators"] == 1
     entry = audit.newest(conn, limit=1)[0]
     assert (entry.action, entry.actor_kind, entry.origin) == ("person_erased", "operator", f"POST {PATH}")

@@ -30,8 +30,8 @@ def count_sessions(conn: Conn) -> int:
 
 
 def test_an_operator_logs_in_and_sees_the_status_page(browser: Browser, operator: operators.Operator) -> None:
-    answer = browser.log_in("  ANA@Example.com ", PASSWORD)
-    assert (answer.status_code, answer.location) == (303, "/")
+    response = browser.log_in("  ANA@Example.com ", PASSWORD)
+    assert (response.status_code, response.location) == (303, "/")
     page = browser.get("/")
     assert page.status_code == 200
     assert operator.email in page.text
@@ -43,16 +43,16 @@ def test_an_operator_logs_in_and_sees_the_status_page(browser: Browser, operator
 )
 @pytest.mark.usefixtures("operator")
 def test_a_wrong_pair_is_refused_in_the_same_words(browser: Browser, email: str, password: str) -> None:
-    answer = browser.log_in(email, password)
-    assert answer.status_code == 401
-    assert "E-mail or password is wrong." in answer.text
+    response = browser.log_in(email, password)
+    assert response.status_code == 401
+    assert "E-mail or password is wrong." in response.text
     assert browser.get("/").status_code == 302
 
 
 @pytest.mark.usefixtures("operator")
 def test_a_program_gets_a_refused_login_as_a_problem(app: Flask) -> None:
-    answer = Browser(app, accept="*/*").log_in(EMAIL, "wrong password")
-    assert (answer.status_code, answer.mimetype) == (401, "application/problem+json")
+    response = Browser(app, accept="*/*").log_in(EMAIL, "wrong password")
+    assert (response.status_code, response.mimetype) == (401, "application/problem+json")
 
 
 @pytest.mark.usefixtures("operator")
@@ -153,9 +153,9 @@ def test_behind_a_proxy_with_tls_the_cookie_is_secure_and_the_login_works(https_
 
 @pytest.mark.usefixtures("operator")
 def test_a_login_without_csrf_token_is_refused(browser: Browser) -> None:
-    answer = browser.open("POST", "/login", data={"email": EMAIL, "password": PASSWORD})
-    assert answer.status_code == 403
-    assert "out of date" in answer.text
+    response = browser.open("POST", "/login", data={"email": EMAIL, "password": PASSWORD})
+    assert response.status_code == 403
+    assert "out of date" in response.text
 
 
 def test_logging_out_ends_the_row(signed_in: Browser, conn: Conn) -> None:
@@ -176,8 +176,8 @@ def test_logging_out_needs_the_csrf_token(signed_in: Browser, conn: Conn) -> Non
 def test_logging_out_works_after_the_session_has_ended(signed_in: Browser, conn: Conn) -> None:
     token = signed_in.csrf_token("/")
     conn.execute("DELETE FROM rdservice_sessions")
-    answer = signed_in.open("POST", "/logout", data={"csrf_token": token})
-    assert (answer.status_code, answer.location) == (303, "/login")
+    response = signed_in.open("POST", "/logout", data={"csrf_token": token})
+    assert (response.status_code, response.location) == (303, "/login")
 
 
 def test_a_password_reset_ends_the_sessions(signed_in: Browser, conn: Conn) -> None:
@@ -265,15 +265,15 @@ def test_a_browser_returns_after_the_login_to_what_it_asked_for(browser: Browser
     page = browser.get(redirect.location)
     hidden = re.search(r'name="next" value="([^"]+)"', page.text)
     assert hidden is not None
-    answer = browser.log_in(EMAIL, PASSWORD, next=hidden[1].replace("&amp;", "&"))
-    assert "café &amp; co" in browser.get(answer.location).text
+    response = browser.log_in(EMAIL, PASSWORD, next=hidden[1].replace("&amp;", "&"))
+    assert "café &amp; co" in browser.get(response.location).text
 
 
 @pytest.mark.usefixtures("operator")
 def test_a_login_on_the_way_to_rd_station_goes_on_without_a_redirect_from_the_form(browser: Browser) -> None:
-    answer = browser.log_in(EMAIL, PASSWORD, next="/rd/login?account_id=branch-2")
-    assert answer.location == "/connect?account_id=branch-2"
-    page = browser.get(answer.location)
+    response = browser.log_in(EMAIL, PASSWORD, next="/rd/login?account_id=branch-2")
+    assert response.location == "/connect?account_id=branch-2"
+    page = browser.get(response.location)
     assert page.status_code == 200
     assert 'content="0; url=/rd/login?account_id=branch-2"' in page.text
 
@@ -292,10 +292,10 @@ def test_too_many_wrong_passwords_are_refused_by_every_process(
     for attempt in range(throttle.LOGINS_PER_ADDRESS_AND_EMAIL):
         assert browsers[attempt % 2].log_in(EMAIL, f"wrong password {attempt}").status_code == 401
     for browser in browsers:
-        answer = browser.log_in(EMAIL, PASSWORD)
-        assert answer.status_code == 429
-        assert 0 < int(answer.headers["Retry-After"]) <= throttle.WINDOW_S
-        assert "Too many attempts" in answer.text
+        response = browser.log_in(EMAIL, PASSWORD)
+        assert response.status_code == 429
+        assert 0 < int(response.headers["Retry-After"]) <= throttle.WINDOW_S
+        assert "Too many attempts" in response.text
     elsewhere = Browser(create_app(make_services(settings)), address="198.51.100.9")
     assert elsewhere.log_in(EMAIL, PASSWORD).status_code == 303
 

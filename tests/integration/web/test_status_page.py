@@ -80,17 +80,17 @@ def test_a_connected_account_is_shown_with_its_times_and_no_token(
 ) -> None:
     connect(conn, services)
     workers.beat(conn, "worker-1")
-    answer = signed_in.get("/")
-    shown = card(answer.text)
+    response = signed_in.get("/")
+    shown = card(response.text)
     assert "ACME Ltda" in shown
     assert 'data-status="connected"' in shown
-    assert "You don&#39;t need to do anything." in answer.text
+    assert "You don&#39;t need to do anything." in response.text
     assert re.search(
         r'<time datetime="\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00" title="[^"]+">[^<]+</time>', shown
     )
     assert "in 24 hours" in shown
-    assert "secret-" not in answer.text
-    assert answer.headers["Cache-Control"] == "no-store"
+    assert "secret-" not in response.text
+    assert response.headers["Cache-Control"] == "no-store"
 
 
 def test_times_are_told_in_portuguese_too(signed_in: Browser, conn: Conn, services: Services) -> None:

@@ -31,12 +31,12 @@ def state(browser: Browser, page: str = PAGE) -> str:
 
 def test_the_buttons_subscribe_and_end_it_and_lead_back_to_the_page(signed_in: Browser) -> None:
     assert (state(signed_in), state(signed_in, "/")) == ("off", "off")
-    answer = signed_in.submit("/rd/tokens/shop/subscribe", PAGE, next=PAGE)
-    assert (answer.status_code, answer.headers["Location"]) == (303, PAGE)
+    response = signed_in.submit("/rd/tokens/shop/subscribe", PAGE, next=PAGE)
+    assert (response.status_code, response.headers["Location"]) == (303, PAGE)
     assert "RD Station delivers the lead events of shop from now on." in signed_in.get(PAGE).text
     assert state(signed_in) == "on"
-    answer = signed_in.submit("/rd/tokens/shop/unsubscribe", PAGE, next="https://elsewhere.example/")
-    assert answer.headers["Location"] == PAGE
+    response = signed_in.submit("/rd/tokens/shop/unsubscribe", PAGE, next="https://elsewhere.example/")
+    assert response.headers["Location"] == PAGE
     assert state(signed_in) == "off"
 
 
@@ -57,11 +57,11 @@ def test_the_page_says_when_another_rd_station_account_made_it_void(
 
 def test_programs_are_answered_in_json(app: Flask, make_key: Callable[..., str]) -> None:
     program, headers = Browser(app, accept="*/*"), {"Authorization": f"Bearer {make_key('tokens:write')}"}
-    answers = [
+    responses = [
         program.open("POST", f"/rd/tokens/shop/{name}", headers).json
         for name in ("subscribe", "subscribe", "unsubscribe")
     ]
-    assert answers == [
+    assert responses == [
         {"account_id": "shop", "subscribed": subscribed, "changed": changed, "warnings": []}
         for subscribed, changed in ((True, True), (True, False), (False, True))
     ]

@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 from rdservice.access.keys import SCOPES
 from rdservice.services import Services
 from rdservice.web import create_app
-from tests.support.accounts import claim_one, connect_account, row, stored_pair
+from tests.support.accounts import connect_account, lease_one, row, stored_pair
 from tests.support.browser import Browser
 from tests.support.sandbox_process import SandboxProcess
 
@@ -54,16 +54,16 @@ def program(app: Flask, make_key: MakeKey) -> Program:
     return Program(app, make_key(*SCOPES))
 
 
-def problem(answer: TestResponse, status: int, code: str) -> dict[str, Any]:
-    assert (answer.status_code, answer.json and answer.json["code"]) == (status, code), answer.text
-    assert answer.mimetype == "application/problem+json"
-    assert answer.json is not None
+def problem(response: TestResponse, status: int, code: str) -> dict[str, Any]:
+    assert (response.status_code, response.json and response.json["code"]) == (status, code), response.text
+    assert response.mimetype == "application/problem+json"
+    assert response.json is not None
     for member in ("type", "title", "detail", "request_id"):
-        assert answer.json[member]
-    assert answer.json["status"] == status
-    assert "new-access" not in answer.text
-    assert "new-refresh" not in answer.text
-    found: dict[str, Any] = answer.json
+        assert response.json[member]
+    assert response.json["status"] == status
+    assert "new-access" not in response.text
+    assert "new-refresh" not in response.text
+    found: dict[str, Any] = response.json
     return found
 
 
@@ -82,35 +82,35 @@ def test_the_documented_upload_works(
     program: Program, sandbox: SandboxProcess, connected: Services, conn: Conn
 ) -> None:
     pair = sandbox.pair()
-    answer = program.upload(pair)
-    assert answer.status_code == 200
-    assert answer.mimetype == JSON_TYPE
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert answer.json is not None
-    assert set(answer.json) == {"account_id", "status", "expires_at", "warnings"}
-    assert (answer.json["account_id"], answer.json["status"], answer.json["warnings"]) == (
+    response = program.upload(pair)
+    assert response.status_code == 200
+    assert response.mimetype == JSON_TYPE
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.json is not None
+    assert set(response.json) == {"account_id", "status", "expires_at", "warnings"}
+    assert (response.json["account_id"], response.json["status"], response.json["warnings"]) == (
         "default",
         "connected",
         [],
     )
-    assert RFC_3339.fullmatch(answer.json["expires_at"])
+    assert RFC_3339.fullmatch(response.json["expires_at"])
     assert stored_pair(connected, conn) == (pair["access_token"], pair["refresh_token"])
-    assert pair["access_token"] not in answer.text
+    assert pair["access_token"] not in response.text
 
 
 def test_an_upload_may_name_its_account_and_forgo_the_check(program: Program, conn: Conn) -> None:
-    answer = program.upload(BODY | {"account_id": "acme", "verify": False})
-    assert answer.json is not None
-    assert (answer.json["account_id"], answer.json["status"]) == ("acme", "unverified")
+    response = program.upload(BODY | {"account_id": "acme", "verify": False})
+    assert response.json is not None
+    assert (response.json["account_id"], response.json["status"]) == ("acme", "unverified")
     assert row(conn, "acme")["status"] == "unverified"
 
 
 def test_warnings_are_sentences(program: Program, sandbox: SandboxProcess) -> None:
     program.upload(sandbox.pair())
     sandbox.patch(scope="events")
-    answer = program.upload(sandbox.pair("account-2"))
-    assert answer.json is not None
-    scope, another = answer.json["warnings"]
+    response = program.upload(sandbox.pair("account-2"))
+    assert response.json is not None
+    scope, another = response.json["warnings"]
     assert "contacts" in scope
     assert "Another RD Station account" in another
 
@@ -165,9 +165,9 @@ def test_each_mistake_has_its_status_code_and_field_and_touches_nothing(
     connect_account(connected, sandbox, due=False)
     before = text_of(conn)
     for name, body, status, code, field in MALFORMED:
-        answer = program.upload(body)
-        assert (answer.status_code, answer.json and answer.json["code"]) == (status, code), name
-        assert problem(answer, status, code).get("field") == field, name
+        response = program.upload(body)
+        assert (response.status_code, response.json and response.json["code"]) == (status, code), name
+        assert problem(response, status, code).get("field") == field, name
     assert text_of(conn) == before
     assert sandbox.calls().get("account_info", {}) == {}
 
@@ -179,8 +179,8 @@ def test_another_content_type_is_not_taken(program: Program, conn: Conn, content
 
 
 def test_a_content_type_may_have_a_charset(program: Program) -> None:
-    answer = program.upload(BODY | {"verify": False}, content_type="application/json; charset=utf-8")
-    assert answer.status_code == 200
+    response = program.upload(BODY | {"verify": False}, content_type="application/json; charset=utf-8")
+    assert response.status_code == 200
 
 
 def test_a_body_above_64_kib_is_not_taken(program: Program, conn: Conn) -> None:
@@ -201,9 +201,13 @@ def test_rd_station_that_cannot_be_asked_is_503_over_a_usable_pair_and_unverifie
     program: Program, sandbox: SandboxProcess, conn: Conn
 ) -> None:
     sandbox.patch(faults=[{"operation": "account_info", "kind": "drop_before"}])
-    answer = program.upload()
-    assert answer.json is not None
-    assert (answer.status_code, answer.json["status"], len(answer.json["warnings"])) == (200, "unverified", 1)
+    response = program.upload()
+    assert response.json is not None
+    assert (response.status_code, response.json["status"], len(response.json["warnings"])) == (
+        200,
+        "unverified",
+        1,
+    )
     before = text_of(conn)
     refused = program.upload(BODY | {"access_token": "another"})
     problem(refused, 503, "rdstation_unavailable")
@@ -235,12 +239,12 @@ def test_the_list_of_accounts_has_exactly_the_documented_members(
         "UPDATE rdstation_tokens SET status = 'reauthorization_required', last_error = 'revoked', expires_at = now()"
         " WHERE account_id = 'acme'"
     )
-    answer = program.ask("GET", "/rd/tokens")
-    assert answer.status_code == 200
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert answer.json is not None
-    assert set(answer.json) == {"accounts"}
-    acme, default = answer.json["accounts"]
+    response = program.ask("GET", "/rd/tokens")
+    assert response.status_code == 200
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.json is not None
+    assert set(response.json) == {"accounts"}
+    acme, default = response.json["accounts"]
     for account in (acme, default):
         assert set(account) == {"account_id", "name", "status", "expires_at", "refresh_after", "last_error"}
         assert RFC_3339.fullmatch(account["expires_at"])
@@ -262,15 +266,15 @@ def test_an_access_token_is_given_out_in_exactly_the_documented_form(
     program: Program, connected: Services, sandbox: SandboxProcess, conn: Conn
 ) -> None:
     pair = connect_account(connected, sandbox, due=False)
-    answer = program.ask("GET", "/rd/tokens/default/access-token")
-    assert answer.status_code == 200
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert answer.json is not None
-    assert set(answer.json) == {"access_token", "token_type", "expires_in", "expires_at"}
-    assert answer.json["access_token"] == pair["access_token"]
-    assert answer.json["token_type"] == "Bearer"
-    assert 86_300 < answer.json["expires_in"] <= 86_400
-    told = datetime.fromisoformat(answer.json["expires_at"])
+    response = program.ask("GET", "/rd/tokens/default/access-token")
+    assert response.status_code == 200
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.json is not None
+    assert set(response.json) == {"access_token", "token_type", "expires_in", "expires_at"}
+    assert response.json["access_token"] == pair["access_token"]
+    assert response.json["token_type"] == "Bearer"
+    assert 86_300 < response.json["expires_in"] <= 86_400
+    told = datetime.fromisoformat(response.json["expires_at"])
     assert abs((told - row(conn)["expires_at"]).total_seconds()) < 1
     assert told.tzinfo == UTC
 
@@ -280,9 +284,9 @@ def test_an_expired_access_token_is_renewed_before_it_is_given_out(
 ) -> None:
     pair = connect_account(connected, sandbox, due=False)
     conn.execute("UPDATE rdstation_tokens SET expires_at = now() - interval '1 second'")
-    answer = program.ask("GET", "/rd/tokens/default/access-token")
-    assert answer.json is not None
-    assert answer.json["access_token"] != pair["access_token"]
+    response = program.ask("GET", "/rd/tokens/default/access-token")
+    assert response.json is not None
+    assert response.json["access_token"] != pair["access_token"]
     assert sandbox.calls()["token_refresh"] == {"200": 1}
 
 
@@ -297,17 +301,17 @@ def test_more_life_can_be_asked_for_up_to_half_of_it(
     assert program.ask("GET", f"{path}6000").status_code == 200
     assert sandbox.calls().get("token_refresh", {}) == {}
     connected.memory.forget("default")
-    answer = program.ask("GET", f"{path}43000")
-    assert answer.json is not None
-    assert answer.json["expires_in"] >= 43_000
+    response = program.ask("GET", f"{path}43000")
+    assert response.json is not None
+    assert response.json["expires_in"] >= 43_000
     assert sandbox.calls()["token_refresh"] == {"200": 1}
     assert problem(program.ask("GET", f"{path}43201"), 422, "invalid_field")["field"] == "min_ttl"
 
 
 @pytest.mark.parametrize("value", ["", "-1", "1.5", "soon", "1e3", "999999999", "%2060", "٣"])
 def test_a_min_ttl_that_is_no_whole_number_is_422(program: Program, value: str) -> None:
-    answer = program.ask("GET", f"/rd/tokens/default/access-token?min_ttl={value}")
-    assert problem(answer, 422, "invalid_field")["field"] == "min_ttl"
+    response = program.ask("GET", f"/rd/tokens/default/access-token?min_ttl={value}")
+    assert problem(response, 422, "invalid_field")["field"] == "min_ttl"
 
 
 def test_an_account_that_is_not_connected_is_409_with_the_url_of_the_redirect_uri(program: Program) -> None:
@@ -316,11 +320,11 @@ def test_an_account_that_is_not_connected_is_409_with_the_url_of_the_redirect_ur
         {"Host": "evil.example"},
         {"X-Forwarded-Host": "evil.example", "Forwarded": "host=evil.example"},
     ):
-        answer = program.ask("GET", "/rd/tokens/default/access-token", headers)
-        assert problem(answer, 409, "not_connected")["reauthorize_url"] == REAUTHORIZE_URL
-        assert "evil" not in answer.text
-    answer = program.ask("GET", "/rd/tokens/a%20%26b/access-token")
-    assert problem(answer, 409, "not_connected")["reauthorize_url"].endswith("?account_id=a+%26b")
+        response = program.ask("GET", "/rd/tokens/default/access-token", headers)
+        assert problem(response, 409, "not_connected")["reauthorize_url"] == REAUTHORIZE_URL
+        assert "evil" not in response.text
+    response = program.ask("GET", "/rd/tokens/a%20%26b/access-token")
+    assert problem(response, 409, "not_connected")["reauthorize_url"].endswith("?account_id=a+%26b")
 
 
 def test_a_dead_account_is_409_once_its_access_token_has_ended(
@@ -331,15 +335,15 @@ def test_a_dead_account_is_409_once_its_access_token_has_ended(
     assert program.ask("GET", "/rd/tokens/default/access-token").status_code == 200
     conn.execute("UPDATE rdstation_tokens SET expires_at = now()")
     connected.memory.forget("default")
-    answer = program.ask("GET", "/rd/tokens/default/access-token")
-    assert problem(answer, 409, "reauthorization_required")["reauthorize_url"] == REAUTHORIZE_URL
+    response = program.ask("GET", "/rd/tokens/default/access-token")
+    assert problem(response, 409, "reauthorization_required")["reauthorize_url"] == REAUTHORIZE_URL
 
 
 @pytest.mark.parametrize("account", ["a" * 201, "%20a", "a%0Ab", "%E2%80%AE"])
 def test_an_account_that_cannot_be_is_422_on_every_route(program: Program, account: str) -> None:
     for method, path in [("GET", "access-token"), ("POST", "refresh")]:
-        answer = program.ask(method, f"/rd/tokens/{account}/{path}")
-        assert problem(answer, 422, "invalid_field")["field"] == "account_id"
+        response = program.ask(method, f"/rd/tokens/{account}/{path}")
+        assert problem(response, 422, "invalid_field")["field"] == "account_id"
     assert (
         problem(program.ask("DELETE", f"/rd/tokens/{account}"), 422, "invalid_field")["field"] == "account_id"
     )
@@ -352,10 +356,10 @@ def test_refresh_now_renews_the_tokens_and_shows_the_account(
     program: Program, connected: Services, sandbox: SandboxProcess, conn: Conn
 ) -> None:
     before = connect_account(connected, sandbox, due=False)
-    answer = program.ask("POST", "/rd/tokens/default/refresh")
-    assert answer.status_code == 200
-    assert answer.json is not None
-    assert (answer.json["result"], answer.json["status"], answer.json["account_id"]) == (
+    response = program.ask("POST", "/rd/tokens/default/refresh")
+    assert response.status_code == 200
+    assert response.json is not None
+    assert (response.json["result"], response.json["status"], response.json["account_id"]) == (
         "stored",
         "connected",
         "default",
@@ -369,8 +373,8 @@ def test_refreshing_a_revoked_account_is_409_with_the_way_back(
 ) -> None:
     connect_account(connected, sandbox, due=False)
     sandbox.revoke()
-    answer = program.ask("POST", "/rd/tokens/default/refresh", {"Host": "evil.example"})
-    assert problem(answer, 409, "reauthorization_required")["reauthorize_url"] == REAUTHORIZE_URL
+    response = program.ask("POST", "/rd/tokens/default/refresh", {"Host": "evil.example"})
+    assert problem(response, 409, "reauthorization_required")["reauthorize_url"] == REAUTHORIZE_URL
 
 
 def test_refreshing_an_unknown_account_is_409(program: Program) -> None:
@@ -382,9 +386,9 @@ def test_a_refresh_that_rd_station_did_not_answer_is_told_and_the_pair_is_kept(
 ) -> None:
     before = connect_account(connected, sandbox, due=False)
     sandbox.patch(faults=[{"operation": "token_refresh", "kind": "status", "status": 500}])
-    answer = program.ask("POST", "/rd/tokens/default/refresh")
-    assert answer.status_code in (502, 503)
-    problem(answer, answer.status_code, answer.json["code"] if answer.json else "")
+    response = program.ask("POST", "/rd/tokens/default/refresh")
+    assert response.status_code in (502, 503)
+    problem(response, response.status_code, response.json["code"] if response.json else "")
     assert stored_pair(connected, conn) == (before["access_token"], before["refresh_token"])
 
 
@@ -395,9 +399,9 @@ def test_a_back_off_binds_refresh_now_and_says_how_long(
     conn.execute(
         "UPDATE rdstation_tokens SET retry_at = now() + interval '100 seconds', last_error = 'timeout'"
     )
-    answer = program.ask("POST", "/rd/tokens/default/refresh")
-    assert answer.status_code in (429, 503)
-    assert 95 <= int(answer.headers["Retry-After"]) <= 100
+    response = program.ask("POST", "/rd/tokens/default/refresh")
+    assert response.status_code in (429, 503)
+    assert 95 <= int(response.headers["Retry-After"]) <= 100
     assert sandbox.calls().get("token_refresh", {}) == {}
 
 
@@ -408,9 +412,9 @@ def test_a_removed_account_is_gone_revoked_and_unknown(
     program: Program, connected: Services, sandbox: SandboxProcess, conn: Conn
 ) -> None:
     pair = connect_account(connected, sandbox, due=False)
-    answer = program.ask("DELETE", "/rd/tokens/default")
-    assert answer.status_code == 200
-    assert answer.json == {"account_id": "default", "removed": True, "revoked": True, "warnings": []}
+    response = program.ask("DELETE", "/rd/tokens/default")
+    assert response.status_code == 200
+    assert response.json == {"account_id": "default", "removed": True, "revoked": True, "warnings": []}
     assert text_of(conn) == ([], [])
     assert sandbox.calls()["revoke"] == {"200": 1}
     assert (
@@ -430,9 +434,9 @@ def test_an_account_that_cannot_be_revoked_is_removed_with_a_warning(
 ) -> None:
     connect_account(connected, sandbox, due=False)
     sandbox.patch(faults=[{"operation": "revoke", "kind": "status", "status": 500}])
-    answer = program.ask("DELETE", "/rd/tokens/default")
-    assert answer.json is not None
-    assert (answer.status_code, answer.json["revoked"], len(answer.json["warnings"])) == (200, False, 1)
+    response = program.ask("DELETE", "/rd/tokens/default")
+    assert response.json is not None
+    assert (response.status_code, response.json["revoked"], len(response.json["warnings"])) == (200, False, 1)
     assert text_of(conn) == ([], [])
 
 
@@ -485,8 +489,8 @@ def test_an_operator_may_do_all_of_it_with_the_token_of_the_page(
         if method != "GET":
             without = signed_in.open(method, path, json_please, **arguments(method, path))
             problem(without, 403, "csrf_failed")
-        answer = signed_in.open(method, path, json_please | token, **arguments(method, path))
-        assert answer.status_code == status, path
+        response = signed_in.open(method, path, json_please | token, **arguments(method, path))
+        assert response.status_code == status, path
     assert [account for (account,) in conn.execute("SELECT account_id FROM rdstation_tokens")] == ["acme"]
 
 
@@ -494,12 +498,12 @@ def test_the_forms_of_the_page_refresh_and_disconnect(
     signed_in: Browser, connected: Services, sandbox: SandboxProcess, conn: Conn
 ) -> None:
     connect_account(connected, sandbox, due=False)
-    answer = signed_in.submit("/rd/tokens/default/refresh", page="/")
-    assert (answer.status_code, answer.location) == (303, "/")
+    response = signed_in.submit("/rd/tokens/default/refresh", page="/")
+    assert (response.status_code, response.location) == (303, "/")
     assert "Renewed" in signed_in.get("/").text
     assert sandbox.calls()["token_refresh"] == {"200": 1}
-    answer = signed_in.submit("/rd/tokens/default/disconnect", page="/")
-    assert (answer.status_code, answer.location) == (303, "/")
+    response = signed_in.submit("/rd/tokens/default/disconnect", page="/")
+    assert (response.status_code, response.location) == (303, "/")
     assert "disconnected" in signed_in.get("/").text
     assert text_of(conn) == ([], [])
 
@@ -515,14 +519,14 @@ def test_an_upload_is_proven_by_the_ordinary_renewal(
 ) -> None:
     old = sandbox.pair()
     program.upload(old)
-    connected.refresher.renew(claim_one(connected))
+    connected.refresher.renew(lease_one(connected))
     proven = stored_pair(connected, conn)
     program.upload(sandbox.pair() | {"refresh_token": "never-given"})
-    connected.refresher.renew(claim_one(connected))
+    connected.refresher.renew(lease_one(connected))
     assert stored_pair(connected, conn) == proven
-    answer = program.ask("GET", "/rd/tokens")
-    assert answer.json is not None
-    (account,) = answer.json["accounts"]
+    response = program.ask("GET", "/rd/tokens")
+    assert response.json is not None
+    (account,) = response.json["accounts"]
     assert (account["status"], account["last_error"]) == ("connected", "upload_refused")
 
 
@@ -535,7 +539,7 @@ def test_a_database_that_is_down_is_503_with_retry_after(
         raise psycopg.OperationalError("planted: connection refused for user secret")
 
     monkeypatch.setattr("rdservice.tokens.store.list_accounts", down)
-    answer = program.ask("GET", "/rd/tokens")
-    problem(answer, 503, "database_unavailable")
-    assert int(answer.headers["Retry-After"]) > 0
-    assert "planted" not in answer.text
+    response = program.ask("GET", "/rd/tokens")
+    problem(response, 503, "database_unavailable")
+    assert int(response.headers["Retry-After"]) > 0
+    assert "planted" not in response.text

@@ -37,15 +37,15 @@ def test_a_pair_is_stored_as_a_program_s_is(
     signed_in: Browser, conn: Conn, connected: Services, sandbox: SandboxProcess
 ) -> None:
     pair = sandbox.pair()
-    answer = upload(
+    response = upload(
         signed_in,
         account_id="filial 2",
         access_token=pair["access_token"],
         refresh_token=pair["refresh_token"],
     )
-    assert (answer.status_code, answer.location) == (303, "/accounts/filial%202")
+    assert (response.status_code, response.location) == (303, "/accounts/filial%202")
     assert stored_pair(connected, conn, "filial 2") == (pair["access_token"], pair["refresh_token"])
-    page = signed_in.get(answer.location).text
+    page = signed_in.get(response.location).text
     assert "The tokens of filial 2 are stored." in page
     entry = conn.execute(
         "SELECT action, account_id, actor_name FROM rdservice_audit ORDER BY entry_id DESC"
@@ -76,16 +76,16 @@ def test_what_is_wrong_stands_at_its_field_in_the_reader_s_language(
 ) -> None:
     for language, words in (("en", english), ("pt-BR", portuguese)):
         signed_in.headers["Accept-Language"] = language
-        answer = upload(signed_in, **{field: value})
-        assert answer.status_code == 422
-        invalid = re.findall(r'<input id="(\w+)"[^>]* aria-invalid="true"', answer.text)
+        response = upload(signed_in, **{field: value})
+        assert response.status_code == 422
+        invalid = re.findall(r'<input id="(\w+)"[^>]* aria-invalid="true"', response.text)
         assert invalid == [field]
         (problem,) = re.findall(
-            rf'<p class="field-error" id="{field}-error">.*?</svg>([^<]+)</p>', answer.text
+            rf'<p class="field-error" id="{field}-error">.*?</svg>([^<]+)</p>', response.text
         )
         assert words in html.unescape(problem)
-        assert re.search(rf'<input id="{field}"[^>]* aria-describedby="[^"]*\b{field}-error"', answer.text)
-        assert "secret-" not in answer.text
+        assert re.search(rf'<input id="{field}"[^>]* aria-describedby="[^"]*\b{field}-error"', response.text)
+        assert "secret-" not in response.text
     assert conn.execute("SELECT count(*) FROM rdstation_tokens").fetchone() == (0,)
 
 
@@ -96,11 +96,11 @@ def test_what_is_no_secret_stays_in_the_form(signed_in: Browser) -> None:
 
 
 def test_a_token_that_rd_station_refuses_is_not_stored(signed_in: Browser, conn: Conn) -> None:
-    answer = upload(signed_in)
-    assert answer.status_code == 422
-    assert "RD Station does not accept this token." in answer.text
-    assert "Nothing was stored." in answer.text
-    assert "secret-" not in answer.text
+    response = upload(signed_in)
+    assert response.status_code == 422
+    assert "RD Station does not accept this token." in response.text
+    assert "Nothing was stored." in response.text
+    assert "secret-" not in response.text
     assert conn.execute("SELECT count(*) FROM rdstation_tokens").fetchone() == (0,)
 
 
@@ -110,9 +110,9 @@ def test_while_rd_station_is_silent_a_pair_that_works_is_not_replaced(
     connect_account(connected, sandbox)
     before = stored_pair(connected, conn)
     sandbox.patch(faults=[{"operation": "*", "kind": "drop_before"}])
-    answer = upload(signed_in)
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "30")
-    assert "RD Station does not answer at the moment." in answer.text
+    response = upload(signed_in)
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "30")
+    assert "RD Station does not answer at the moment." in response.text
     assert stored_pair(connected, conn) == before
 
 
@@ -152,8 +152,8 @@ def test_before_an_account_is_disconnected_the_page_says_what_is_lost(
     for words in lost:
         assert words in page
     assert conn.execute("SELECT count(*) FROM rdstation_tokens").fetchone() == (1,)
-    answer = signed_in.submit("/rd/tokens/default/disconnect", page="/accounts/default/disconnect")
-    assert (answer.status_code, answer.location) == (303, "/")
+    response = signed_in.submit("/rd/tokens/default/disconnect", page="/accounts/default/disconnect")
+    assert (response.status_code, response.location) == (303, "/")
     assert sandbox.calls()["revoke"] == {"200": 1}
     overview = signed_in.get("/").text
     assert "default is disconnected, and RD Station no longer accepts its tokens." in overview
@@ -181,5 +181,5 @@ def test_refreshing_leads_back_to_where_it_was_asked_for_and_never_elsewhere(
         "https://evil.example/": "/",
         "/\\evil.example": "/",
     }.items():
-        answer = signed_in.submit("/rd/tokens/default/refresh", page="/", next=wanted)
-        assert (answer.status_code, answer.location) == (303, location)
+        response = signed_in.submit("/rd/tokens/default/refresh", page="/", next=wanted)
+        assert (response.status_code, response.location) == (303, location)

@@ -64,9 +64,9 @@ def told(stored: int = 0, late: int = 0, duplicates: int = 0, refused: int = 0) 
 
 
 def test_a_delivery_is_answered_when_it_is_stored(post: Post, conn: Conn, services: Services) -> None:
-    answer = post(event())
-    assert (answer.status_code, answer.json) == (200, told(stored=1))
-    assert answer.headers["Cache-Control"] == "no-store"
+    response = post(event())
+    assert (response.status_code, response.json) == (200, told(stored=1))
+    assert response.headers["Cache-Control"] == "no-store"
     assert count(conn) == 1
     assert counted(services) == {"stored": 1, "late": 0, "duplicate": 0, "refused": 0}
 
@@ -119,11 +119,11 @@ def test_rubbish_is_refused_without_a_trace(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        answer = post(body, **more)
-    assert answer.json is not None
-    assert (answer.status_code, answer.json["code"]) == (status, code)
+        response = post(body, **more)
+    assert response.json is not None
+    assert (response.status_code, response.json["code"]) == (status, code)
     assert count(conn) == 0
-    assert "ana@example.com" not in answer.text + caplog.text
+    assert "ana@example.com" not in response.text + caplog.text
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
@@ -138,10 +138,10 @@ def test_a_wrong_secret_is_not_found_whatever_is_in_the_body(post: Post, conn: C
     wrong = [secret[:-1] + ("A" if secret[-1] != "A" else "B"), "x", "A" * 43, secret + "A", "%FF", "%00"]
     for to in wrong:
         for body in (event(), b"{"):
-            answer = post(body, to=to)
-            assert answer.json is not None
-            assert (answer.status_code, answer.json["code"]) == (404, "not_found"), to
-            assert to not in answer.text
+            response = post(body, to=to)
+            assert response.json is not None
+            assert (response.status_code, response.json["code"]) == (404, "not_found"), to
+            assert to not in response.text
     assert count(conn) == 0
 
 
@@ -165,9 +165,9 @@ def test_a_flood_is_answered_429_and_the_whole_delivery_may_come_again(
 ) -> None:
     monkeypatch.setattr(store, "MOST_A_MINUTE", 2)
     body = [event(identifier=f"form {number}") for number in range(3)]
-    answer = post(body)
-    assert (answer.status_code, answer.json and answer.json["code"]) == (429, "too_many_requests")
-    assert 1 <= int(answer.headers["Retry-After"]) <= 60
+    response = post(body)
+    assert (response.status_code, response.json and response.json["code"]) == (429, "too_many_requests")
+    assert 1 <= int(response.headers["Retry-After"]) <= 60
     assert count(conn) == 0
     assert post(body[:2]).json == told(stored=2)
 
@@ -180,8 +180,8 @@ def test_while_the_database_is_away_a_delivery_is_to_be_repeated(
 
     with monkeypatch.context() as patch:
         patch.setattr(pool, "transaction", away)
-        answer = post(event())
-    assert (answer.status_code, answer.json and answer.json["code"]) == (503, "database_unavailable")
+        response = post(event())
+    assert (response.status_code, response.json and response.json["code"]) == (503, "database_unavailable")
     assert post(event()).json == told(stored=1)
 
 
@@ -224,11 +224,11 @@ ENTRIES = JSON | st.builds(
 
 @given(body=ENTRIES | st.lists(ENTRIES, max_size=4))
 def test_whatever_is_delivered_is_taken_or_refused_and_nothing_breaks(post: Post, body: Any) -> None:
-    answer = post(body)
-    assert answer.json is not None
-    if answer.status_code == 200:
+    response = post(body)
+    assert response.json is not None
+    if response.status_code == 200:
         total = len(body) if isinstance(body, list) else 1
-        assert sum(answer.json.values()) >= total or isinstance(body, dict)
-        assert answer.json["stored"] + answer.json["late"] + answer.json["duplicates"] > 0
+        assert sum(response.json.values()) >= total or isinstance(body, dict)
+        assert response.json["stored"] + response.json["late"] + response.json["duplicates"] > 0
     else:
-        assert answer.status_code in {400, 422, 429}
+        assert response.status_code in {400, 422, 429}

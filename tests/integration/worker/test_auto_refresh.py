@@ -18,11 +18,11 @@ from rdservice.encryption import KeyMissing
 from rdservice.services import Services
 from rdservice.tokens import leases, workers
 from rdservice.tokens.refresh import Result
+from rdservice.worker.auto_refresh import GATHER_S, LOOK_EVERY_S, auto_refresh_tokens
+from rdservice.worker.bell import Bell
 from tests.conftest import Clock
 from tests.support.accounts import attempts_of, connect_account, row
 from tests.support.sandbox_process import SandboxProcess
-from worker.auto_refresh import GATHER_S, LOOK_EVERY_S, auto_refresh_tokens
-from worker.bell import Bell
 
 Conn = psycopg.Connection[Any]
 
@@ -155,10 +155,10 @@ def test_a_claim_waits_a_moment_for_more_free_slots_while_more_is_due_than_there
         [nothing, slots.end_one, slots.end_one, nothing, slots.end_one, let_the_wait_pass, slots.end_one]
     )
     auto_refresh_tokens(refresher, bell, concurrency=8, executor=slots)
-    claimed = conn.execute(
+    leased = conn.execute(
         "SELECT count(*) FROM rdstation_refresh_attempts WHERE reason = 'due' GROUP BY started_at ORDER BY started_at"
     )
-    assert [number for (number,) in claimed] == [8, 2, 1]
+    assert [number for (number,) in leased] == [8, 2, 1]
     # All slots are taken; one is free; two are; all are taken; one is free, and nothing more comes; one is free again.
     assert bell.waits == pytest.approx(
         [0, LOOK_EVERY_S, GATHER_S, 0, LOOK_EVERY_S, GATHER_S, 0, GATHER_S], abs=1e-9
@@ -202,7 +202,7 @@ def test_a_database_outage_makes_the_loop_wait_and_go_on(
     connected: Services, sandbox: SandboxProcess, conn: Conn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries: list[float] = []
-    really_claim = leases.claim_due
+    really_claim = leases.lease_due
 
     def fail_first(*args: Any, **kwargs: Any) -> Any:
         tries.append(time.monotonic())
@@ -288,8 +288,8 @@ def test_a_pick_after_a_full_one_goes_by_expiry(
         )
     with running(connected, concurrency=1):
         wait_until(lambda: renewed(conn) == 3)
-    claimed = conn.execute("SELECT account_id FROM rdstation_refresh_attempts ORDER BY claim_no").fetchall()
-    assert claimed == [("account-2",), ("account-4",), ("account-3",)]
+    leased = conn.execute("SELECT account_id FROM rdstation_refresh_attempts ORDER BY claim_no").fetchall()
+    assert leased == [("account-2",), ("account-4",), ("account-3",)]
 
 
 def test_the_heartbeat_tells_of_a_living_worker(connected: Services, conn: Conn) -> None:
@@ -322,7 +322,7 @@ def test_a_locked_table_of_the_cache_holds_up_neither_renewals_nor_the_heartbeat
 
 def test_an_idle_loop_sleeps(connected: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[float] = []
-    really_claim = leases.claim_due
+    really_claim = leases.lease_due
 
     def count(*args: Any, **kwargs: Any) -> Any:
         looks.append(time.monotonic())

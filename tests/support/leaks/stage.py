@@ -125,7 +125,7 @@ class Stage:
             sent["Authorization"] = f"Bearer {visitor.bearer}"
         elif visitor.cookie is not None:
             sent |= {"Cookie": visitor.cookie, "X-CSRFToken": visitor.csrf_token or ""}
-        answer = requests.request(
+        response = requests.request(
             method,
             self.web.url + path,
             headers=sent | dict(headers or {}),
@@ -133,9 +133,9 @@ class Stage:
             timeout=TIMEOUT_S,
             **more,
         )
-        self._keep_cookie(visitor, answer)
-        self._look_at(f"{method} {path.partition('?')[0]} by {by}", answer, shown)
-        return answer
+        self._keep_cookie(visitor, response)
+        self._look_at(f"{method} {path.partition('?')[0]} by {by}", response, shown)
+        return response
 
     def flask(
         self, *arguments: str, text: str | None = None, shown: Iterable[str] = (), **variables: str
@@ -173,7 +173,7 @@ class Stage:
         for name in ("wrong_password", "operator_password"):
             page = self.call("GET", "/login", "operator", html=True)
             form = {"email": self.planted["operator_email"], "password": self.planted[name]}
-            answer = self.call(
+            response = self.call(
                 "POST",
                 "/login",
                 "operator",
@@ -181,7 +181,7 @@ class Stage:
                 shown=["operator_email"],
                 data=form | {"csrf_token": CSRF.findall(page.text)[0]},
             )
-        assert answer.status_code == 303, answer.text
+        assert response.status_code == 303, response.text
         page = self.call("GET", "/", "operator", html=True, shown=["operator_email"])
         assert page.status_code == 200, page.text
 
@@ -212,8 +212,8 @@ class Stage:
 
     def begin_authorization(self) -> str:
         """Return a new `state`, planted."""
-        answer = self.call("GET", "/rd/login?account_id=" + self.planted["account"], "operator")
-        state = parse_qs(urlsplit(answer.headers["Location"]).query)["state"][0]
+        response = self.call("GET", "/rd/login?account_id=" + self.planted["account"], "operator")
+        state = parse_qs(urlsplit(response.headers["Location"]).query)["state"][0]
         self.planted.add(**{f"state_{self._calls}": state})
         return state
 
@@ -221,8 +221,8 @@ class Stage:
         """Connect the planted account in the browser."""
         state, code = self.begin_authorization(), self.sandbox.code()
         self.planted.add(**{f"code_{self._calls}": code})
-        answer = self.call("GET", f"/rd/callback?code={code}&state={state}", "operator", html=True)
-        assert answer.status_code == 303, answer.text
+        response = self.call("GET", f"/rd/callback?code={code}&state={state}", "operator", html=True)
+        assert response.status_code == 303, response.text
         self.plant_stored_tokens()
 
     def plant_webhook_secret(self) -> None:
@@ -279,27 +279,27 @@ class Stage:
         files = (self.folder / "processes").glob(f"{name}-*.log")
         return [line for file in files for line in file.read_text(errors="replace").splitlines()]
 
-    def _look_at(self, what: str, answer: requests.Response, shown: Iterable[str]) -> None:
+    def _look_at(self, what: str, response: requests.Response, shown: Iterable[str]) -> None:
         mine = [name for name in self.planted.values if name.startswith(("csrf_", "cookie_"))]
-        page = answer.headers.get("Content-Type", "").startswith("text/html")
+        page = response.headers.get("Content-Type", "").startswith("text/html")
         # An answer may name the account that its request has named.
         allowed = {*shown, "account", *(mine if page else [])}
-        kept = {name: value for name, value in answer.headers.items() if name != "Set-Cookie"}
-        self.expect_clean(f"body of {what}", answer.text, allowed)
+        kept = {name: value for name, value in response.headers.items() if name != "Set-Cookie"}
+        self.expect_clean(f"body of {what}", response.text, allowed)
         location = kept.pop("Location", "")
         if not location.startswith(self.sandbox.url):
             # RD Station's dialog gets the state, and a login page the path that was asked for.
             kept["Location"] = location.partition("?next=")[0]
         self.expect_clean(f"headers of {what}", json.dumps(kept), shown)
-        self.request_ids.add(answer.headers["X-Request-ID"])
-        if answer.headers.get("Content-Type", "").startswith("application/problem+json"):
-            problem = answer.json()
+        self.request_ids.add(response.headers["X-Request-ID"])
+        if response.headers.get("Content-Type", "").startswith("application/problem+json"):
+            problem = response.json()
             self.codes.add(problem["code"])
-            assert problem["request_id"] == answer.headers["X-Request-ID"]
+            assert problem["request_id"] == response.headers["X-Request-ID"]
 
-    def _keep_cookie(self, visitor: Visitor, answer: requests.Response) -> None:
+    def _keep_cookie(self, visitor: Visitor, response: requests.Response) -> None:
         """Take over a new cookie, and plant it with all that it carries."""
-        given = answer.headers.get("Set-Cookie")
+        given = response.headers.get("Set-Cookie")
         if given is None or visitor.bearer is not None or "session" not in given.partition("=")[0]:
             # The one for the language is no secret.
             return
@@ -311,7 +311,7 @@ class Stage:
             for member, name in (("csrf_token", "csrf"), ("_user_id", "session")):
                 if member in content:
                     self.planted.add(**{f"{name}_{content[member][:6]}": content[member]})
-        for token in CSRF.findall(answer.text):
+        for token in CSRF.findall(response.text):
             visitor.csrf_token = token
             self.planted.add(**{f"csrf_page_{self._calls}": token})
 
@@ -406,10 +406,10 @@ def plant_lead(stage: Stage) -> None:
         "mobile_phone": stage.planted["lead_phone"],
     }
     headers = {"Authorization": f"Bearer {pair['access_token']}"}
-    answer = requests.post(
+    response = requests.post(
         f"{stage.sandbox.url}/platform/contacts", json=lead, headers=headers, timeout=TIMEOUT_S
     )
-    answer.raise_for_status()
-    stage.planted.add(lead_uuid=answer.json()["uuid"])
+    response.raise_for_status()
+    stage.planted.add(lead_uuid=response.json()["uuid"])
     info = requests.get(f"{stage.sandbox.url}/marketing/account_info", headers=headers, timeout=TIMEOUT_S)
     stage.planted.add(account_name=info.json()["name"])

@@ -211,11 +211,11 @@ def test_a_token_that_covers_leads_and_may_not_read_them_points_to_the_plan() ->
         (None, "rdstation_unreachable"),
     ],
 )
-def test_it_is_told_how_far_the_way_to_rd_station_is_open(way: Network | None, words: str) -> None:
+def test_it_is_told_how_far_the_way_to_rd_station_is_open(connectivity: Network | None, words: str) -> None:
     silent = Probe(result="failed", error="timeout")
-    assert found(leads=silent, network=way) == [(words, "error")]
-    if way is not None and way.failed_at is not None:
-        assert found(leads=Probe(result="skipped"), network=way) == [(words, "error")]
+    assert found(leads=silent, network=connectivity) == [(words, "error")]
+    if connectivity is not None and connectivity.failed_at is not None:
+        assert found(leads=Probe(result="skipped"), network=connectivity) == [(words, "error")]
 
 
 def test_a_way_that_opened_meanwhile_is_no_trouble() -> None:
@@ -438,8 +438,10 @@ def all_facts() -> Iterator[Facts]:  # noqa: C901
         yield Facts(database=database(WELL), leads=probe, probed_account="default")
         yield Facts(database=database(account(claims=claims())), leads=probe, probed_account="default")
     for step in ("dns", "tcp", "tls", None):
-        way = Network(host="api", port=443, failed_at=step, error="why")
-        yield Facts(database=database(WELL), leads=Probe(result="failed", error="timeout"), network=way)
+        connectivity = Network(host="api", port=443, failed_at=step, error="why")
+        yield Facts(
+            database=database(WELL), leads=Probe(result="failed", error="timeout"), network=connectivity
+        )
     for ahead_s in (-100.0, 100.0):
         yield Facts(clocks=Clocks(rdstation_s=ahead_s, database_s=0.0))
         yield Facts(clocks=Clocks(rdstation_s=ahead_s, database_s=ahead_s))

@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from rdservice.rdstation.client import Answer, NoAnswer
+from rdservice.rdstation.client import ApiResponse, TransportError
 from rdservice.rdstation.token_responses import Meaning, is_token, judge, parse_pair
 
 PAIR = {"access_token": "the-access", "refresh_token": "the-refresh", "expires_in": 3600}
 
 
-def answer(status: int, body: object, headers: dict[str, str] | None = None) -> Answer:
+def response(status: int, body: object, headers: dict[str, str] | None = None) -> ApiResponse:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Answer(operation="token_refresh", status=status, headers=headers or {}, body=raw)
+    return ApiResponse(operation="token_refresh", status=status, headers=headers or {}, body=raw)
 
 
 def error(kind: str, shape: str = "bare") -> object:
@@ -27,15 +27,15 @@ HTML = b"<html><body>maintenance</body></html>"
 
 # status, body, meaning, error kind, whether it may have taken effect
 TABLE: dict[str, tuple[int, object, Meaning, str, bool]] = {
-    "200 HTML": (200, HTML, Meaning.PASSING, "bad_payload", True),
-    "200 cut off": (200, json.dumps(PAIR).encode()[:-9], Meaning.PASSING, "bad_payload", True),
-    "200 empty": (200, b"", Meaning.PASSING, "bad_payload", True),
-    "200 without access token": (200, {"refresh_token": "x"}, Meaning.PASSING, "bad_payload", True),
-    "200 with an error": (200, error("INVALID_REFRESH_TOKEN"), Meaning.PASSING, "bad_payload", True),
-    "200 with a list": (200, [PAIR], Meaning.PASSING, "bad_payload", True),
-    "200 with null": (200, None, Meaning.PASSING, "bad_payload", True),
-    "200 nested too deep": (200, b"[" * 100_000, Meaning.PASSING, "bad_payload", True),
-    "204": (204, b"", Meaning.PASSING, "bad_payload", True),
+    "200 HTML": (200, HTML, Meaning.TRANSIENT, "bad_payload", True),
+    "200 cut off": (200, json.dumps(PAIR).encode()[:-9], Meaning.TRANSIENT, "bad_payload", True),
+    "200 empty": (200, b"", Meaning.TRANSIENT, "bad_payload", True),
+    "200 without access token": (200, {"refresh_token": "x"}, Meaning.TRANSIENT, "bad_payload", True),
+    "200 with an error": (200, error("INVALID_REFRESH_TOKEN"), Meaning.TRANSIENT, "bad_payload", True),
+    "200 with a list": (200, [PAIR], Meaning.TRANSIENT, "bad_payload", True),
+    "200 with null": (200, None, Meaning.TRANSIENT, "bad_payload", True),
+    "200 nested too deep": (200, b"[" * 100_000, Meaning.TRANSIENT, "bad_payload", True),
+    "204": (204, b"", Meaning.TRANSIENT, "bad_payload", True),
     "401 INVALID_REFRESH_TOKEN": (401, error("INVALID_REFRESH_TOKEN"), Meaning.REFUSED, "revoked", False),
     "400 INVALID_REFRESH_TOKEN": (400, error("INVALID_REFRESH_TOKEN"), Meaning.REFUSED, "revoked", False),
     "INVALID_REFRESH_TOKEN in an object": (
@@ -55,7 +55,7 @@ TABLE: dict[str, tuple[int, object, Meaning, str, bool]] = {
     "400 invalid_grant": (400, error("invalid_grant", "rfc"), Meaning.REFUSED, "revoked", False),
     "401 invalid_grant": (401, error("invalid_grant", "rfc"), Meaning.REFUSED, "revoked", False),
     "403 invalid_grant": (403, error("invalid_grant", "rfc"), Meaning.CLIENT_ERROR, "client_error", False),
-    "500 invalid_grant": (500, error("invalid_grant", "rfc"), Meaning.PASSING, "server_error", False),
+    "500 invalid_grant": (500, error("invalid_grant", "rfc"), Meaning.TRANSIENT, "server_error", False),
     "401 ACCESS_DENIED": (401, error("ACCESS_DENIED"), Meaning.CREDENTIALS, "credentials", False),
     "ACCESS_DENIED in a list": (
         401,
@@ -81,17 +81,17 @@ TABLE: dict[str, tuple[int, object, Meaning, str, bool]] = {
     "403": (403, HTML, Meaning.CLIENT_ERROR, "client_error", False),
     "404": (404, HTML, Meaning.CLIENT_ERROR, "client_error", False),
     "415": (415, b"", Meaning.CLIENT_ERROR, "client_error", False),
-    "500": (500, HTML, Meaning.PASSING, "server_error", False),
-    "502 of a gateway": (502, HTML, Meaning.PASSING, "server_error", True),
-    "503": (503, b"", Meaning.PASSING, "server_error", False),
-    "504 of a gateway": (504, HTML, Meaning.PASSING, "server_error", True),
+    "500": (500, HTML, Meaning.TRANSIENT, "server_error", False),
+    "502 of a gateway": (502, HTML, Meaning.TRANSIENT, "server_error", True),
+    "503": (503, b"", Meaning.TRANSIENT, "server_error", False),
+    "504 of a gateway": (504, HTML, Meaning.TRANSIENT, "server_error", True),
 }
 
 
 @pytest.mark.parametrize("row", TABLE)
 def test_an_answer_without_a_pair_means_what_the_table_says(row: str) -> None:
     status, body, meaning, kind, unknown = TABLE[row]
-    judged = judge(answer(status, body))
+    judged = judge(response(status, body))
     assert (judged.meaning, judged.error, judged.answer_unknown) == (meaning, kind, unknown)
     assert judged.http_status == status
     assert judged.pair is None
@@ -100,19 +100,19 @@ def test_an_answer_without_a_pair_means_what_the_table_says(row: str) -> None:
 @pytest.mark.parametrize("kind", ["timeout", "connection"])
 @pytest.mark.parametrize("sent", [True, False])
 def test_no_answer_is_passing_and_remembers_whether_the_request_left(kind: str, sent: bool) -> None:
-    judged = judge(NoAnswer("token_refresh", kind, sent=sent))
-    assert (judged.meaning, judged.error, judged.http_status) == (Meaning.PASSING, kind, None)
+    judged = judge(TransportError("token_refresh", kind, sent=sent))
+    assert (judged.meaning, judged.error, judged.http_status) == (Meaning.TRANSIENT, kind, None)
     assert judged.answer_unknown is sent
 
 
 def test_an_answer_that_is_too_large_is_no_pair() -> None:
-    judged = judge(Answer(operation="token_refresh", status=200, headers={}, body=b"", oversized=True))
-    assert (judged.meaning, judged.error) == (Meaning.PASSING, "bad_payload")
+    judged = judge(ApiResponse(operation="token_refresh", status=200, headers={}, body=b"", oversized=True))
+    assert (judged.meaning, judged.error) == (Meaning.TRANSIENT, "bad_payload")
 
 
 @pytest.mark.parametrize("status", [200, 201])
 def test_a_good_answer_is_a_pair(status: int) -> None:
-    judged = judge(answer(status, PAIR))
+    judged = judge(response(status, PAIR))
     assert (judged.meaning, judged.error, judged.http_status) == (Meaning.PAIR, None, status)
     assert judged.pair is not None
     assert (judged.pair.access_token, judged.pair.refresh_token) == ("the-access", "the-refresh")
@@ -136,14 +136,14 @@ def test_a_new_refresh_token_is_never_ignored() -> None:
     "expires_in", [None, 0, -1, 31_536_001, 10**30, "3600", 3600.0, True, [], {}, float("nan"), float("inf")]
 )
 def test_an_absurd_expires_in_counts_as_a_day_and_is_recorded(expires_in: object) -> None:
-    judged = judge(answer(200, PAIR | {"expires_in": expires_in}))
+    judged = judge(response(200, PAIR | {"expires_in": expires_in}))
     assert judged.pair is not None
     assert (judged.pair.expires_in_s, judged.pair.expires_in_assumed) == (86_400, True)
     assert (judged.meaning, judged.error) == (Meaning.PAIR, "expires_in_assumed")
 
 
 def test_a_missing_expires_in_counts_as_a_day_and_is_recorded() -> None:
-    judged = judge(answer(200, {"access_token": "the-access"}))
+    judged = judge(response(200, {"access_token": "the-access"}))
     assert judged.pair is not None
     assert (judged.pair.expires_in_s, judged.error) == (86_400, "expires_in_assumed")
 
@@ -178,11 +178,11 @@ def test_all_visible_ascii_may_stand_in_a_token(value: str) -> None:
     ("header", "seconds"), [({"Retry-After": "7"}, 7.0), ({}, None), ({"Retry-After": "soon"}, None)]
 )
 def test_a_rate_limit_says_how_long_to_wait(header: dict[str, str], seconds: float | None) -> None:
-    assert judge(answer(429, {}, header)).retry_after_s == seconds
+    assert judge(response(429, {}, header)).retry_after_s == seconds
 
 
 def test_no_token_stands_in_the_repr_of_a_judgement() -> None:
-    given = answer(200, PAIR)
+    given = response(200, PAIR)
     shown = repr(given) + repr(judge(given)) + repr(parse_pair(PAIR))
     assert "the-access" not in shown
     assert "the-refresh" not in shown

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rdservice.rdstation.client import LONGEST_WAIT_S, TOKEN_LIFETIME_S, Answer, NoAnswer
+from rdservice.rdstation.client import LONGEST_WAIT_S, TOKEN_LIFETIME_S, ApiResponse, TransportError
 from rdservice.rdstation.token_responses import (
     MAX_LIFETIME_S,
     MAX_TOKEN_LENGTH,
@@ -48,7 +48,7 @@ HEADERS = st.dictionaries(
     ),
 )
 ANSWERS = st.builds(
-    Answer,
+    ApiResponse,
     operation=st.just("token_refresh"),
     status=st.one_of(
         st.sampled_from([200, 204, 302, 400, 401, 403, 429, 500, 502, 503, 504]), st.integers(100, 599)
@@ -60,32 +60,34 @@ ANSWERS = st.builds(
 
 
 @given(ANSWERS)
-@example(Answer(operation="", status=429, headers={"Retry-After": ","}, body=b""))
-@example(Answer(operation="", status=429, headers={"Retry-After": "x", "Date": "Mon, "}, body=b""))
-def test_every_answer_has_one_meaning_and_a_pair_is_there_exactly_when_it_is_one(answer: Answer) -> None:
-    judged = judge(answer)
+@example(ApiResponse(operation="", status=429, headers={"Retry-After": ","}, body=b""))
+@example(ApiResponse(operation="", status=429, headers={"Retry-After": "x", "Date": "Mon, "}, body=b""))
+def test_every_answer_has_one_meaning_and_a_pair_is_there_exactly_when_it_is_one(
+    response: ApiResponse,
+) -> None:
+    judged = judge(response)
     assert (judged.pair is not None) == (judged.meaning is Meaning.PAIR)
-    assert judged.http_status == answer.status
+    assert judged.http_status == response.status
     assert (judged.error is None) <= (judged.meaning is Meaning.PAIR)
     if judged.pair is not None:
-        assert 200 <= answer.status < 300
-        assert not answer.oversized
-        body = answer.json()
+        assert 200 <= response.status < 300
+        assert not response.oversized
+        body = response.json()
         assert judged.pair.access_token == body["access_token"]
         assert judged.pair.refresh_token in {body.get("refresh_token") or None}
     if judged.meaning is Meaning.REFUSED:
         # Only these words, with only these statuses, may ever count against a refresh token.
-        assert answer.status in {400, 401}
-        assert answer.error_type in REFUSED_TYPES
-    if 200 <= answer.status < 300 or answer.status in {502, 504}:
+        assert response.status in {400, 401}
+        assert response.error_type in REFUSED_TYPES
+    if 200 <= response.status < 300 or response.status in {502, 504}:
         assert judged.answer_unknown or judged.pair
 
 
 @given(ANSWERS)
 def test_the_wait_that_an_answer_asks_for_is_none_or_a_number_of_seconds_within_bounds(
-    answer: Answer,
+    response: ApiResponse,
 ) -> None:
-    wait = answer.retry_after_s
+    wait = response.retry_after_s
     assert wait is None or (math.isfinite(wait) and 0 <= wait <= LONGEST_WAIT_S)
 
 
@@ -97,7 +99,7 @@ def test_a_wait_means_the_same_as_a_number_and_as_a_date(seconds: int, sent: dat
     def wait(value: str) -> float | None:
         date = format_datetime(sent, usegmt=True)
         headers = {"Retry-After": value, "Date": date}
-        return Answer(operation="", status=429, headers=headers, body=b"").retry_after_s
+        return ApiResponse(operation="", status=429, headers=headers, body=b"").retry_after_s
 
     until = sent + timedelta(seconds=seconds)
     assert wait(str(seconds)) == wait(format_datetime(until, usegmt=True)) == seconds
@@ -127,7 +129,7 @@ def test_a_good_pair_is_found_whatever_stands_beside_it(
 ) -> None:
     body = beside | {"access_token": access, "refresh_token": refresh, "expires_in": lifetime_s}
     raw = json.dumps(body).encode()
-    judged = judge(Answer(operation="token_refresh", status=200, headers={}, body=raw))
+    judged = judge(ApiResponse(operation="token_refresh", status=200, headers={}, body=raw))
     assert judged.pair is not None
     assert (judged.pair.access_token, judged.pair.refresh_token) == (access, refresh)
     assert (judged.pair.expires_in_s, judged.pair.expires_in_assumed) == (lifetime_s, False)
@@ -146,5 +148,5 @@ def test_a_token_fits_into_a_header_as_it_is(value: Any) -> None:
 
 @given(st.sampled_from(["timeout", "connection"]), st.booleans())
 def test_no_answer_never_says_anything_about_a_token(kind: str, sent: bool) -> None:
-    judged = judge(NoAnswer("token_refresh", kind, sent=sent))
-    assert (judged.meaning, judged.pair, judged.answer_unknown) == (Meaning.PASSING, None, sent)
+    judged = judge(TransportError("token_refresh", kind, sent=sent))
+    assert (judged.meaning, judged.pair, judged.answer_unknown) == (Meaning.TRANSIENT, None, sent)

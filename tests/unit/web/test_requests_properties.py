@@ -15,7 +15,7 @@ from rdservice.leads.fetch import _has_list, _is_contact
 from rdservice.leads.parameters import LARGEST_PAGE_SIZE, check_email, parse_listing
 from rdservice.leads.segmentations import SEGMENTATION_ID, _segmentations
 from rdservice.names import is_readable
-from rdservice.rdstation.client import Answer
+from rdservice.rdstation.client import ApiResponse
 from rdservice.rdstation.token_responses import MAX_LIFETIME_S, is_token
 from tests.support.outside_data import ANY_JSON, NUMBERS, ODD_TEXTS, TEXTS, TOKENS, bodies, encoded, objects
 
@@ -164,8 +164,8 @@ SEGMENTATIONS = st.lists(
 @given(bodies(st.one_of(objects(segmentations=SEGMENTATIONS), ANY_JSON)))
 @example(encoded({"segmentations": [{"id": "\ud800", "name": "x"}, {"id": True}, {"id": ".."}]}))
 def test_segmentations_of_an_accepted_body_have_ids_that_can_stand_in_a_path(body: bytes) -> None:
-    answer = Answer(operation="segmentations_list", status=200, headers={}, body=body)
-    if not _has_list("segmentations")(answer.json()):
+    response = ApiResponse(operation="segmentations_list", status=200, headers={}, body=body)
+    if not _has_list("segmentations")(response.json()):
         return
     for segmentation in _segmentations(Content.of(body, ())):
         assert SEGMENTATION_ID.fullmatch(segmentation.id)
@@ -174,7 +174,7 @@ def test_segmentations_of_an_accepted_body_have_ids_that_can_stand_in_a_path(bod
 
 @given(bodies(st.one_of(objects(contacts=st.lists(ANY_JSON, max_size=3), uuid=ODD_TEXTS), ANY_JSON)))
 def test_leads_are_accepted_in_their_shape_alone(body: bytes) -> None:
-    decoded = Answer(operation="contacts_list", status=200, headers={}, body=body).json()
+    decoded = ApiResponse(operation="contacts_list", status=200, headers={}, body=body).json()
     if _has_list("contacts")(decoded):
         assert all(isinstance(contact, dict) for contact in decoded["contacts"])
     if _is_contact(decoded):

@@ -46,7 +46,7 @@ def show() -> ResponseReturnValue:
             (single,) = found.accounts
             timeline = renewals.read(conn, single.account_id, single.now)
             subscribed = subscriptions.section(conn, single.account_id, single.now)
-    return live.answer(
+    return live.respond(
         "status.html",
         "status_part.html",
         diagnosis=diagnosis,
@@ -75,7 +75,7 @@ def account(account_id: str) -> ResponseReturnValue:
         timeline = renewals.read(conn, account_id, found.now)
         subscribed = subscriptions.section(conn, account_id, found.now)
         number = sum(listing.count(conn).values())
-    return live.answer(
+    return live.respond(
         "account.html",
         "account_part.html",
         card=card(found, worker_runs=diagnosis.worker_runs),

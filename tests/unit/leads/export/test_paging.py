@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rdservice.leads.export.paging import PAGE_SIZE, Lead, Page, Position, Unsettled, Walk
+from rdservice.leads.export.paging import PAGE_SIZE, Lead, Page, Position, ReversePager, Unsettled
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -59,8 +59,8 @@ def exported(
     while True:
         after = given_out[-1] if given_out else None
         begun = len(given_out)
-        walk = Walk(found.read, after=after, only_new_ones_enter=only_new_ones_enter)
-        for batch in walk:
+        pager = ReversePager(found.read, after=after, only_new_ones_enter=only_new_ones_enter)
+        for batch in pager:
             for lead in batch:
                 given_out.append(lead.position)
                 if breaks_after is not None and len(given_out) - begun == breaks_after:
@@ -141,10 +141,12 @@ def test_a_list_that_stands_still_is_read_once(size: int) -> None:
 
 def test_an_export_goes_on_in_the_middle_with_few_readings() -> None:
     found = ListOfLeads(list(range(256 * PAGE_SIZE)), random.Random(1))  # noqa: S311 - no secret
-    walk = iter(
-        Walk(found.read, after=Position(BEGIN + timedelta(seconds=20_000), ""), only_new_ones_enter=True)
+    pager = iter(
+        ReversePager(
+            found.read, after=Position(BEGIN + timedelta(seconds=20_000), ""), only_new_ones_enter=True
+        )
     )
-    first = next(batch for batch in walk if batch)[0]
+    first = next(batch for batch in pager if batch)[0]
     assert first.position.created_at == BEGIN + timedelta(seconds=19_999)
     assert found.reads <= 12
 

@@ -12,9 +12,9 @@ from rdservice.database.pool import transaction
 from rdservice.encryption import KeyMissing
 from rdservice.logs.formatting import log_context
 from rdservice.tokens import leases, workers
-from rdservice.tokens.leases import Claim
+from rdservice.tokens.leases import Lease
 from rdservice.tokens.refresh import Refresher, Result
-from worker.bell import Bell
+from rdservice.worker.bell import Bell
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class _Loop:
         self._bell = bell
         self._executor = executor
         self._concurrency = concurrency
-        self._running: dict[Future[Result], Claim] = {}
+        self._running: dict[Future[Result], Lease] = {}
         self._ended: deque[Future[Result]] = deque()
         self._more_is_due = False
         self._free_since: float | None = None
@@ -70,7 +70,7 @@ class _Loop:
     def step(self) -> float:
         try:
             self._reap()
-            pause_s = self._claim_and_start()
+            pause_s = self._lease_and_start()
         except (psycopg.Error, PoolTimeout) as error:
             if not self._database_down:
                 log.warning("waiting for the database (%s)", type(error).__name__)
@@ -96,7 +96,7 @@ class _Loop:
             return
         retention.enforce(self._refresher.pool)
 
-    def _claim_and_start(self) -> float:
+    def _lease_and_start(self) -> float:
         free = self._concurrency - len(self._running)
         if free == 0:
             return LOOK_EVERY_S
@@ -105,7 +105,7 @@ class _Loop:
             return gather_s
         self._free_since = None
         with transaction(self._refresher.pool) as conn:
-            claimed = leases.claim_due(
+            leased = leases.lease_due(
                 conn,
                 started=self._refresher.monotonic(),
                 fingerprint=self._refresher.fingerprint,
@@ -113,11 +113,11 @@ class _Loop:
                 claimed_by=self._refresher.claimed_by,
                 backlog=self._more_is_due,
             )
-            due_in_s = None if claimed else leases.seconds_until_due(conn)
-        self._more_is_due = len(claimed) == free
-        for claim in claimed:
-            self._start(claim)
-        if claimed:
+            due_in_s = None if leased else leases.seconds_until_due(conn)
+        self._more_is_due = len(leased) == free
+        for lease in leased:
+            self._start(lease)
+        if leased:
             return 0.0
         if due_in_s is None or due_in_s <= 0:
             # Overdue but not claimable: others hold it, or RD Station refuses the client credentials.
@@ -133,9 +133,9 @@ class _Loop:
             self._free_since = now
         return max(0.0, self._free_since + GATHER_S - now)
 
-    def _start(self, claim: Claim) -> None:
-        running = self._executor.submit(self._refresher.renew, claim)
-        self._running[running] = claim
+    def _start(self, lease: Lease) -> None:
+        running = self._executor.submit(self._refresher.renew, lease)
+        self._running[running] = lease
         running.add_done_callback(self._end)
 
     def _end(self, ended: Future[Result]) -> None:
@@ -145,9 +145,9 @@ class _Loop:
     def _reap(self) -> None:
         while self._ended:
             ended = self._ended.popleft()
-            claim = self._running.pop(ended)
+            lease = self._running.pop(ended)
             error = ended.exception()
-            with log_context(claim=claim.claim_no):
+            with log_context(claim=lease.fence):
                 if isinstance(error, KeyMissing):
                     self._tell_of_the_key(error)
                 elif error is not None:

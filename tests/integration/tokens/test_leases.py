@@ -15,44 +15,44 @@ from rdservice.database.pool import transaction
 from rdservice.rdstation import client
 from rdservice.services import Services
 from rdservice.tokens import lease_sql, leases, refresh, store
-from rdservice.tokens.leases import Claim
+from rdservice.tokens.leases import Lease
 from tests.conftest import Clock
-from tests.support.accounts import attempts_of, claim_due, claim_one, connect_account, row, stored_pair
+from tests.support.accounts import attempts_of, connect_account, lease_due, lease_one, row, stored_pair
 
 Conn = psycopg.Connection[Any]
 
 
 def store_answer(
-    services: Services, claim: Claim, access_token: str = "newer", refresh_token: str | None = "newer-refresh"
+    services: Services, lease: Lease, access_token: str = "newer", refresh_token: str | None = "newer-refresh"
 ) -> bool:
     with transaction(services.pool) as conn:
         return leases.store(
             conn,
-            claim,
+            lease,
             services.keys,
             access_token=access_token,
             refresh_token=refresh_token,
-            expires_at=claim.claimed_at + timedelta(days=1),
+            expires_at=lease.claimed_at + timedelta(days=1),
         )
 
 
-def refuse(services: Services, claim: Claim, *, doubtful: bool = False) -> leases.Refusal | None:
+def refuse(services: Services, lease: Lease, *, doubtful: bool = False) -> leases.Refusal | None:
     with transaction(services.pool) as conn:
-        return leases.refuse(conn, claim, "revoked", doubtful=doubtful)
+        return leases.refuse(conn, lease, "revoked", doubtful=doubtful)
 
 
 def test_a_claimed_account_is_not_claimed_again_during_its_lease(services: Services) -> None:
     connect_account(services)
-    assert len(claim_due(services)) == 1
-    assert claim_due(services) == []
+    assert len(lease_due(services)) == 1
+    assert lease_due(services) == []
 
 
 def test_a_claim_is_free_again_after_its_lease(services: Services, clock: Clock) -> None:
     connect_account(services)
-    first = claim_one(services)
+    first = lease_one(services)
     clock.advance(leases.LEASE_S + 1)
-    again = claim_one(services)
-    assert again.claim_no > first.claim_no
+    again = lease_one(services)
+    assert again.fence > first.fence
     assert again.holder != first.holder
 
 
@@ -65,8 +65,8 @@ def test_a_claim_takes_no_more_than_the_free_slots_and_those_due_longest_first(
             "UPDATE rdstation_tokens SET refresh_after = rd_now() - make_interval(mins => %s) WHERE account_id = %s",
             [number, f"account-{number}"],
         )
-    assert [claim.account_id for claim in claim_due(services, slots=2)] == ["account-4", "account-3"]
-    assert [claim.account_id for claim in claim_due(services)] == ["account-2", "account-1", "account-0"]
+    assert [lease.account_id for lease in lease_due(services, slots=2)] == ["account-4", "account-3"]
+    assert [lease.account_id for lease in lease_due(services)] == ["account-2", "account-1", "account-0"]
 
 
 def expire_in(conn: Conn, account_id: str, hours: float) -> None:
@@ -85,9 +85,9 @@ def test_after_a_full_pick_the_nearest_to_expiry_come_first_and_what_has_lapsed_
     for account_id, hours in left_h.items():
         connect_account(services, account_id=account_id)
         expire_in(conn, account_id, hours)
-    (first,) = claim_due(services, slots=1)
+    (first,) = lease_due(services, slots=1)
     assert first.account_id == "half-a-day", "due longest"
-    claimed = [claim.account_id for _ in range(4) for claim in claim_due(services, slots=1, backlog=True)]
+    claimed = [lease.account_id for _ in range(4) for lease in lease_due(services, slots=1, backlog=True)]
     assert claimed == ["one", "an-hour-and-a-half", "seven", "lapsed"]
 
 
@@ -98,11 +98,11 @@ def test_what_the_nearest_leave_free_goes_to_what_is_due_longest(services: Servi
     conn.execute(
         "UPDATE rdstation_tokens SET refresh_after = rd_now() + interval '1 h' WHERE account_id = 'live'"
     )
-    assert [claim.account_id for claim in claim_due(services, slots=2, backlog=True)] == [
+    assert [lease.account_id for lease in lease_due(services, slots=2, backlog=True)] == [
         "near",
         "lapsed-before",
     ]
-    assert [claim.account_id for claim in claim_due(services, slots=2, backlog=True)] == ["lapsed"]
+    assert [lease.account_id for lease in lease_due(services, slots=2, backlog=True)] == ["lapsed"]
 
 
 def test_a_thousand_that_are_nearer_to_expiry_and_back_off_hold_nobody_up(
@@ -114,7 +114,7 @@ def test_a_thousand_that_are_nearer_to_expiry_and_back_off_hold_nobody_up(
         " SELECT 'backs-off-' || n, '', '', rd_now() + interval '1 h', rd_now(), rd_now() + interval '1 min'"
         " FROM generate_series(1, 1000) n"
     )
-    assert [claim.account_id for claim in claim_due(services, backlog=True)] == ["due"]
+    assert [lease.account_id for lease in lease_due(services, backlog=True)] == ["due"]
 
 
 @pytest.mark.parametrize("backlog", [False, True])
@@ -128,7 +128,7 @@ def test_claims_at_the_same_moment_never_share_an_account(services: Services, ba
     def take() -> None:
         together.wait()
         for _ in range(10):
-            claimed.extend(claim.account_id for claim in claim_due(services, slots=3, backlog=backlog))
+            claimed.extend(lease.account_id for lease in lease_due(services, slots=3, backlog=backlog))
 
     threads = [threading.Thread(target=take) for _ in range(5)]
     for thread in threads:
@@ -148,15 +148,15 @@ def test_what_another_worker_leased_since_the_nearest_were_read_is_not_leased_ag
         "LIMIT 1000", "LIMIT (SELECT 1000 FROM pg_advisory_xact_lock(1))"
     )
     monkeypatch.setattr(lease_sql, "PICK_NEAREST", held_up)
-    late: list[Claim] = []
-    worker = threading.Thread(target=lambda: late.extend(claim_due(services, backlog=True)))
+    late: list[Lease] = []
+    worker = threading.Thread(target=lambda: late.extend(lease_due(services, backlog=True)))
     waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND NOT granted"
     with conn.transaction():
         conn.execute("SELECT pg_advisory_xact_lock(1)")
         worker.start()
         while conn.execute(waiting).fetchone() != (1,):
             assert worker.is_alive()
-        early = claim_due(services)
+        early = lease_due(services)
     worker.join(20)
     assert len(early) == 4
     assert late == []
@@ -166,20 +166,20 @@ def test_a_claim_does_not_wait_for_a_locked_row(services: Services, conn: Conn) 
     connect_account(services)
     with conn.transaction():
         conn.execute("SELECT 1 FROM rdstation_tokens FOR UPDATE")
-        assert claim_due(services) == []
+        assert lease_due(services) == []
 
 
 def test_the_attempt_is_on_record_before_anything_is_sent(services: Services, conn: Conn) -> None:
     connect_account(services)
-    claim_one(services)
+    lease_one(services)
     assert attempts_of(conn) == [(None, None)]
 
 
 def test_an_expired_token_is_due_whatever_its_renewal_time(services: Services, conn: Conn) -> None:
     connect_account(services, due=False)
-    assert claim_due(services) == []
+    assert lease_due(services) == []
     conn.execute("UPDATE rdstation_tokens SET expires_at = rd_now()")
-    claim_one(services)
+    lease_one(services)
 
 
 def test_a_back_off_binds_the_worker_callers_and_operators(services: Services, conn: Conn) -> None:
@@ -187,10 +187,10 @@ def test_a_back_off_binds_the_worker_callers_and_operators(services: Services, c
     seen = services.memory.read("default")
     assert seen is not None
     conn.execute("UPDATE rdstation_tokens SET retry_at = rd_now() + interval '1 minute'")
-    assert claim_due(services) == []
+    assert lease_due(services) == []
     for reason in leases.PICKS:
         with transaction(services.pool) as c:
-            claimed = leases.claim_seen(
+            claimed = leases.lease_seen(
                 c,
                 "default",
                 authorization_id=seen.authorization_id,
@@ -207,9 +207,9 @@ def test_a_caller_cannot_claim_what_was_renewed_since_it_looked(services: Servic
     connect_account(services)
     seen = services.memory.read("default")
     assert seen is not None
-    assert store_answer(services, claim_one(services))
+    assert store_answer(services, lease_one(services))
     with transaction(services.pool) as conn:
-        claimed = leases.claim_seen(
+        claimed = leases.lease_seen(
             conn,
             "default",
             authorization_id=seen.authorization_id,
@@ -225,16 +225,16 @@ def test_a_caller_cannot_claim_what_was_renewed_since_it_looked(services: Servic
 def test_a_stored_answer_is_renewed_at_60_to_65_percent_of_its_life(services: Services, conn: Conn) -> None:
     for _ in range(20):
         connect_account(services)
-        claim = claim_one(services)
-        assert store_answer(services, claim)
+        lease = lease_one(services)
+        assert store_answer(services, lease)
         found = row(conn)
-        share = (found["refresh_after"] - claim.claimed_at) / timedelta(days=1)
+        share = (found["refresh_after"] - lease.claimed_at) / timedelta(days=1)
         assert 0.60 <= share <= 0.65
 
 
 def test_an_answer_without_refresh_token_keeps_the_old_one(services: Services, conn: Conn) -> None:
     pair = connect_account(services)
-    assert store_answer(services, claim_one(services), refresh_token=None)
+    assert store_answer(services, lease_one(services), refresh_token=None)
     assert stored_pair(services, conn) == ("newer", pair["refresh_token"])
 
 
@@ -242,9 +242,9 @@ def test_an_answer_is_stored_after_its_lease_when_nothing_newer_is_there(
     services: Services, conn: Conn, clock: Clock
 ) -> None:
     connect_account(services)
-    claim = claim_one(services)
+    lease = lease_one(services)
     clock.advance(3600)
-    assert store_answer(services, claim)
+    assert store_answer(services, lease)
     assert stored_pair(services, conn)[0] == "newer"
 
 
@@ -252,9 +252,9 @@ def test_an_answer_is_stored_while_another_holds_the_lease_and_does_not_end_it(
     services: Services, conn: Conn, clock: Clock
 ) -> None:
     connect_account(services)
-    late = claim_one(services)
+    late = lease_one(services)
     clock.advance(leases.LEASE_S + 1)
-    current = claim_one(services)
+    current = lease_one(services)
     assert store_answer(services, late, "of-the-late-one")
     assert row(conn)["holder"] == current.holder
     assert store_answer(services, current, "of-the-current-one")
@@ -263,18 +263,18 @@ def test_an_answer_is_stored_while_another_holds_the_lease_and_does_not_end_it(
 
 def test_an_older_answer_never_replaces_a_newer_one(services: Services, conn: Conn, clock: Clock) -> None:
     connect_account(services)
-    late = claim_one(services)
+    late = lease_one(services)
     clock.advance(leases.LEASE_S + 1)
-    assert store_answer(services, claim_one(services), "newest")
+    assert store_answer(services, lease_one(services), "newest")
     assert not store_answer(services, late, "old")
     assert stored_pair(services, conn)[0] == "newest"
 
 
 def put_off(services: Services) -> None:
     """Claim the one account that is due, and put it off for other workers."""
-    claim = claim_one(services)
+    lease = lease_one(services)
     with transaction(services.pool) as conn:
-        leases.put_off(conn, claim)
+        leases.put_off(conn, lease)
 
 
 @pytest.mark.parametrize("backlog", [False, True])
@@ -283,14 +283,14 @@ def test_what_a_worker_could_not_open_is_claimed_by_no_worker_for_five_minutes(
 ) -> None:
     connect_account(services)
     put_off(services)
-    assert claim_due(services, backlog=backlog) == []
+    assert lease_due(services, backlog=backlog) == []
     with transaction(services.pool) as c:
         until_s = leases.seconds_until_due(c)
     assert until_s == pytest.approx(300, abs=20)
     clock.advance(290)
-    assert claim_due(services, backlog=backlog) == []
+    assert lease_due(services, backlog=backlog) == []
     clock.advance(11)
-    assert len(claim_due(services, backlog=backlog)) == 1
+    assert len(lease_due(services, backlog=backlog)) == 1
 
 
 @pytest.mark.parametrize("reason", ["early", "operator", "rejected"])
@@ -303,7 +303,7 @@ def test_what_a_worker_could_not_open_is_claimed_by_callers_all_the_same(
     assert seen is not None
     assert (seen.leased, seen.retry_in_s) == (False, 0)
     with transaction(services.pool) as c:
-        claim = leases.claim_seen(
+        lease = leases.lease_seen(
             c,
             "default",
             authorization_id=seen.authorization_id,
@@ -313,8 +313,8 @@ def test_what_a_worker_could_not_open_is_claimed_by_callers_all_the_same(
             claimed_by="test",
             reason=reason,
         )
-    assert claim is not None
-    assert store_answer(services, claim)
+    assert lease is not None
+    assert store_answer(services, lease)
     assert row(conn)["undecryptable_until"] is None
 
 
@@ -322,7 +322,7 @@ def test_a_new_authorization_is_not_put_off_with_the_one_before(services: Servic
     connect_account(services)
     put_off(services)
     connect_account(services)
-    assert len(claim_due(services)) == 1
+    assert len(lease_due(services)) == 1
 
 
 def test_an_account_that_is_put_off_again_and_again_is_overdue_all_the_same(
@@ -353,15 +353,15 @@ def test_an_answer_counts_although_the_sequence_was_restored_lower_than_an_answe
     """A process that lived through the restore had a claim that the backup does not know, and stored its answer."""
     connect_account(services)
     conn.execute("SELECT setval('rdstation_claims', 1000)")
-    assert store_answer(services, claim_one(services), "late")
+    assert store_answer(services, lease_one(services), "late")
     conn.execute("DELETE FROM rdstation_refresh_attempts")
     conn.execute("SELECT setval('rdstation_claims', 990)")
 
     conn.execute("UPDATE rdstation_tokens SET refresh_after = rd_now()")
-    first = claim_one(services)
+    first = lease_one(services)
     clock.advance(leases.LEASE_S + 1)
-    second = claim_one(services)
-    assert first.stored_claim < first.claim_no < second.claim_no
+    second = lease_one(services)
+    assert first.stored_claim < first.fence < second.fence
     assert store_answer(services, first, "newer")
     assert store_answer(services, second, "newest")
     assert stored_pair(services, conn)[0] == "newest"
@@ -372,36 +372,36 @@ def test_claims_go_on_when_the_sequence_was_not_restored_with_the_attempts(
 ) -> None:
     for account_id in ("a", "b", "c"):
         connect_account(services, account_id=account_id)
-    known = max(claim.claim_no for claim in claim_due(services))
+    known = max(lease.fence for lease in lease_due(services))
     conn.execute("SELECT setval('rdstation_claims', 1, false)")
 
     for account_id in ("d", "e"):
         connect_account(services, account_id=account_id)
-    assert [claim.claim_no for claim in claim_due(services)] == [known + 1, known + 2]
+    assert [lease.fence for lease in lease_due(services)] == [known + 1, known + 2]
 
 
 def test_the_same_answer_again_after_an_unsure_commit_changes_nothing(services: Services, conn: Conn) -> None:
     connect_account(services)
-    claim = claim_one(services)
-    assert store_answer(services, claim)
-    assert store_answer(services, claim)
+    lease = lease_one(services)
+    assert store_answer(services, lease)
+    assert store_answer(services, lease)
     assert stored_pair(services, conn)[0] == "newer"
 
 
 def test_an_answer_does_not_replace_a_newer_authorization(services: Services, conn: Conn) -> None:
     connect_account(services)
-    claim = claim_one(services)
+    lease = lease_one(services)
     connect_account(services, due=False)
     before = stored_pair(services, conn)
-    assert not store_answer(services, claim)
+    assert not store_answer(services, lease)
     assert stored_pair(services, conn) == before
 
 
 def test_an_answer_does_not_bring_a_deleted_row_back(services: Services, conn: Conn) -> None:
     connect_account(services)
-    claim = claim_one(services)
+    lease = lease_one(services)
     conn.execute("DELETE FROM rdstation_tokens WHERE account_id = 'default'")
-    assert not store_answer(services, claim)
+    assert not store_answer(services, lease)
     assert services.memory.read("default") is None
 
 
@@ -409,21 +409,21 @@ def test_an_answer_from_before_a_delete_does_not_touch_the_new_connection(
     services: Services, conn: Conn
 ) -> None:
     connect_account(services)
-    claim = claim_one(services)
+    lease = lease_one(services)
     conn.execute("DELETE FROM rdstation_tokens WHERE account_id = 'default'")
     connect_account(services, due=False)
     before = stored_pair(services, conn)
-    assert not store_answer(services, claim)
-    assert refuse(services, claim) is None
+    assert not store_answer(services, lease)
+    assert refuse(services, lease) is None
     assert stored_pair(services, conn) == before
     assert row(conn)["status"] == "connected"
 
 
 def test_a_release_leaves_another_holders_claim_alone(services: Services, conn: Conn, clock: Clock) -> None:
     connect_account(services)
-    late = claim_one(services)
+    late = lease_one(services)
     clock.advance(leases.LEASE_S + 1)
-    current = claim_one(services)
+    current = lease_one(services)
     with transaction(services.pool) as c:
         leases.release(c, late)
     assert row(conn)["holder"] == current.holder
@@ -431,22 +431,22 @@ def test_a_release_leaves_another_holders_claim_alone(services: Services, conn: 
 
 def test_one_refusal_is_final_when_every_earlier_outcome_is_known(services: Services, conn: Conn) -> None:
     connect_account(services)
-    refusal = refuse(services, claim_one(services))
+    refusal = refuse(services, lease_one(services))
     assert refusal is not None
     assert refusal.final
     assert (row(conn)["status"], row(conn)["last_error"]) == ("reauthorization_required", "revoked")
-    assert claim_due(services) == []
+    assert lease_due(services) == []
 
 
 def test_a_refusal_after_an_unknown_outcome_takes_three_over_ten_minutes_and_says_answer_lost(
     services: Services, conn: Conn, clock: Clock
 ) -> None:
     connect_account(services)
-    claim_one(services)  # Its process dies: nobody knows whether the refresh token was used up.
+    lease_one(services)  # Its process dies: nobody knows whether the refresh token was used up.
     finals = []
     for _ in range(3):
         clock.advance(301)
-        refusal = refuse(services, claim_one(services))
+        refusal = refuse(services, lease_one(services))
         assert refusal is not None
         finals.append(refusal.final)
     assert finals == [False, False, True]
@@ -457,11 +457,11 @@ def test_three_refusals_within_ten_minutes_are_not_enough_after_an_unknown_outco
     services: Services, conn: Conn, clock: Clock
 ) -> None:
     connect_account(services)
-    claim_one(services)
+    lease_one(services)
     clock.advance(leases.LEASE_S + 1)
     for _ in range(3):
         conn.execute("UPDATE rdstation_tokens SET retry_at = NULL")
-        refusal = refuse(services, claim_one(services))
+        refusal = refuse(services, lease_one(services))
         assert refusal is not None
         assert not refusal.final
         clock.advance(100)
@@ -471,10 +471,10 @@ def test_a_lost_answer_that_arrives_after_all_lifts_the_refusal(
     services: Services, conn: Conn, clock: Clock
 ) -> None:
     connect_account(services)
-    lost = claim_one(services)
+    lost = lease_one(services)
     for _ in range(3):
         clock.advance(301)
-        refuse(services, claim_one(services))
+        refuse(services, lease_one(services))
     assert row(conn)["status"] == "reauthorization_required"
     assert store_answer(services, lost)
     assert (row(conn)["status"], row(conn)["last_error"]) == ("connected", None)
@@ -484,9 +484,9 @@ def test_a_refusal_means_nothing_once_an_earlier_answer_was_stored(
     services: Services, conn: Conn, clock: Clock
 ) -> None:
     connect_account(services)
-    late = claim_one(services)
+    late = lease_one(services)
     clock.advance(leases.LEASE_S + 1)
-    current = claim_one(services)
+    current = lease_one(services)
     assert store_answer(services, late)  # In rotating mode this is what the refusal is about.
     assert refuse(services, current) is None
     found = row(conn)
@@ -500,12 +500,12 @@ def test_a_back_off_is_at_most_ten_minutes_and_five_percent_of_the_life(
     for lifetime_s, longest_s in ((86_400, min(30 * 2**failures, 600)), (600, 30), (20, 1)):
         connect_account(services, lifetime_s=lifetime_s)
         conn.execute("UPDATE rdstation_tokens SET failures = %s", [failures])
-        claim = claim_one(services)
+        lease = lease_one(services)
         with transaction(services.pool) as c:
-            assert leases.back_off(c, claim, "server_error")
+            assert leases.back_off(c, lease, "server_error")
         found = row(conn)
         assert found["failures"] == failures + 1
-        assert 0 <= (found["retry_at"] - claim.claimed_at).total_seconds() <= longest_s + 1
+        assert 0 <= (found["retry_at"] - lease.claimed_at).total_seconds() <= longest_s + 1
         conn.execute("DELETE FROM rdstation_tokens")
 
 
@@ -522,10 +522,10 @@ def test_a_demanded_wait_is_at_most_ten_minutes_or_a_quarter_of_the_life_left(
         " issued_at = rd_now() + make_interval(secs => %(left)s) - interval '1 day'",
         {"left": life_left_s},
     )
-    claim = claim_one(services)
+    lease = lease_one(services)
     with transaction(services.pool) as c:
-        assert leases.slow_down(c, claim, "rate_limited", wait_s=wait_s)
-    waited = (row(conn)["retry_at"] - claim.claimed_at).total_seconds()
+        assert leases.slow_down(c, lease, "rate_limited", wait_s=wait_s)
+    waited = (row(conn)["retry_at"] - lease.claimed_at).total_seconds()
     assert waited == pytest.approx(waits_s, abs=2)
 
 
@@ -582,8 +582,8 @@ def test_the_nearest_to_expiry_are_not_sorted_when_statistics_are_of_a_time_when
 
 def test_no_secret_stands_in_the_repr_of_a_claim(services: Services) -> None:
     connect_account(services)
-    claim = claim_one(services)
-    assert claim.refresh_token not in repr(claim)
+    lease = lease_one(services)
+    assert lease.refresh_token not in repr(lease)
     token = services.memory.read("default")
     assert token is not None
     assert token.access_token not in repr(token)
@@ -612,27 +612,27 @@ def test_an_answer_that_comes_after_an_upload_is_there_when_the_upload_is_refuse
     services: Services, conn: Conn
 ) -> None:
     connect_account(services)
-    under_way = claim_one(services)
+    under_way = lease_one(services)
     upload(services)
     assert not store_answer(services, under_way, "of-the-answer", "rotated")
     assert stored_pair(services, conn)[1] == "uploaded", "the newer authorization stays"
-    refusal = refuse(services, claim_one(services))
+    refusal = refuse(services, lease_one(services))
     assert refusal is not None
     assert refusal.brought_back
     assert stored_pair(services, conn) == ("of-the-answer", "rotated")
-    assert row(conn)["stored_claim"] == under_way.claim_no
+    assert row(conn)["stored_claim"] == under_way.fence
 
 
 def test_an_older_answer_does_not_replace_a_newer_one_that_an_upload_has_put_aside(
     services: Services, conn: Conn, clock: Clock
 ) -> None:
     connect_account(services)
-    stopped = claim_one(services)
+    stopped = lease_one(services)
     clock.advance(leases.LEASE_S + 1)
-    assert store_answer(services, claim_one(services), "newer", "newer-refresh")
+    assert store_answer(services, lease_one(services), "newer", "newer-refresh")
     upload(services)
     assert not store_answer(services, stopped, "older", "older-refresh")
-    refuse(services, claim_one(services))
+    refuse(services, lease_one(services))
     assert stored_pair(services, conn) == ("newer", "newer-refresh")
 
 
@@ -640,13 +640,13 @@ def test_a_pair_that_comes_back_while_it_is_being_exchanged_is_left_to_that_exch
     services: Services, conn: Conn, clock: Clock
 ) -> None:
     connect_account(services)
-    under_way = claim_one(services)
+    under_way = lease_one(services)
     upload(services)
-    refusal = refuse(services, claim_one(services))
+    refusal = refuse(services, lease_one(services))
     assert refusal is not None
     assert refusal.brought_back
-    assert claim_due(services) == []
+    assert lease_due(services) == []
     clock.advance(leases.LEASE_S + 1)
-    assert len(claim_due(services)) == 1, "its process may have died"
+    assert len(lease_due(services)) == 1, "its process may have died"
     assert store_answer(services, under_way, "of-the-answer", "rotated")
     assert stored_pair(services, conn) == ("of-the-answer", "rotated")

@@ -1,0 +1,1 @@
+"""The worker: refreshes tokens before they expire, tidies up, and sends notifications."""
