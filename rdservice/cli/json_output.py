@@ -1,4 +1,4 @@
-"""Output for programs. docs/en/reference/commands.md describes its shapes: members may be added, none changes meaning."""
+"""Output for programs. docs/en/reference/commands.md describes it: members may be added, none changes its meaning."""
 
 import json
 from datetime import UTC, datetime
