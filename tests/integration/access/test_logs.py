@@ -306,12 +306,12 @@ def test_a_line_of_a_request_that_cannot_be_made_takes_no_other_with_it(
 def test_the_end_of_the_process_writes_the_lines_that_wait(variables: dict[str, str]) -> None:
     program = (
         "import logging, os\n"
-        "from rdservice import logs\n"
+        "from rdservice.logs import formatting\n"
         "from rdservice.config.settings import Settings\n"
-        "logs.WAIT_S = 60.0\n"
-        f"logs.configure(Settings.from_mapping({variables!r}))\n"
+        "formatting.WAIT_S = 60.0\n"
+        f"formatting.configure_logging(Settings.from_mapping({variables!r}))\n"
         "for number in range(3):\n"
-        "    logging.getLogger(logs.ACCESS_LOG).info('request %d', number)\n"
+        "    logging.getLogger(formatting.ACCESS_LOG).info('request %d', number)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY

@@ -10,9 +10,9 @@ from argon2 import PasswordHasher
 
 from rdservice.access import audit, passwords
 from rdservice.services import Services
-from rdservice.web import create_app
 from tests.integration.cli.conftest import Run
 from tests.support.accounts import BY, connect_account
+from tests.support.command_line import app_with_commands
 from tests.support.sandbox_process import SandboxProcess
 
 Conn = psycopg.Connection[Any]
@@ -53,7 +53,7 @@ def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_command_says_what_it_leaves_in_the_audit(connected: Services) -> None:
     offered = set()
-    for command in create_app(connected).cli.commands.values():
+    for command in app_with_commands(connected).cli.commands.values():
         if isinstance(command, click.Group):
             offered |= {f"{command.name} {sub}" for sub in command.commands}
         else:

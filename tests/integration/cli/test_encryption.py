@@ -245,11 +245,12 @@ def test_killed_in_the_middle_it_loses_nothing_and_the_next_run_finishes(
     connect_accounts(change.before, *accounts)
     program = (
         "import sys\n"
-        "from rdservice import audit, reencryption, stored_values\n"
+        "from rdservice.access import audit\n"
+        "from rdservice.data_protection import key_inventory, key_rotation\n"
         "from rdservice.encryption import KeyRing\n"
         "from rdservice.services import Services\n"
         "from rdservice.config.settings import Settings\n"
-        "stored_values.PAGE_ROWS = 2\n"
+        "key_inventory.PAGE_ROWS = 2\n"
         "encrypt = KeyRing.encrypt\n"
         "def slow(ring, column, account_id, value):\n"
         "    if account_id == 'd':\n"
@@ -259,7 +260,7 @@ def test_killed_in_the_middle_it_loses_nothing_and_the_next_run_finishes(
         "KeyRing.encrypt = slow\n"
         "services = Services.start(Settings.load(), name='test')\n"
         "by = audit.command_line('test')\n"
-        "reencryption.run(services.pool, services.keys, reencryption.Progress(), by=by)\n"
+        "key_rotation.run(services.pool, services.keys, key_rotation.Progress(), by=by)\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program],

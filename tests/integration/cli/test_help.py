@@ -7,8 +7,8 @@ import click
 import pytest
 
 from rdservice.services import Services
-from rdservice.web import create_app
 from tests.integration.cli.conftest import Run
+from tests.support.command_line import app_with_commands
 
 FLASKS_OWN = {"run", "shell", "routes"}
 WIDTH = 80
@@ -17,11 +17,12 @@ WIDTH = 80
 
 def own_commands(services: Services) -> dict[str, click.Command]:
     found: dict[str, click.Command] = {}
-    for name, command in create_app(services).cli.commands.items():
+    for name, command in app_with_commands(services).cli.commands.items():
         if name not in FLASKS_OWN:
             found[name] = command
             if isinstance(command, click.Group):
                 found |= {f"{name} {below}": part for below, part in command.commands.items()}
+    assert found
     return found
 
 
@@ -47,7 +48,7 @@ def test_every_list_of_commands_says_in_whole_sentences_what_they_do(run: Run, c
 
 
 def test_every_command_has_an_example_of_itself_that_parses(connected: Services) -> None:
-    app = create_app(connected)
+    app = app_with_commands(connected)
     for name, command in own_commands(connected).items():
         if isinstance(command, click.Group):
             continue
