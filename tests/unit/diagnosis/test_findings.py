@@ -201,7 +201,7 @@ def test_a_token_that_covers_leads_and_may_not_read_them_points_to_the_plan() ->
 
 
 @pytest.mark.parametrize(
-    ("way", "words"),
+    ("connectivity", "words"),
     [
         (Network(host="api", port=443, failed_at="dns", error="unknown"), "rdstation_unreachable/dns"),
         (Network(host="api", port=443, failed_at="tcp", error="refused"), "rdstation_unreachable/tcp"),
