@@ -52,9 +52,9 @@ def test_the_ports_are_in_the_document_with_their_defaults(language: str) -> Non
 def test_the_commands_of_the_document_are_there(language: str) -> None:
     text = page(language, "operate/monitoring")
     lines = [line for _, block in code_blocks(text) for line in block.splitlines()]
-    scripts = [line for line in lines if line.startswith("scripts/")]
-    assert [shlex.split(line)[0] for line in scripts] == ["dev/monitor", "dev/drill"]
-    assert all(os.access(ROOT / line, os.X_OK) for line in scripts)
+    programs = [shlex.split(line)[0] for line in lines if line.startswith("dev/")]
+    assert programs == ["dev/monitor", "dev/drill"]
+    assert all(os.access(ROOT / program, os.X_OK) for program in programs)
     options = {option for action in parser()._actions for option in action.option_strings}
     named = set(re.findall(r"`(--[a-z]+)", prose(text)))
     assert {"--json", "--minute"} == named & options

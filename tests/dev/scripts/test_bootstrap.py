@@ -27,16 +27,18 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, first_outputs: list[str])
     No script's first line could hold its path.
     """
     folder = tmp_path_factory.mktemp("copy") / ("a long path with spaces " * 6).strip()
-    (folder / "scripts").mkdir(parents=True)
-    for name in ("__init__.py", "bootstrap.py", "child_process.py"):
-        shutil.copy(ROOT / "scripts" / name, folder / "scripts")
+    (folder / "scripts" / "local").mkdir(parents=True)
+    for name in ("__init__.py", "local/__init__.py", "local/bootstrap.py", "local/child_process.py"):
+        shutil.copy(ROOT / "scripts" / name, folder / "scripts" / name)
     (folder / "rdservice").mkdir()
     shutil.copy(ROOT / "rdservice" / "__init__.py", folder / "rdservice")
     for name in ("text", "translations"):
         shutil.copytree(ROOT / "rdservice" / name, folder / "rdservice" / name)
     for name in (LOCAL, DEVELOPMENT):
         (folder / name).write_text("# nothing\n")
-    (folder / "scripts" / "start_service.py").write_text("import sys\nprint('started by', sys.prefix)\n")
+    (folder / "scripts" / "local" / "start_service.py").write_text(
+        "import sys\nprint('started by', sys.prefix)\n"
+    )
     both = [
         subprocess.Popen(command(folder, "start"), cwd="/", stdout=subprocess.PIPE, text=True) for _ in "12"
     ]
@@ -45,7 +47,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, first_outputs: list[str])
 
 
 def command(checkout: Path, program: str) -> list[str]:
-    return [sys.executable, str(checkout / "scripts" / "bootstrap.py"), program]
+    return [sys.executable, str(checkout / "scripts" / "local" / "bootstrap.py"), program]
 
 
 def start(checkout: Path) -> str:

@@ -18,7 +18,7 @@ from tests.support.local_processes import descendants, wait_until_gone
 from tests.support.sandbox_process import SandboxProcess
 from tests.support.waiting import wait_until
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 # The very first run in a checkout installs packages.
 SECONDS = 280
 

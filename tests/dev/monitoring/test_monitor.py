@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.dev.scripts.test_start import READY_SECONDS, Start
 from tests.support.local_processes import command_line
+from tests.support.local_start import READY_SECONDS, Start
 from tests.support.waiting import wait_until
 
 SECONDS = 60.0
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def monitoring(tmp_path: Path, **environment: str) -> Start:
-    return Start(tmp_path / "data", tmp_path / "output", script="monitoring", **environment)
+    return Start(tmp_path / "data", tmp_path / "output", program="dev/monitor", **environment)
 
 
 def address(run: Start, program: str) -> str:
