@@ -1,7 +1,7 @@
-"""Encrypts plain tokens that an older backend left in `rdstation_tokens`; migration 1 adopted the table itself.
+"""Encrypts plain tokens that an older backend left in `rdstation_tokens`. Migration 1 adopted the table itself.
 
-The older backend may have kept the tokens a second time, say in a column with RD Station's whole answer. Such columns
-are named, and left as they are.
+The older backend may have stored the tokens a second time, for example in a column with RD Station's whole response.
+This module finds such columns, and does not change them.
 """
 
 import re
@@ -20,12 +20,12 @@ from rdservice.encryption import ENCRYPTED, KeyRing
 
 BATCH = 500
 TOKENS = r"""eyJ[A-Za-z0-9_-]+[.]eyJ|_token["']?\s*[:=]>?\s*["']?[A-Za-z0-9._~+/-]{8}"""
-"""A JWT, or a token of any form in a text such as RD Station's whole answer."""
+"""Regular expression of a JWT, or of a token of any form in a text such as RD Station's whole response."""
 NAMED_LIKE_TOKENS = re.compile("token|secret|credential|password", re.IGNORECASE)
 SHORTEST_FOUND_BY_NAME = 20
-"""Below that it is no token, but "Bearer" or a date."""
+"""Shorter texts in a column named like tokens are no tokens, but "Bearer" or a date."""
 
-# Columns that can hold a text; ours that are never the older backend's are left out.
+# Columns that can hold text, except those of this service.
 OTHER_COLUMNS = """
 SELECT attname, format_type(atttypid, atttypmod)
   FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
@@ -42,7 +42,7 @@ SELECT account_id, access_token, refresh_token FROM rdstation_tokens
 COUNT_PLAIN_ROWS = """
 SELECT count(*) FROM rdstation_tokens WHERE access_token !~ %(encrypted)s OR refresh_token !~ %(encrypted)s
 """
-# A plain token is a new authorization by the older backend, whatever became of the one before.
+# A plain token is a new authorization, made by the older backend: it replaces the state of the one before.
 WRITE = """
 UPDATE rdstation_tokens
    SET access_token = %(access_token)s, refresh_token = %(refresh_token)s,
@@ -71,10 +71,10 @@ def encrypt_plain_rows(
     by: Author,
     on_rows: OnRows = ignore,
 ) -> int:
-    """Encrypt for `by` what is still plain, in batches of their own transactions; return the number of rows.
+    """Encrypt all plain tokens, in batches with a transaction each; return the number of rows.
 
-    `on_rows` is told how many more were encrypted.
-    Safe to repeat, to run twice at once and to interrupt: each row is encrypted once, by whoever comes first.
+    The audit names `by` as the author. `on_rows` gets the number of rows of each batch. You may repeat, interrupt and
+    run this twice at once: each row is encrypted once.
     """
     total, after = 0, ""
     while True:
@@ -92,7 +92,7 @@ def encrypt_plain_rows(
 
 
 def columns_with_tokens(conn: psycopg.Connection[Any]) -> list[str]:
-    """Return the older backend's columns that by their name or content seem to hold further tokens, in plain text."""
+    """Return the older backend's columns whose name or content suggests that they hold tokens in plain text."""
     return [
         name
         for name, sql_type in conn.execute(OTHER_COLUMNS).fetchall()
@@ -135,12 +135,12 @@ def _encrypt(conn: psycopg.Connection[Any], keys: KeyRing, row: dict[str, Any]) 
 
 
 def _text(name: str, sql_type: str) -> sql.Composable:
-    """Return the column's value as a text in which a token reads as it is."""
+    """Return SQL for the column's value as text, in which a token appears unchanged."""
     form = "encode({}, 'escape')" if sql_type == "bytea" else "{}::text"
     # psycopg gives % a meaning in a statement with parameters.
     return sql.SQL(form).format(sql.Identifier(name.replace("%", "%%")))
 
 
 def _encrypted(keys: KeyRing, column: str, account_id: str, value: str) -> str:
-    """Return `value` encrypted; the older backend may have replaced only one of two encrypted tokens."""
+    """Return `value` encrypted. It may be so already: the older backend may have replaced only one of the tokens."""
     return value if re.match(ENCRYPTED, value) else keys.encrypt(column, account_id, value)

@@ -1,4 +1,4 @@
-"""The record of refresh attempts: when, who, with what result. It never holds a secret."""
+"""The record of refresh attempts: when, by which process, with what outcome. It never holds a secret."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,13 +21,13 @@ RECENT = """
 SELECT claim_no, account_id, reason, claimed_by, started_at, finished_at, outcome, http_status, duration_ms, error
   FROM rdstation_refresh_attempts WHERE account_id = %(account_id)s ORDER BY claim_no DESC LIMIT %(limit)s
 """
-# An attempt without an outcome is either under way or was cut off.
+# An attempt without an outcome is under way, or its process died.
 BY_HOUR = """
 SELECT date_trunc('hour', started_at, 'UTC') AS hour,
        count(*) FILTER (WHERE outcome = 'stored') AS stored,
        count(*) FILTER (WHERE outcome = 'refused') AS refused,
        count(*) FILTER (WHERE outcome = 'transient'
-                           OR outcome IS NULL AND started_at < rd_now() - interval '2 minutes') AS put_off
+                           OR outcome IS NULL AND started_at < rd_now() - interval '2 minutes') AS postponed
   FROM rdstation_refresh_attempts
  WHERE account_id = %(account_id)s AND started_at > rd_now() - make_interval(days => %(days)s)
  GROUP BY hour ORDER BY hour
@@ -42,7 +42,7 @@ DELETE FROM rdstation_refresh_attempts WHERE claim_no = ANY (ARRAY(
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One attempt; `outcome` is None while it runs, and for ever when its process died."""
+    """One attempt. `outcome` is None while it runs, and stays None if its process died."""
 
     claim_no: int
     account_id: str
@@ -58,12 +58,12 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourOfAttempts:
-    """How many attempts of an hour (of UTC) ended how. `put_off`: they failed, or were cut off, and are made again."""
+    """The number of attempts within an hour (UTC), by outcome. `postponed` attempts failed, or their process died."""
 
     hour: datetime
     stored: int
     refused: int
-    put_off: int
+    postponed: int
 
 
 def finish(
@@ -76,7 +76,7 @@ def finish(
     error: str | None = None,
     answer_unknown: bool = False,
 ) -> None:
-    """Write the result of an attempt. `answer_unknown`: it may have taken effect, but its answer was lost."""
+    """Record the outcome of an attempt. `answer_unknown`: it may have taken effect, but the response was lost."""
     conn.execute(
         FINISH,
         {
@@ -97,11 +97,11 @@ def recent(conn: psycopg.Connection[Any], account_id: str, *, limit: int = 20) -
 
 
 def by_hour(conn: psycopg.Connection[Any], account_id: str) -> list[HourOfAttempts]:
-    """Return the hours of the last 30 days in which the account was tried, oldest first."""
+    """Return the hours of the last 30 days in which the account had attempts, oldest first."""
     with conn.cursor(row_factory=class_row(HourOfAttempts)) as cur:
         return cur.execute(BY_HOUR, {"account_id": account_id, "days": KEEP_DAYS}).fetchall()
 
 
 def prune(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:
-    """Delete up to `batch` attempts older than 30 days; return how many."""
+    """Delete up to `batch` attempts older than 30 days; return the number deleted."""
     return conn.execute(PRUNE, {"days": KEEP_DAYS, "batch": batch}).rowcount

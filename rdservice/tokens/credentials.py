@@ -1,8 +1,8 @@
-"""Whether RD Station accepts the client id and secrets, shared by all processes.
+"""Whether RD Station accepts the client ID and secrets. All processes share what one has learned.
 
-When it refuses them all, the settings are wrong and no account is to blame: the gate closes, and one process asks
-again every 5 minutes, with one account's token, instead of every account on its own. A list of secrets is known by its
-fingerprint, so a changed list starts with an open gate.
+If RD Station refuses all secrets, the settings are wrong, and no account is to blame. The gate then closes: instead of
+one attempt per account, one process makes one attempt every 5 minutes, the probe, with one account's refresh token. The
+state belongs to the fingerprint of ID and secrets, so after a change of either the gate is open.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from rdservice.config.settings import Settings
 
 PROBE_EVERY_S = 300
 PROVEN_FOR_S = 3600
-"""A refusal within this time of a success may be the matter of one account; after it the settings are to blame."""
+"""A refusal within this time after a success may concern one account only; a later one means wrong settings."""
 
 CLOSED_FOR = """
 SELECT GREATEST(EXTRACT(epoch FROM probe_after - rd_now()), 0)::float8
@@ -55,40 +55,40 @@ ON CONFLICT (fingerprint) DO UPDATE
 
 
 def fingerprint(settings: Settings) -> str:
-    """Return a name for the client id and its list of secrets that tells nothing of them: 16 hexadecimal digits."""
+    """Return 16 hexadecimal digits that identify the client ID and its list of secrets without revealing them."""
     text = "\0".join([settings.client_id, *settings.client_secrets])
     return hashlib.sha256(b"rdservice client credentials\0" + text.encode()).hexdigest()[:16]
 
 
 def closed_for(conn: psycopg.Connection[Any], fingerprint: str) -> float | None:
-    """Return the seconds until the next probe while RD Station refuses these credentials, else None."""
+    """Return the seconds until the next probe if the gate is closed, or None if it is open."""
     row = conn.execute(CLOSED_FOR, {"fingerprint": fingerprint}).fetchone()
     return None if row is None else float(row[0])
 
 
 def take_probe(conn: psycopg.Connection[Any], fingerprint: str) -> bool:
-    """Take the one attempt that is allowed while the gate is closed; return whether it was free and due."""
+    """Take the probe; return whether it was due and no other process had it."""
     row = conn.execute(TAKE_PROBE, {"fingerprint": fingerprint, "every_s": PROBE_EVERY_S}).fetchone()
     return row is not None
 
 
 def give_probe_back(conn: psycopg.Connection[Any], fingerprint: str) -> None:
-    """Let the next attempt probe at once, if the gate is closed: the one that had the probe could not send anything."""
+    """Make the probe due again if the gate is closed: the process that had taken it could not send anything."""
     conn.execute(GIVE_PROBE_BACK, {"fingerprint": fingerprint})
 
 
 def record_success(conn: psycopg.Connection[Any], fingerprint: str) -> None:
-    """Note that RD Station accepted these credentials. Written at most once a minute, not once a refresh."""
+    """Record that RD Station accepted these credentials, and open the gate. Writes at most once a minute."""
     values = {"fingerprint": fingerprint, "within_s": 60}
     if conn.execute(RECENTLY_PROVEN, values).fetchone() is None:
         conn.execute(RECORD_SUCCESS, values)
 
 
 def record_refusal(conn: psycopg.Connection[Any], fingerprint: str) -> bool:
-    """Note that RD Station refused all secrets of the list; return whether the settings are to blame.
+    """Record that RD Station refused all secrets; return whether that means wrong settings, and close the gate if so.
 
-    False means that the same credentials worked within the hour: then it may be about one account, or they have just
-    been changed. Neither says anything of a refresh token.
+    Returns False if the same credentials worked within the last hour: the refusal may concern one account only, or
+    someone has just changed them at RD Station. Neither says anything about the refresh token.
     """
     values = {"fingerprint": fingerprint, "within_s": PROVEN_FOR_S, "every_s": PROBE_EVERY_S}
     if conn.execute(RECENTLY_PROVEN, values).fetchone() is not None:

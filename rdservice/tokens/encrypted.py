@@ -1,4 +1,4 @@
-"""The encrypted values of both tables of tokens: counted, looked through and replaced, whoever works with the rows."""
+"""Counts, lists and replaces the encrypted values of both tables of tokens, for the inventory and rotation of keys."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ UNCHANGED = """
    AND t.access_token = COALESCE(given.old_access, t.access_token)
    AND t.refresh_token = COALESCE(given.old_refresh, t.refresh_token)
 """
-# Compared once more by the UPDATE itself, with the row as it stands when it is locked.
+# The UPDATE compares once more, with the row as it is once locked.
 REPLACE = f"""
 WITH given AS (
     SELECT * FROM unnest(%(account_ids)s::text[], %(old_access)s::text[], %(old_refresh)s::text[],
@@ -41,7 +41,7 @@ UPDATE {{table}} t
 
 @dataclass(frozen=True, slots=True)
 class TokenTable:
-    """One of the two tables. A pair may move from one to the other as it is: both bind values in the same way."""
+    """One of the two tables. Both bind values in the same way, so a pair can move between them as it is."""
 
     name: str
     disposable: bool = False
@@ -85,5 +85,5 @@ def _row(account_id: str, *stored: str | None) -> EncryptedRow:
 
 
 def _old(given: Replacement, column: str) -> str | None:
-    """Return the ciphertext that must still stand there, None where the column is not to be replaced."""
+    """Return the ciphertext that the column must still have, or None for a column that stays as it is."""
     return given.row.values[column] if column in given.values else None

@@ -1,4 +1,4 @@
-"""What the diagnosis reads of the rows: also those that a running service leaves alone because it cannot use them."""
+"""Rows for the diagnosis, including those that the running service cannot use."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -7,9 +7,9 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 
-# Those in trouble first: a page or a file that cannot hold all accounts must not leave these out. Each branch reads the
-# index rdstation_tokens_overview in its order, so that the cost does not grow with the table. Accounts whose renewal
-# keeps failing are among the first to expire.
+# Accounts in trouble come first: a page or file that cannot hold all accounts must not leave these out. Each branch
+# reads the index rdstation_tokens_overview in its order, so the cost does not grow with the table. Accounts whose
+# refreshes keep failing are among the first to expire.
 READ = """
 WITH picked AS (
     SELECT account_id, 0 AS place FROM rdstation_tokens WHERE account_id = %(first)s
@@ -34,7 +34,7 @@ COUNT = "SELECT count(*) FROM rdstation_tokens"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """An account's row with its values as they are stored. Seconds count from the reading."""
+    """An account's row with its stored, encrypted values. Seconds count from the moment of the query."""
 
     account_id: str
     status: str
@@ -52,12 +52,12 @@ class Row:
 
 
 def rows(conn: psycopg.Connection[Any], *, first: str | None = None, limit: int = 100) -> list[Row]:
-    """Return up to `limit` rows: the account `first`, then those in trouble, then those that expire soonest."""
+    """Return up to `limit` rows: the account `first`, then accounts in trouble, then those that expire first."""
     with conn.cursor(row_factory=class_row(Row)) as cur:
         return cur.execute(READ, {"first": first, "limit": limit}).fetchall()
 
 
 def count(conn: psycopg.Connection[Any]) -> int:
-    """Return how many accounts there are."""
+    """Return the number of accounts."""
     row = conn.execute(COUNT).fetchone()
     return 0 if row is None else int(row[0])

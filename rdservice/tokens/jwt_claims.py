@@ -1,6 +1,6 @@
-"""What an RD Station access token says of itself. It is a JWT (RFC 7519) whose signature only RD Station can check.
+"""The claims of an RD Station access token, a JWT (RFC 7519) whose signature only RD Station can verify.
 
-Nothing here decides whether a token is valid; the claims serve warnings and a cautious expiry.
+Nothing here decides whether a token is valid. The claims serve for warnings and for a cautious expiry.
 """
 
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from rdservice import notices
 from rdservice.notices import Notice
 
 PLAUSIBLE_SHARE = 0.1
-"""An `exp` that leaves less than this share of `expires_in` is a clock that goes wrong, not a short life."""
+"""An `exp` that leaves less than this share of `expires_in` indicates a wrong clock, not a short lifetime."""
 
 CURRENT_AUDIENCES = frozenset({"https://api.rd.services"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claims:
-    """The claims that matter here; None where the token lacks one or is no JWT."""
+    """The claims that this service uses; None for those that the token lacks, and for all if it is not a JWT."""
 
     audiences: tuple[str, ...] | None
     scopes: frozenset[str] | None
@@ -33,7 +33,7 @@ NOTHING = Claims(audiences=None, scopes=None, expires_at=None, issued_at=None, s
 
 
 def read(access_token: str) -> Claims:
-    """Return the claims of `access_token`, all None when it is no JWT."""
+    """Return the claims of `access_token`, all None if it is not a JWT."""
     try:
         payload: dict[str, Any] = jwt.decode(access_token, options={"verify_signature": False})
     except (jwt.PyJWTError, ValueError, RecursionError):
@@ -48,17 +48,17 @@ def read(access_token: str) -> Claims:
 
 
 def expiry(access_token: str, *, issued_at: datetime, expires_in_s: int) -> datetime:
-    """Return when the token ends: `issued_at` + `expires_in_s`, or its `exp` where that is earlier and plausible."""
-    ends = issued_at + timedelta(seconds=expires_in_s)
-    leased = read(access_token).expires_at
-    if leased is None or leased >= ends:
-        return ends
-    plausible = leased - issued_at >= timedelta(seconds=expires_in_s * PLAUSIBLE_SHARE)
-    return leased if plausible else ends
+    """Return when the token expires: `issued_at` + `expires_in_s`, or its `exp` if that is earlier and plausible."""
+    expires_at = issued_at + timedelta(seconds=expires_in_s)
+    exp = read(access_token).expires_at
+    if exp is None or exp >= expires_at:
+        return expires_at
+    plausible = exp - issued_at >= timedelta(seconds=expires_in_s * PLAUSIBLE_SHARE)
+    return exp if plausible else expires_at
 
 
 def warnings(access_token: str, *, api_url: str, scope: str) -> list[Notice]:
-    """Return what the token lacks: the scope that leads need, or the audience of the current API."""
+    """Return a warning for each thing that the token lacks: the scope for leads, the audience of the current API."""
     claims = read(access_token)
     found = []
     if claims.scopes is not None and not claims.scopes.issuperset(scope.split()):

@@ -1,21 +1,21 @@
-"""The statements of `rdservice.tokens.leases`: who may exchange a token, and whose answer gets into its row."""
+"""The SQL statements of `rdservice.tokens.leases`."""
 
 LIVE = "status <> 'reauthorization_required'"
-# What a worker goes by. That it could not open a row is no matter of the row: `due_at` itself does not know of it.
+# When workers may lease a row. `due_at` leaves out `undecryptable_until`, since another process may have the key.
 DUE_FOR_WORKERS = "GREATEST(due_at, undecryptable_until)"
-# FOR NO KEY UPDATE, as the UPDATE that follows: rows that come to refer to an account (FOR KEY SHARE) hide it from no
-# claim.
+# FOR NO KEY UPDATE, like the UPDATE that follows: inserting a row that refers to an account locks the account FOR KEY
+# SHARE, and with FOR UPDATE this statement would skip it.
 PICK_DUE = f"""
 SELECT account_id FROM rdstation_tokens
  WHERE {LIVE} AND {DUE_FOR_WORKERS} <= rd_now()
  ORDER BY {DUE_FOR_WORKERS} LIMIT %(slots)s
    FOR NO KEY UPDATE SKIP LOCKED
 """  # noqa: S608 - only texts of this module
-# With a backlog the nearest to expiry comes first: due times alone do not tell, since renewals are spread at random.
-# What has lapsed already can wait. The row that is locked may no longer be the one that was read, so it is asked again
-# whether it is due: otherwise two workers lease it one after the other. COALESCE keeps that question from the index on
-# what is due, which statistics of quieter days would let the planner read from end to end. Nor may it know the time by
-# which it would guess how many rows live: if it expects next to none, it sorts them all.
+# With a backlog, tokens nearest to expiry come first; due times do not show which those are, since refreshes are spread
+# at random. Expired tokens can wait. A row may change between the read and the lock, so the outer query checks again
+# that it is due; otherwise two workers would lease it one after the other. COALESCE keeps the planner from using the
+# index on due times for that check: with statistics from quieter days it would read that index from end to end. The
+# subquery around rd_now() hides the time from the planner: if it expected almost no live rows, it would sort them all.
 PICK_NEAREST = f"""
 SELECT t.account_id
   FROM (SELECT account_id, expires_at, {DUE_FOR_WORKERS} AS due_at FROM rdstation_tokens
@@ -27,8 +27,10 @@ SELECT t.account_id
  ORDER BY nearest.expires_at LIMIT %(slots)s
    FOR NO KEY UPDATE OF t SKIP LOCKED
 """  # noqa: S608 - only texts of this module
-OPENS_ANY = "SELECT EXISTS (SELECT FROM rdstation_tokens WHERE left(refresh_token, 8) = ANY (%(key_ids)s))"
-# What the caller saw must still be there: who renewed it since has done the work.
+CAN_DECRYPT_ANY = (
+    "SELECT EXISTS (SELECT FROM rdstation_tokens WHERE left(refresh_token, 8) = ANY (%(key_ids)s))"
+)
+# The row must be as the caller saw it: if another process has refreshed the token since, there is nothing to do.
 UNCHANGED_AND_FREE = """
 SELECT account_id FROM rdstation_tokens
  WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND stored_claim = %(stored_claim)s
@@ -38,7 +40,7 @@ PICK_SEEN = f"""{UNCHANGED_AND_FREE}
    AND status <> 'reauthorization_required'
    FOR NO KEY UPDATE SKIP LOCKED
 """
-# RD Station refused an access token that should live: worth one exchange of that token in five minutes.
+# RD Station refused an access token that should be valid. That justifies one refresh in five minutes.
 PICK_REJECTED = f"""{UNCHANGED_AND_FREE}
    AND status <> 'reauthorization_required'
    AND NOT EXISTS (
@@ -46,12 +48,12 @@ PICK_REJECTED = f"""{UNCHANGED_AND_FREE}
         WHERE account_id = %(account_id)s AND reason = 'rejected' AND started_at > rd_now() - interval '5 minutes')
    FOR NO KEY UPDATE SKIP LOCKED
 """
-# A person may try a refused token once more.
+# An operator may try a refused token once more.
 PICK_FOR_OPERATOR = f"""{UNCHANGED_AND_FREE}
    FOR NO KEY UPDATE SKIP LOCKED
 """
-# The attempt's row is written with the claim: it shows that the database takes writes before a token is spent.
-CLAIM = """
+# The same statement inserts the attempt: this proves that the database accepts writes before a refresh token is used.
+LEASE = """
 WITH picked AS ({pick}),
 claimed AS (
     UPDATE rdstation_tokens t
@@ -70,8 +72,9 @@ HOLDS = """
 SELECT 1 FROM rdstation_tokens
  WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND holder = %(holder)s
 """
-# `<=`: the same answer again, after a commit whose success was unsure, changes nothing. Where an upload has put the
-# pair aside meanwhile, the answer belongs there: the upload may be refused, and the kept refresh token be used up.
+# `<=`: storing the same response again, after a commit with an unknown result, changes nothing. If an upload has moved
+# the pair aside meanwhile, the response goes there: RD Station may refuse the upload, and the kept refresh token has
+# just been used up.
 STORE = """
 WITH stored AS (
     UPDATE rdstation_tokens
@@ -113,8 +116,8 @@ UPDATE rdstation_tokens
  WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND holder = %(holder)s
 RETURNING 1
 """
-# `doubtful`: an earlier attempt of this authorization has no known outcome, so that this refusal may be of a refresh
-# token which that attempt has used up; its answer may still be stored.
+# `unknown`: an earlier attempt with this authorization has no known outcome. It may have used up the refresh token that
+# was refused now, and its response may still be stored.
 REFUSE = """
 WITH earlier AS (
     SELECT EXISTS (
@@ -142,7 +145,7 @@ UPDATE rdstation_tokens t
    AND t.stored_claim = %(stored_claim)s
 RETURNING judged.final, t.last_error
 """
-# Still due, but after those that wait: the next probe takes another account, in case only this one is denied.
+# The row stays due, behind all others: the next probe takes another account, in case RD Station denies only this one.
 CREDENTIALS_REFUSED = """
 UPDATE rdstation_tokens
    SET status = 'credentials_refused', last_error = 'credentials', failures = failures + 1, retry_at = rd_now(),
@@ -150,7 +153,7 @@ UPDATE rdstation_tokens
  WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND holder = %(holder)s
 RETURNING 1
 """
-# The value cannot be read, so no exchange can help: only a new authorization or a mended row.
+# No exchange can help when the value is unreadable, only a new authorization or a repaired row.
 DAMAGED = """
 UPDATE rdstation_tokens
    SET status = 'reauthorization_required', last_error = 'damaged', failures = failures + 1,
@@ -162,13 +165,13 @@ RELEASE = """
 UPDATE rdstation_tokens SET holder = NULL, leased_until = NULL
  WHERE account_id = %(account_id)s AND holder = %(holder)s
 """
-PUT_OFF = """
+POSTPONE = """
 UPDATE rdstation_tokens
    SET undecryptable_until = rd_now() + make_interval(secs => %(wait_s)s), holder = NULL, leased_until = NULL
  WHERE account_id = %(account_id)s AND holder = %(holder)s
 """
-# An uploaded pair was refused: the pair that it replaced comes back under its own authorization, due at once, or when
-# the lease of an exchange of it ends that is still under way.
+# RD Station refused an uploaded pair. The pair that it replaced comes back with its own authorization, due immediately,
+# or when the lease of an exchange that still uses it ends.
 BRING_BACK = """
 WITH replaced AS (
     DELETE FROM rdstation_replaced_tokens WHERE account_id = %(account_id)s

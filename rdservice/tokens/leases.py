@@ -1,7 +1,7 @@
-"""Claims: who may exchange an account's refresh token now, and how the answer gets into its row.
+"""Leases: which process may exchange an account's refresh token now, and how the response gets into the row.
 
-A lease decides who may start an exchange. It does not decide who may store: whoever holds a good answer stores it,
-unless a newer answer or a newer authorization is there (`authorization_id`, `stored_claim`).
+A lease decides which process may start an exchange, not which may store: a process with a good response always stores
+it, unless the row has a newer response or a newer authorization (`authorization_id`, `stored_claim`).
 """
 
 from dataclasses import dataclass, field
@@ -17,23 +17,24 @@ from rdservice.tokens import credentials, lease_sql
 
 LEASE_S = 60
 REFRESH_AT_SHARE = 0.65
-"""Share of the lifetime after which a token is renewed. An outage of RD Station of six hours then costs nothing of a
-24 h token, with more than two hours to spare."""
+"""Share of the lifetime after which a token is refreshed. A 24 h token then survives an outage of RD Station of six
+hours, with more than two hours to spare."""
 REFRESH_SPREAD = 0.05
-"""Random share by which renewals come earlier, so that accounts connected together drift apart."""
+"""Refreshes come earlier by up to this share of the lifetime, at random, so that accounts connected together drift
+apart."""
 REFUSALS_NEEDED = 3
 REFUSED_FOR_S = 600
-"""A doubtful refusal is final after this many of them over at least this many seconds."""
+"""Doubtful refusals become final after `REFUSALS_NEEDED` of them over at least this many seconds."""
 
 BACKOFF_FIRST_S = 30
 BACKOFF_LAST_S = 600
 BACKOFF_SHARE = 0.05
-"""No back-off is longer than this share of the token's lifetime."""
+"""Longest back-off, as a share of the token's lifetime."""
 BACKOFF_LEAST_S = 1
-"""No back-off is shorter, or a token of a few seconds would be tried without pause."""
+"""Shortest back-off. Without it, a token that lives a few seconds would be tried without a pause."""
 
 UNDECRYPTABLE_S = 300
-"""For so long workers pass over a row that one of them could not open."""
+"""How long workers skip a row that one of them could not decrypt."""
 
 SeenReason = Literal["early", "operator", "rejected"]
 Reason = Literal["due", SeenReason]
@@ -47,23 +48,26 @@ PICKS: dict[SeenReason, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Lease:
-    """The right to start one exchange. `refresh_token` is encrypted as it stands in the row."""
+    """The right to start one exchange. `refresh_token` is the encrypted value from the row."""
 
     fence: int
-    """Grows with every lease (column `claim_no`): a response of an older lease never replaces that of a newer one."""
+    """The fencing token (column `claim_no`), which grows with every lease. The response of an older lease never
+    replaces that of a newer one."""
     reason: Reason
     account_id: str
     refresh_token: str = field(repr=False)
     authorization_id: UUID
     stored_claim: int
+    """The fencing token of the lease whose response the row held when this lease began."""
     holder: UUID
+    """A nonce. The row has it for as long as nobody else has leased it."""
     claimed_at: datetime
     started: float
-    """The claiming process's monotonic clock, in seconds, from before the claim."""
+    """When the lease began by this process's monotonic clock, in seconds, read before the statement."""
 
     @property
     def key(self) -> dict[str, object]:
-        """The parameters that name this claim in SQL."""
+        """The parameters that identify this lease in SQL."""
         return {
             "account_id": self.account_id,
             "authorization_id": self.authorization_id,
@@ -72,15 +76,18 @@ class Lease:
             "stored_claim": self.stored_claim,
         }
 
-    def lease_left_s(self, now: float) -> float:
-        """Return the seconds for which nobody else can claim the account. `now`: the clock of `started`, never set."""
+    def left_s(self, now: float) -> float:
+        """Return for how many seconds nobody else can lease the account. `now` comes from the clock of `started`."""
         return LEASE_S - (now - self.started)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """What a refusal did: `final` when an operator must authorize again, `brought_back` when an uploaded pair gave way
-    to the one that it had replaced."""
+    """What a refusal caused.
+
+    `final`: an operator must authorize again. `brought_back`: the uploaded pair was refused, and the pair that it had
+    replaced is back in the row.
+    """
 
     final: bool
     brought_back: bool
@@ -96,24 +103,24 @@ def lease_due(
     claimed_by: str,
     backlog: bool,
 ) -> list[Lease]:
-    """Claim up to `slots` accounts whose renewal is due, those due longest first; `started`: see Claim.
+    """Lease up to `slots` accounts whose refresh is due, longest overdue first. `started` is that of `Lease`.
 
-    With a `backlog`, which a claim that filled its slots tells of, what is due among the 1,000 tokens nearest to expiry
-    comes before the others. Neither pick knows how long tokens live, or which keys the caller has.
+    Pass `backlog` when the previous call filled all its slots: then due accounts among the 1,000 tokens nearest to
+    expiry come first. Neither selection considers how long tokens live or which keys the caller has.
     """
     values = {"slots": slots, "claimed_by": claimed_by}
     if credentials.closed_for(conn, fingerprint) is not None:
-        return _claim_as_probe(conn, started, fingerprint, "due", lease_sql.PICK_DUE, values)
-    leased = _claim(conn, started, "due", lease_sql.PICK_NEAREST, values) if backlog else []
+        return _lease_as_probe(conn, started, fingerprint, "due", lease_sql.PICK_DUE, values)
+    leased = _lease(conn, started, "due", lease_sql.PICK_NEAREST, values) if backlog else []
     if len(leased) < slots:
         values["slots"] = slots - len(leased)
-        leased += _claim(conn, started, "due", lease_sql.PICK_DUE, values)
+        leased += _lease(conn, started, "due", lease_sql.PICK_DUE, values)
     return leased
 
 
-def opens_any(conn: psycopg.Connection[Any], keys: KeyRing) -> bool:
-    """Return whether any account's refresh token is under one of the keys."""
-    return conn.execute(lease_sql.OPENS_ANY, {"key_ids": keys.key_ids}).fetchone() == (True,)
+def can_decrypt_any(conn: psycopg.Connection[Any], keys: KeyRing) -> bool:
+    """Return whether one of the keys can decrypt any account's refresh token."""
+    return conn.execute(lease_sql.CAN_DECRYPT_ANY, {"key_ids": keys.key_ids}).fetchone() == (True,)
 
 
 def lease_seen(
@@ -127,10 +134,11 @@ def lease_seen(
     claimed_by: str,
     reason: SeenReason,
 ) -> Lease | None:
-    """Claim an account early, unless its row has moved on from what the caller saw, is leased or backs off.
+    """Lease one account before it is due.
 
-    For the reason `rejected` also unless there was such an attempt within the last 5 minutes; for `operator`, a person
-    who asked, whatever the account's status.
+    Returns None when the row has changed since the caller read it, is leased, or backs off. With the reason `rejected`
+    also when such an attempt began within the last 5 minutes, or the account must be authorized again. With `operator`
+    the account's status does not matter: a person may try a refused token once more.
     """
     values = {
         "account_id": account_id,
@@ -139,13 +147,13 @@ def lease_seen(
         "claimed_by": claimed_by,
     }
     if credentials.closed_for(conn, fingerprint) is not None:
-        leased = _claim_as_probe(conn, started, fingerprint, reason, PICKS[reason], values)
+        leased = _lease_as_probe(conn, started, fingerprint, reason, PICKS[reason], values)
     else:
-        leased = _claim(conn, started, reason, PICKS[reason], values)
+        leased = _lease(conn, started, reason, PICKS[reason], values)
     return leased[0] if leased else None
 
 
-def _claim_as_probe(
+def _lease_as_probe(
     conn: psycopg.Connection[Any],
     started: float,
     fingerprint: str,
@@ -153,28 +161,28 @@ def _claim_as_probe(
     pick: str,
     values: dict[str, Any],
 ) -> list[Lease]:
-    """Claim the one account that a probe is worth. The probe is given back when there is none to probe with."""
+    """Take the probe and lease one account for it. Without an account to lease, the probe stays available."""
     leased: list[Lease] = []
     with conn.transaction():
         if credentials.take_probe(conn, fingerprint):
-            leased = _claim(conn, started, reason, pick, {**values, "slots": 1})
+            leased = _lease(conn, started, reason, pick, {**values, "slots": 1})
         if not leased:
             raise psycopg.Rollback
     return leased
 
 
-def _claim(
+def _lease(
     conn: psycopg.Connection[Any], started: float, reason: Reason, pick: str, values: dict[str, Any]
 ) -> list[Lease]:
     with conn.cursor(row_factory=dict_row) as cur:
         rows = cur.execute(
-            lease_sql.CLAIM.format(pick=pick).encode(), {**values, "reason": reason, "lease_s": LEASE_S}
+            lease_sql.LEASE.format(pick=pick).encode(), {**values, "reason": reason, "lease_s": LEASE_S}
         ).fetchall()
     return [Lease(started=started, reason=reason, **row) for row in rows]
 
 
 def holds(conn: psycopg.Connection[Any], lease: Lease) -> bool:
-    """Return whether the row still holds this claim's nonce and authorization."""
+    """Return whether the row still has the nonce and the authorization of this lease."""
     return conn.execute(lease_sql.HOLDS, lease.key).fetchone() is not None
 
 
@@ -187,10 +195,10 @@ def store(
     refresh_token: str | None,
     expires_at: datetime,
 ) -> bool:
-    """Store a good answer; None for `refresh_token` keeps the old one.
+    """Store a good response; None for `refresh_token` keeps the old one.
 
-    Returns False when the row is gone, was authorized anew, or has the answer of a later claim. A pair that an upload
-    has put aside meanwhile is replaced where it is kept.
+    Returns False when the row is gone, has a newer authorization, or has the response of a later lease. If an upload
+    has moved the pair to `rdstation_replaced_tokens` meanwhile, the response is stored there.
     """
     encrypted = keys.encrypt("access_token", lease.account_id, access_token)
     row = conn.execute(
@@ -215,7 +223,8 @@ def store(
 
 
 def back_off(conn: psycopg.Connection[Any], lease: Lease, error: str) -> bool:
-    """Try again after an exponential back-off with full jitter, from 30 s to 10 min, at most 5 % of the lifetime."""
+    """Schedule the next attempt after an exponential back-off with full jitter: 30 s to 10 min, at most 5 % of the
+    lifetime. Returns False when the lease is lost."""
     values = {
         **lease.key,
         "error": error,
@@ -228,7 +237,10 @@ def back_off(conn: psycopg.Connection[Any], lease: Lease, error: str) -> bool:
 
 
 def slow_down(conn: psycopg.Connection[Any], lease: Lease, error: str, *, wait_s: float) -> bool:
-    """Try again after `wait_s`, at most 10 minutes or a quarter of the life that is left."""
+    """Schedule the next attempt after `wait_s` seconds, at most 10 minutes or a quarter of the remaining lifetime.
+
+    Returns False when the lease is lost.
+    """
     values = {
         **lease.key,
         "error": error,
@@ -241,10 +253,11 @@ def slow_down(conn: psycopg.Connection[Any], lease: Lease, error: str, *, wait_s
 
 
 def refuse(conn: psycopg.Connection[Any], lease: Lease, error: str, *, doubtful: bool) -> Refusal | None:
-    """Count a refusal of the refresh token.
+    """Record that RD Station refused the refresh token.
 
-    One is enough, unless it is `doubtful` or an earlier attempt of the same authorization has no known outcome: then it
-    takes three over ten minutes. Returns None when the row has moved on, so that the refusal means nothing.
+    The first refusal is final, unless it is `doubtful` or the outcome of an earlier attempt with the same authorization
+    is unknown; then the third within at least ten minutes is. Returns None when the row has changed meanwhile: then the
+    refusal is about an older token and has no effect.
     """
     row = conn.execute(
         lease_sql.REFUSE,
@@ -267,26 +280,33 @@ def refuse(conn: psycopg.Connection[Any], lease: Lease, error: str, *, doubtful:
 
 
 def credentials_refused(conn: psycopg.Connection[Any], lease: Lease) -> bool:
-    """Note that the settings, not this account, are to blame. The row stays due: the gate holds it back."""
+    """Record that the client credentials were refused, not this account. The row stays due, behind the closed gate.
+
+    Returns False when the lease is lost.
+    """
     return conn.execute(lease_sql.CREDENTIALS_REFUSED, lease.key).fetchone() is not None
 
 
 def damaged(conn: psycopg.Connection[Any], lease: Lease) -> bool:
-    """Note that the refresh token cannot be decrypted although its key is there."""
+    """Record that the refresh token cannot be decrypted although its key is configured. Returns False when the lease
+    is lost."""
     return conn.execute(lease_sql.DAMAGED, lease.key).fetchone() is not None
 
 
 def release(conn: psycopg.Connection[Any], lease: Lease) -> None:
-    """Give the claim back and leave the row as it was."""
+    """End the lease and leave the rest of the row unchanged."""
     conn.execute(lease_sql.RELEASE, lease.key)
 
 
-def put_off(conn: psycopg.Connection[Any], lease: Lease) -> None:
-    """Give back what the caller cannot open. For UNDECRYPTABLE_S no worker claims it; requests and operators may."""
-    conn.execute(lease_sql.PUT_OFF, {**lease.key, "wait_s": UNDECRYPTABLE_S})
+def postpone(conn: psycopg.Connection[Any], lease: Lease) -> None:
+    """End the lease of a row that the caller cannot decrypt.
+
+    Workers skip the row for `UNDECRYPTABLE_S` seconds; requests and operators may still lease it.
+    """
+    conn.execute(lease_sql.POSTPONE, {**lease.key, "wait_s": UNDECRYPTABLE_S})
 
 
 def seconds_until_due(conn: psycopg.Connection[Any]) -> float | None:
-    """Return the seconds until a worker may claim something (negative when overdue), or None without any account."""
+    """Return the seconds until a refresh is due for workers, negative when overdue, or None without any account."""
     row = conn.execute(lease_sql.SECONDS_UNTIL_DUE).fetchone()
     return None if row is None or row[0] is None else float(row[0])

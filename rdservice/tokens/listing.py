@@ -1,4 +1,4 @@
-"""The accounts as an operator looks through them: a page at a time, those that need somebody first."""
+"""The list of accounts for operators: one page at a time, accounts that need attention first."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from rdservice.tokens.store import LIST, AccountState
 State = Literal[
     "reauthorization_required", "expired", "credentials_refused", "failing", "unverified", "connected"
 ]
-"""A status, or `failing`: connected, but the last renewal failed and is tried again. Most pressing first."""
+"""A status, or `failing`: connected, but the last refresh failed and will be repeated. Most urgent first."""
 
 STATES: tuple[State, ...] = get_args(State)
 
-# Written out, because what PostgreSQL takes for the same letter in another case depends on the database's locale.
+# Written out, because PostgreSQL's case folding depends on the database's locale.
 SAME_LETTERS = ("aáàâãäå", "cç", "eéèêë", "iíìîï", "nñ", "oóòôõö", "uúùûü", "yýÿ")
 
-# Columns without the long encrypted values: a sort of all accounts carries them along.
+# Without the long encrypted columns, which a sort of all accounts would carry along.
 FOUND = """
 WITH found AS (
     SELECT account_id, lower(COALESCE(name, account_id)) AS sort_name,
@@ -39,7 +39,7 @@ page AS (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A part of the list. `number` counts from 1, and is the last one where a later one was asked for."""
+    """A page of the list. `number` starts at 1; it is the last page if the caller asked for a later one."""
 
     accounts: list[AccountState]
     number: int
@@ -47,16 +47,16 @@ class Page:
 
 
 def state_of(account: AccountState) -> State:
-    """Return the state by which the account is listed."""
+    """Return the state under which the list shows the account."""
     if account.status == "connected" and account.last_error is not None:
         return "failing"
     return account.status
 
 
 def count(conn: psycopg.Connection[Any], *, text: str = "") -> dict[State, int]:
-    """Return how many accounts are in each state, of those whose id or name has `text` in it.
+    """Return the number of accounts in each state, counting those whose ID or name contains `text`.
 
-    `text` fits whatever its case and accents. The cost grows with the number of accounts: 10 ms for 10,000.
+    Case and accents do not matter. The cost grows with the number of accounts: 10 ms for 10,000.
     """
     found = dict(conn.execute(COUNT, {"pattern": _pattern(text)}).fetchall())
     return {state: found.get(state, 0) for state in STATES}
@@ -71,7 +71,10 @@ def read(
     number: int = 1,
     size: int,
 ) -> Page:
-    """Return a page of the accounts with `text`, in one state or in any. `counts` is what `count` says of the text."""
+    """Return a page of the accounts that contain `text`, in one state or in any (None).
+
+    `counts` is the result of `count` for the same text.
+    """
     pages = max(1, -(-(sum(counts.values()) if state is None else counts[state]) // size))
     number = min(number, pages)
     values = {
@@ -87,7 +90,7 @@ def read(
 
 
 def _pattern(text: str) -> str | None:
-    """Return a regular expression of PostgreSQL for `text` in any case, with or without accents; None for none."""
+    """Return PostgreSQL's regular expression for `text` in any case, with or without accents; None for empty text."""
     return "".join(_class(letter) for letter in text) or None
 
 

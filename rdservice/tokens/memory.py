@@ -1,7 +1,7 @@
-"""What a process remembers of a row, so that reading a token seldom asks the database.
+"""A process's memory of rows, so that most reads of a token need no query.
 
-Presence is remembered for half a second, counted from before the query; absence never. So a deleted row is without
-effect everywhere within a second.
+A row is remembered for half a second, counted from before the query; a missing row is never remembered. So a deletion
+takes effect in all processes within a second.
 """
 
 import dataclasses
@@ -24,12 +24,12 @@ from rdservice.tokens.store import StoredToken
 REMEMBER_S = 0.5
 MAX_ACCOUNTS = 2_000
 WAIT_S = 0.1
-"""How long a thread waits for another one that is reading the same row."""
+"""Longest wait of a thread for another one that reads the same row, in seconds."""
 
 
 @dataclass(slots=True)
 class _Known:
-    """`asked_at` is read before and written after `token`: a token never looks younger than it is."""
+    """A remembered row. `asked_at` is read before `token` and written after it: it never seems newer than it is."""
 
     token: StoredToken
     asked_at: float
@@ -44,7 +44,7 @@ class _Known:
 
 
 class TokenMemory:
-    """Reads rows through a small memory. Safe to use from many threads."""
+    """Reads rows through a memory of the last `MAX_ACCOUNTS` accounts. Safe to use from many threads."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class TokenMemory:
         self._known: OrderedDict[str, _Known] = OrderedDict()
 
     def fresh(self, account_id: str) -> StoredToken | None:
-        """Return what `get` would return, if the database need not be asked for it at this moment."""
+        """Return what `get` would return if that needs no query, else None."""
         known = self._known.get(account_id)
         return None if known is None else known.fresh_token(self._monotonic())
 
@@ -70,10 +70,10 @@ class TokenMemory:
         return known.token if known is not None and known.is_fresh(self._monotonic()) else None
 
     def get(self, account_id: str) -> StoredToken | None:
-        """Return the token, `life_left_s` and `retry_in_s` counted from now; None without a row.
+        """Return the token, with `life_left_s` and `retry_in_s` counted from now, or None without a row.
 
-        When the memory of a busy account ends, one thread asks the database and the others wait for it, but not for
-        long. Raises KeyMissing, ValueDamaged, or what `database.transaction` raises.
+        When the memory of a busy account expires, one thread queries the database, and the others wait for it for up to
+        `WAIT_S`. Raises KeyMissing, ValueDamaged, or what `database.pool.transaction` raises.
         """
         known = self._known.get(account_id)
         if known is None:
@@ -89,7 +89,7 @@ class TokenMemory:
                 known.asking.release()
 
     def read(self, account_id: str) -> StoredToken | None:
-        """Return the token from the database, and remember it."""
+        """Read the token from the database and remember it. Returns and raises what `get` does."""
         asked_at = self._monotonic()
         with transaction(self._pool) as conn:
             token = store.read_token(conn, self._keys, account_id)
@@ -111,11 +111,11 @@ class TokenMemory:
             self._known.popitem(last=False)
 
     def forget(self, account_id: str) -> None:
-        """Ask the database the next time."""
+        """Forget the account, so that the next read queries the database."""
         with self._lock:
             known = self._known.pop(account_id, None)
             if known is not None:
-                # Threads that wait hold it still.
+                # Waiting threads still have this object.
                 known.asked_at = -math.inf
 
 

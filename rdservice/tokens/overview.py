@@ -1,4 +1,4 @@
-"""The state of all tokens and workers at a glance, for the metrics."""
+"""A summary of all tokens and workers, for the metrics."""
 
 from typing import Any, get_args
 
@@ -10,8 +10,8 @@ from rdservice.tokens.store import Status
 
 STATUSES: tuple[Status, ...] = get_args(Status)
 
-# Columns of rdstation_tokens_overview alone: the index is read instead of the rows. A token that RD Station has refused
-# for good is not renewed any more; its expiry would hide that of the others.
+# Only columns of the index rdstation_tokens_overview, so that PostgreSQL need not read the rows. The earliest expiry
+# leaves out accounts that must be authorized again: they are no longer refreshed and would hide the others.
 READ = """
 SELECT count(*) FILTER (WHERE status = 'connected' AND expires_at > rd_now()) AS connected,
        count(*) FILTER (WHERE status = 'connected' AND expires_at <= rd_now()) AS expired,
@@ -27,7 +27,7 @@ SELECT count(*) FILTER (WHERE status = 'connected' AND expires_at > rd_now()) AS
 
 
 def read(conn: psycopg.Connection[Any]) -> Overview:
-    """Return the overview; its cost grows with the number of tokens: some 30 ms for 100,000."""
+    """Return the overview. The cost grows with the number of tokens: about 30 ms for 100,000."""
     with conn.cursor(row_factory=dict_row) as cur:
         row = cur.execute(READ).fetchone()
     if row is None:

@@ -1,7 +1,7 @@
-"""One refresh of one account: check the claim, exchange the refresh token, write down what came of it.
+"""One refresh of one account: check the lease, exchange the refresh token, record the result.
 
-Web processes and the worker use this one function. No transaction and no pooled connection is held during the call to
-RD Station.
+Web processes and the worker use the same code. It holds no transaction and no pooled connection during the call to RD
+Station.
 """
 
 import logging
@@ -32,23 +32,24 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 COMMIT_ALLOWANCE_S = 5.0
-"""Part of the lease that must be left over for writing the answer."""
+"""Seconds of the lease reserved for writing the response to the database."""
 SLOW_RETRY_S = 600.0
+"""Wait after a 4xx that says nothing about the token."""
 
 
 class Result(StrEnum):
-    """What came of a claim."""
+    """The outcome of a lease."""
 
     STORED = "stored"
     REFUSED = "refused"
     TRANSIENT = "transient"
     SUPERSEDED = "superseded"
-    """The row moved on meanwhile: a newer authorization, a newer answer, or no row any more."""
+    """The row changed meanwhile: it has a newer authorization or a newer response, or it is gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refresher:
-    """What a refresh needs. `must_end` is set when the process cannot wait any longer for the database."""
+    """Refreshes tokens. Set `must_end` when the process cannot wait any longer for the database."""
 
     pool: ConnectionPool[psycopg.Connection[Any]]
     keys: KeyRing
@@ -57,22 +58,23 @@ class Refresher:
     fingerprint: str
     must_end: threading.Event
     monotonic: Callable[[], float] = time.monotonic
-    """Seconds of a clock that is never set."""
+    """The process's monotonic clock, in seconds."""
     claimed_by: str = f"{socket.gethostname()}:{os.getpid()}"
 
-    def renew(self, lease: Lease) -> Result:
-        """Exchange the refresh token of a claim and write down the answer.
+    def refresh(self, lease: Lease) -> Result:
+        """Exchange the refresh token of a lease and store the response.
 
-        Raises KeyMissing when this process cannot decrypt the token: the row is left as it was, but for workers put off
-        if a worker claimed it. Raises the database's errors from before the exchange, which lose nothing since the
-        lease ends by itself, or when `must_end` was set before the database took the answer.
+        Raises KeyMissing when this process lacks the token's encryption key. The row then stays unchanged, but workers
+        skip it for five minutes if a worker had leased it. Raises the database's errors when it fails before the
+        exchange, which loses nothing because the lease expires, or when `must_end` is set before the database accepts
+        the response.
         """
         with log_context(claim=lease.fence):
-            result = self._renew(lease)
+            result = self._refresh(lease)
         self.metrics.token_refresh(result.value)
         return result
 
-    def _renew(self, lease: Lease) -> Result:
+    def _refresh(self, lease: Lease) -> Result:
         try:
             refresh_token = self.keys.decrypt("refresh_token", lease.account_id, lease.refresh_token)
         except KeyMissing:
@@ -93,10 +95,13 @@ class Refresher:
         return result
 
     def _may_send(self, lease: Lease) -> bool:
-        """Return whether the lease outlasts the exchange and the row is still ours: asked last before sending."""
+        """Return whether this process still holds the lease, and holds it until the exchange must have ended.
+
+        This is the last check before the request is sent.
+        """
         with transaction(self.pool) as conn:
             held = leases.holds(conn, lease)
-        return held and lease.lease_left_s(self.monotonic()) >= EXCHANGE_DEADLINE_S + COMMIT_ALLOWANCE_S
+        return held and lease.left_s(self.monotonic()) >= EXCHANGE_DEADLINE_S + COMMIT_ALLOWANCE_S
 
     def _exchange(self, refresh_token: str) -> TokenResponse:
         try:
@@ -110,7 +115,7 @@ class Refresher:
     def _settle(
         self, conn: psycopg.Connection[Any], lease: Lease, response: TokenResponse, duration_s: float
     ) -> Result:
-        """Write an answer into the account's row and its attempt, in the caller's transaction."""
+        """Write a response to the account's row and to its attempt, in the caller's transaction."""
         result = self._apply(conn, lease, response)
         attempts.finish(
             conn,
@@ -155,8 +160,8 @@ class Refresher:
         return _transient(leases.back_off(conn, lease, error))
 
     def _cannot_open(self, conn: psycopg.Connection[Any], lease: Lease) -> None:
-        """Let others have the account, and the gate's probe if this was one: nothing was sent."""
-        give_back = leases.put_off if lease.reason == "due" else leases.release
+        """End the lease, and make the probe available again if the lease had it: nothing was sent."""
+        give_back = leases.postpone if lease.reason == "due" else leases.release
         self._record(conn, lease, give_back, "released", error="key_missing")
         credentials.give_probe_back(conn, self.fingerprint)
 

@@ -1,4 +1,4 @@
-"""Rows of `rdstation_tokens`: reading, authorizing, listing, removing."""
+"""Reads, authorizes, lists and removes rows of `rdstation_tokens`."""
 
 import hmac
 from collections.abc import Sequence
@@ -34,8 +34,8 @@ SELECT access_token, name, connection_id
 READ_PAIR = """
 SELECT access_token, refresh_token FROM rdstation_tokens WHERE account_id = %(account_id)s
 """
-# The uploaded refresh token is unproven until it has worked once: what it replaces is kept until then. A pair that was
-# itself never proven does not displace the kept one.
+# An uploaded refresh token is unproven until it has worked once; the pair that it replaces is kept until then. A pair
+# that was itself never proven does not displace the kept one.
 KEEP_REPLACED = """
 INSERT INTO rdstation_replaced_tokens (account_id, access_token, refresh_token, issued_at, expires_at, name,
                                        connection_id, authorization_id, stored_claim, replaced_at)
@@ -79,7 +79,7 @@ SELECT EXISTS (SELECT FROM rdstation_tokens other
                 WHERE other.name = t.name AND other.account_id <> t.account_id)
   FROM rdstation_tokens t WHERE account_id = %(account_id)s
 """
-# FOR UPDATE, not FOR NO KEY UPDATE: it also holds up rows that refer to these, such as those of new cached answers.
+# FOR UPDATE, not FOR NO KEY UPDATE: this also blocks inserts of rows that refer to these, such as cached responses.
 LOCK_NEXT = """
 SELECT account_id FROM rdstation_tokens
  WHERE account_id > %(after)s ORDER BY account_id LIMIT %(limit)s
@@ -101,7 +101,7 @@ LIST_ONE = LIST + " WHERE t.account_id = %(account_id)s"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredToken:
-    """An account's access token as read from its row, with the database's view of the time."""
+    """An account's access token as read from its row. Durations count from the database's clock at that moment."""
 
     account_id: str
     access_token: str = field(repr=False)
@@ -111,12 +111,13 @@ class StoredToken:
     connection_id: UUID
     authorization_id: UUID
     stored_claim: int
+    """The fencing token of the lease whose response is stored; 0 or older than the authorization if none is."""
     cache_epoch: int
     last_error: str | None
     life_left_s: float
-    """Seconds of validity left when the row was read; negative when expired."""
+    """Seconds until the token expires; negative when expired."""
     retry_in_s: float
-    """Seconds of back-off left when the row was read; 0 without."""
+    """Seconds of back-off left; 0 without a back-off."""
     leased: bool
 
     @property
@@ -126,7 +127,7 @@ class StoredToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountState:
-    """What operators and programs may know of an account: no token."""
+    """The state of an account, without tokens, for operators and programs."""
 
     account_id: str
     name: str | None = field(repr=False)
@@ -134,7 +135,7 @@ class AccountState:
     expires_at: datetime
     refresh_after: datetime
     due_at: datetime
-    """When the next renewal may begin: `refresh_after`, a back-off or a running attempt's lease."""
+    """When the next refresh may begin: the latest of `refresh_after`, the end of a back-off and the end of a lease."""
     retry_at: datetime | None
     last_error: str | None
     attempted_at: datetime | None
@@ -143,30 +144,33 @@ class AccountState:
     now: datetime
     """The database's clock."""
     has_replaced: bool
-    """Whether the pair that an upload replaced is still kept."""
+    """Whether the pair that an upload replaced is still stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authorized:
-    """A pair that was just stored, and what stood there before."""
+    """A new authorization, and what the row held before."""
 
     authorization_id: UUID
     expires_at: datetime
     previous_name: str | None = field(repr=False)
     previous_connection_id: UUID | None
-    """None also where the tokens speak of different subjects: two RD Station accounts may have the same name."""
+    """Also None if the tokens have different subjects: two RD Station accounts may have the same name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removed:
-    """A deleted row's encrypted access token, and whether another row is connected to the same RD Station account."""
+    """A deleted row's encrypted access token, and whether another row is connected to the same RD Station account.
+
+    Accounts count as the same if they have the same name.
+    """
 
     access_token: str = field(repr=False)
     shared: bool
 
 
 def read_token(conn: psycopg.Connection[Any], keys: KeyRing, account_id: str) -> StoredToken | None:
-    """Return the account's access token, or None without a row. Raises KeyMissing or ValueDamaged."""
+    """Return the account's token, decrypted, or None without a row. Raises KeyMissing or ValueDamaged."""
     with conn.cursor(row_factory=dict_row) as cur:
         row = cur.execute(READ, {"account_id": account_id}).fetchone()
     if row is None:
@@ -176,7 +180,7 @@ def read_token(conn: psycopg.Connection[Any], keys: KeyRing, account_id: str) ->
 
 
 def list_accounts(conn: psycopg.Connection[Any], *, limit: int = 500) -> list[AccountState]:
-    """Return the states of up to `limit` accounts by name."""
+    """Return the states of up to `limit` accounts, ordered by account ID."""
     with conn.cursor(row_factory=class_row(AccountState)) as cur:
         return cur.execute(LIST_ALL, {"limit": limit}).fetchall()
 
@@ -188,14 +192,17 @@ def account_state(conn: psycopg.Connection[Any], account_id: str) -> AccountStat
 
 
 def is_shared(conn: psycopg.Connection[Any], account_id: str) -> bool:
-    """Return whether another account here is connected to the same RD Station account: then it is not revoked there."""
+    """Return whether another account ID is connected to the same RD Station account.
+
+    Then the token must not be revoked: that would end the other connection too.
+    """
     return conn.execute(IS_SHARED, {"account_id": account_id}).fetchone() == (True,)
 
 
 def holds_pair(
     conn: psycopg.Connection[Any], keys: KeyRing, account_id: str, access_token: str, refresh_token: str
 ) -> bool:
-    """Return whether exactly this pair is stored."""
+    """Return whether the row holds exactly this pair; False when it cannot be decrypted."""
     row = conn.execute(READ_PAIR, {"account_id": account_id}).fetchone()
     if row is None:
         return False
@@ -223,12 +230,12 @@ def authorize(
     verified: bool,
     proven: bool,
 ) -> Authorized:
-    """Put a new authorization in the account's row, over whatever is there or under way.
+    """Write a new authorization to the account's row, replacing the old one and any lease of it.
 
-    `age_s`: how long ago, at the most, the access token was issued. `name`: of the RD Station account, where known; the
-    connection stays the same only for the same name. `verified`: the access token is known to work, else the status is
-    `unverified`. `proven`: the refresh token comes straight from RD Station; otherwise the row is due at once and the
-    pair that stood there is kept until the refresh token has worked.
+    `age_s`: upper bound of the age of the access token, in seconds. `name`: the name of the RD Station account, if
+    known; the row keeps its `connection_id` only for the same name. `verified`: whether RD Station has accepted the
+    access token; if not, the status becomes `unverified`. `proven`: whether the refresh token comes straight from RD
+    Station; if not, the row is due immediately, and the old pair is kept until the refresh token has worked.
     """
     values: dict[str, Any] = {"account_id": account_id}
     with conn.cursor(row_factory=dict_row) as cur:
@@ -270,7 +277,7 @@ def authorize(
 
 
 def set_name(conn: psycopg.Connection[Any], account_id: str, authorized: Authorized, name: str) -> None:
-    """Note the name of the RD Station account; the connection goes on where it is the same account as before."""
+    """Store the name of the RD Station account. If it is the name from before, the row keeps its old connection ID."""
     same = authorized.previous_name == name
     conn.execute(
         NAME,
@@ -284,18 +291,18 @@ def set_name(conn: psycopg.Connection[Any], account_id: str, authorized: Authori
 
 
 def lock_next(conn: psycopg.Connection[Any], *, after: str, limit: int) -> list[str]:
-    """Lock the rows of the next accounts in the order of their names; return the names."""
+    """Lock the rows of up to `limit` accounts after `after`, in the order of their IDs; return the IDs."""
     rows = conn.execute(LOCK_NEXT, {"after": after, "limit": limit})
     return [account_id for (account_id,) in rows]
 
 
 def raise_cache_epochs(conn: psycopg.Connection[Any], accounts: Sequence[str]) -> None:
-    """End all that was cached for these accounts: it can be neither served nor stored any more."""
+    """Invalidate everything cached for these accounts; fetches under way can no longer store their responses."""
     conn.execute(RAISE_CACHE_EPOCHS, {"accounts": list(accounts)})
 
 
 def _same_subject(keys: KeyRing, account_id: str, stored: str, access_token: str) -> bool:
-    """Return whether nothing in the tokens speaks for different RD Station accounts."""
+    """Return whether both access tokens may belong to one RD Station account: their `sub` is equal or missing."""
     try:
         before = jwt_claims.read(keys.decrypt("access_token", account_id, stored)).subject
     except (KeyMissing, ValueDamaged):
@@ -305,6 +312,6 @@ def _same_subject(keys: KeyRing, account_id: str, stored: str, access_token: str
 
 
 def remove(conn: psycopg.Connection[Any], account_id: str) -> Removed | None:
-    """Delete the account's row and what hangs on it; None without a row."""
+    """Delete the account's row and all rows that refer to it; None without a row."""
     with conn.cursor(row_factory=class_row(Removed)) as cur:
         return cur.execute(REMOVE, {"account_id": account_id}).fetchone()

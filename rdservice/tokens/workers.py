@@ -33,22 +33,22 @@ class Heartbeat:
 
 
 def beat(conn: psycopg.Connection[Any], worker: str) -> None:
-    """Note that the worker process of this name is alive."""
+    """Record a heartbeat of the worker process with this name."""
     conn.execute(BEAT, {"worker": worker})
 
 
 def seconds_since_last_beat(conn: psycopg.Connection[Any]) -> float | None:
-    """Return the age in seconds of the newest heartbeat of any worker, or None when none is known."""
+    """Return the seconds since the newest heartbeat of any worker, or None without any."""
     row = conn.execute(LAST_BEAT).fetchone()
     return None if row is None or row[0] is None else float(row[0])
 
 
 def heartbeats(conn: psycopg.Connection[Any], *, limit: int) -> list[Heartbeat]:
-    """Return up to `limit` workers of the last day, those that gave a sign of life last first."""
+    """Return up to `limit` workers of the last day, ordered by their last heartbeat, newest first."""
     with conn.cursor(row_factory=class_row(Heartbeat)) as cur:
         return cur.execute(NEWEST, {"limit": limit}).fetchall()
 
 
 def prune(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:
-    """Forget up to `batch` workers that were silent for a day; return how many."""
+    """Delete up to `batch` workers whose last heartbeat is over a day old; return the number deleted."""
     return conn.execute(PRUNE, {"batch": batch}).rowcount

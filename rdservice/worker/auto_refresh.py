@@ -134,7 +134,7 @@ class _Loop:
         return max(0.0, self._free_since + GATHER_S - now)
 
     def _start(self, lease: Lease) -> None:
-        running = self._executor.submit(self._refresher.renew, lease)
+        running = self._executor.submit(self._refresher.refresh, lease)
         self._running[running] = lease
         running.add_done_callback(self._end)
 
@@ -159,8 +159,8 @@ class _Loop:
         if self._told_at is not None and now - self._told_at < TELL_EVERY_S:
             return
         with transaction(self._refresher.pool) as conn:
-            opens_any = leases.opens_any(conn, self._refresher.keys)
-        if not opens_any:
+            can_decrypt_any = leases.can_decrypt_any(conn, self._refresher.keys)
+        if not can_decrypt_any:
             raise error
         self._told_at = now
         log.critical(

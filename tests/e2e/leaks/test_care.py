@@ -284,7 +284,7 @@ def test_unreadable_values_are_named_and_not_shown(
         try:
             connected.access_tokens.usable("default", min_ttl_s=1)
             for lease in lease_due(connected):
-                connected.refresher.renew(lease)
+                connected.refresher.refresh(lease)
         except (RdServiceError, KeyMissing) as error:
             raised.append(error)
     assert raised

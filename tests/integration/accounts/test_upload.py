@@ -172,7 +172,7 @@ def test_an_upload_that_rd_station_accepts_is_stored_connected_with_its_name(
     # The refresh token is not spent before it is stored, but proven right after.
     assert sandbox.calls().get("token_refresh", {}) == {}
     assert state.due_at <= state.now
-    assert connected.refresher.renew(lease_one(connected)) is Result.STORED
+    assert connected.refresher.refresh(lease_one(connected)) is Result.STORED
 
 
 @pytest.mark.parametrize("with_stored", [False, True])
@@ -242,7 +242,7 @@ def test_an_unverified_pair_is_connected_once_its_refresh_token_has_worked(
 ) -> None:
     state, _ = upload(connected, **sandbox.pair(), verify=False)
     assert state.status == "unverified"
-    connected.refresher.renew(lease_one(connected))
+    connected.refresher.refresh(lease_one(connected))
     assert row(conn)["status"] == "connected"
 
 
@@ -324,7 +324,7 @@ def test_the_replaced_pair_is_kept_until_the_new_refresh_token_has_worked(
     assert replaced(conn) == 1
     kept = conn.execute("SELECT r::text FROM rdstation_replaced_tokens r").fetchone()
     assert "eyJ" not in str(kept)
-    assert connected.refresher.renew(lease_one(connected)) is Result.STORED
+    assert connected.refresher.refresh(lease_one(connected)) is Result.STORED
     assert replaced(conn) == 0
 
 
@@ -333,7 +333,7 @@ def test_the_replaced_pair_comes_back_when_the_new_refresh_token_is_refused(
 ) -> None:
     old = connect_account(connected, sandbox, due=False)
     upload(connected, **sandbox.pair("account-2") | {"refresh_token": "never-given"})
-    assert connected.refresher.renew(lease_one(connected)) is Result.REFUSED
+    assert connected.refresher.refresh(lease_one(connected)) is Result.REFUSED
     assert stored_pair(connected, conn) == (old["access_token"], old["refresh_token"])
     assert (row(conn)["status"], replaced(conn)) == ("connected", 0)
 
@@ -343,7 +343,7 @@ def test_a_passing_failure_keeps_both_pairs(connected: Services, sandbox: Sandbo
     pair = sandbox.pair()
     upload(connected, **pair)
     sandbox.patch(faults=[{"operation": "token_refresh", "kind": "status", "status": 503}])
-    assert connected.refresher.renew(lease_one(connected)) is Result.TRANSIENT
+    assert connected.refresher.refresh(lease_one(connected)) is Result.TRANSIENT
     assert stored_pair(connected, conn) == (pair["access_token"], pair["refresh_token"])
     assert replaced(conn) == 1
 
@@ -352,7 +352,7 @@ def test_a_refused_first_upload_needs_a_person(
     connected: Services, sandbox: SandboxProcess, conn: Conn
 ) -> None:
     upload(connected, **sandbox.pair() | {"refresh_token": "never-given"})
-    assert connected.refresher.renew(lease_one(connected)) is Result.REFUSED
+    assert connected.refresher.refresh(lease_one(connected)) is Result.REFUSED
     assert row(conn)["status"] == "reauthorization_required"
     assert lease_due(connected) == []
 
@@ -362,7 +362,7 @@ def test_an_upload_during_a_refresh_wins(connected: Services, sandbox: SandboxPr
     lease = lease_one(connected)
     pair = sandbox.pair()
     upload(connected, **pair)
-    assert connected.refresher.renew(lease) is Result.SUPERSEDED
+    assert connected.refresher.refresh(lease) is Result.SUPERSEDED
     assert stored_pair(connected, conn) == (pair["access_token"], pair["refresh_token"])
 
 

@@ -62,7 +62,7 @@ def test_a_moved_refresh_token_is_never_sent(
     connect_account(connected, sandbox, "attacker")
     move(conn, column, of=of, into="refresh_token", to="attacker")
     (lease,) = lease_due(connected)
-    assert connected.refresher.renew(lease) == "refused"
+    assert connected.refresher.refresh(lease) == "refused"
     assert row(conn, "attacker")["last_error"] == "damaged"
     assert sandbox.calls()["token_refresh"] == {}
 
@@ -86,7 +86,7 @@ def test_a_kept_pair_that_was_moved_to_another_account_is_refused_when_it_comes_
     with pytest.raises(errors.TokenUnreadable, match="belongs to another row or column"):
         connected.access_tokens.usable("attacker")
     (again,) = [found for found in lease_due(connected) if found.account_id == "attacker"]
-    assert connected.refresher.renew(again) == "refused"
+    assert connected.refresher.refresh(again) == "refused"
     assert sandbox.calls()["token_refresh"] == {}
 
 

@@ -86,7 +86,7 @@ def test_each_attempt_of_a_token_request_counts(
     services = make_services(Settings.from_mapping(variables | changed))
     connect_account(services, sandbox)
     before = sandbox.calls()["token_exchange"]
-    services.refresher.renew(lease_one(services))
+    services.refresher.refresh(lease_one(services))
     assert sandbox.calls()["token_exchange"] == before
     assert sandbox.calls()["token_refresh"] == {"401": 1, "200": 1}
     current = services.metrics.current()
@@ -157,9 +157,9 @@ def test_renewals_count_by_their_result(
     leased = {lease.account_id: lease for lease in lease_due(connected)}
     conn.execute("DELETE FROM rdstation_tokens WHERE account_id = 'removed'")
     for account_id in ("kept", "removed", "damaged"):
-        connected.refresher.renew(leased[account_id])
+        connected.refresher.refresh(leased[account_id])
     sandbox.patch(faults=[{"operation": "token_refresh", "kind": "status", "status": 503}])
-    connected.refresher.renew(leased["failing"])
+    connected.refresher.refresh(leased["failing"])
     shown = scrape(connected_client)
     assert shown.non_zero(REFRESHES, "result") == {
         ("stored",): 1,
@@ -175,7 +175,7 @@ def test_a_refused_refresh_token_is_an_authentication_failure(
 ) -> None:
     connect_account(connected, sandbox)
     sandbox.revoke()
-    connected.refresher.renew(lease_one(connected))
+    connected.refresher.refresh(lease_one(connected))
     shown = scrape(connected_client)
     assert shown.non_zero(AUTH_FAILURES, "stage") == {("refresh",): 1}
     assert shown.non_zero(REFRESHES, "result") == {("refused",): 1}
@@ -188,7 +188,7 @@ def test_refused_client_credentials_are_an_authentication_failure(
     changed = {"RDSTATION_API_URL": sandbox.url, "RDSTATION_CLIENT_SECRET": "one-wrong,another-wrong"}
     services = make_services(Settings.from_mapping(variables | changed))
     connect_account(services, sandbox)
-    services.refresher.renew(lease_one(services))
+    services.refresher.refresh(lease_one(services))
     current = services.metrics.current()
     assert current[AUTH_FAILURES, (("stage", "refresh"),)] == 1
     assert current[FAILURES, (("operation", "token_refresh"), ("reason", "credentials"))] == 2
@@ -237,7 +237,7 @@ def held(connected: Services, sandbox: SandboxProcess) -> Iterator[threading.Thr
     connect_account(connected, sandbox)
     lease = lease_one(connected)
     sandbox.patch(latency_ms=500)
-    renewing = threading.Thread(target=connected.refresher.renew, args=[lease])
+    renewing = threading.Thread(target=connected.refresher.refresh, args=[lease])
     renewing.start()
     yield renewing
     renewing.join()

@@ -127,7 +127,7 @@ def test_waiting_for_anothers_refresh_counts_as_no_failure(
     lease = lease_one(holder)
     asking = threading.Thread(target=waiter.access_tokens.usable, args=["default"])
     asking.start()
-    assert holder.refresher.renew(lease) is Result.STORED
+    assert holder.refresher.refresh(lease) is Result.STORED
     asking.join()
     assert attempts_of(conn) == [("stored", None)]
     assert row(conn)["failures"] == 0

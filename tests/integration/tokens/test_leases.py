@@ -270,11 +270,11 @@ def test_an_older_answer_never_replaces_a_newer_one(services: Services, conn: Co
     assert stored_pair(services, conn)[0] == "newest"
 
 
-def put_off(services: Services) -> None:
+def postpone(services: Services) -> None:
     """Claim the one account that is due, and put it off for other workers."""
     lease = lease_one(services)
     with transaction(services.pool) as conn:
-        leases.put_off(conn, lease)
+        leases.postpone(conn, lease)
 
 
 @pytest.mark.parametrize("backlog", [False, True])
@@ -282,7 +282,7 @@ def test_what_a_worker_could_not_open_is_claimed_by_no_worker_for_five_minutes(
     services: Services, conn: Conn, clock: Clock, backlog: bool
 ) -> None:
     connect_account(services)
-    put_off(services)
+    postpone(services)
     assert lease_due(services, backlog=backlog) == []
     with transaction(services.pool) as c:
         until_s = leases.seconds_until_due(c)
@@ -298,7 +298,7 @@ def test_what_a_worker_could_not_open_is_claimed_by_callers_all_the_same(
     services: Services, conn: Conn, reason: leases.SeenReason
 ) -> None:
     connect_account(services)
-    put_off(services)
+    postpone(services)
     seen = services.memory.read("default")
     assert seen is not None
     assert (seen.leased, seen.retry_in_s) == (False, 0)
@@ -320,7 +320,7 @@ def test_what_a_worker_could_not_open_is_claimed_by_callers_all_the_same(
 
 def test_a_new_authorization_is_not_put_off_with_the_one_before(services: Services) -> None:
     connect_account(services)
-    put_off(services)
+    postpone(services)
     connect_account(services)
     assert len(lease_due(services)) == 1
 
@@ -330,7 +330,7 @@ def test_an_account_that_is_put_off_again_and_again_is_overdue_all_the_same(
 ) -> None:
     connect_account(services)
     due_at = row(conn)["due_at"]
-    put_off(services)
+    postpone(services)
     assert row(conn)["due_at"] == due_at
 
 
@@ -341,10 +341,10 @@ def test_a_worker_is_told_whether_it_can_open_any_account_at_all(
         Settings.from_mapping(variables | {"TOKEN_ENCRYPTION_KEYS": Fernet.generate_key().decode()})
     )
     connect_account(services, account_id="ours")
-    assert leases.opens_any(conn, services.keys)
-    assert not leases.opens_any(conn, stranger.keys)
+    assert leases.can_decrypt_any(conn, services.keys)
+    assert not leases.can_decrypt_any(conn, stranger.keys)
     connect_account(stranger, account_id="theirs")
-    assert leases.opens_any(conn, stranger.keys)
+    assert leases.can_decrypt_any(conn, stranger.keys)
 
 
 def test_an_answer_counts_although_the_sequence_was_restored_lower_than_an_answer_that_came_late(

@@ -31,7 +31,7 @@ def refusal(error_type: str) -> dict[str, Any]:
 
 
 def renew(services: Services) -> Result:
-    return services.refresher.renew(lease_one(services))
+    return services.refresher.refresh(lease_one(services))
 
 
 def without_the_key(make_services: Callable[[Settings], Services], variables: dict[str, str]) -> Services:
@@ -189,18 +189,18 @@ def test_wrong_credentials_blame_the_settings_and_one_account_asks_again_every_f
     for number in range(5):
         connect_account(services, account_id=f"account-{number}")
     requests_mock.post(TOKEN_URL, status_code=401, json=refusal("ACCESS_DENIED"))
-    assert services.refresher.renew(lease_due(services, slots=1)[0]) is Result.TRANSIENT
+    assert services.refresher.refresh(lease_due(services, slots=1)[0]) is Result.TRANSIENT
     assert lease_due(services) == []
     clock.advance(credentials.PROBE_EVERY_S + 1)
     probes = lease_due(services)
     assert len(probes) == 1
     assert lease_due(services) == []
     requests_mock.post(TOKEN_URL, json={"access_token": "a", "refresh_token": "r", "expires_in": 86_400})
-    assert services.refresher.renew(probes[0]) is Result.STORED
+    assert services.refresher.refresh(probes[0]) is Result.STORED
     rest = lease_due(services)
     assert len(rest) == 4
     for lease in rest:
-        assert services.refresher.renew(lease) is Result.STORED
+        assert services.refresher.refresh(lease) is Result.STORED
     statuses = conn.execute("SELECT DISTINCT status FROM rdstation_tokens").fetchall()
     assert statuses == [("connected",)]
 
@@ -229,7 +229,7 @@ def test_access_denied_is_one_accounts_matter_when_another_exchange_worked_withi
     connect_account(services, account_id="odd")
     connect_account(services, account_id="other")
     requests_mock.post(TOKEN_URL, status_code=401, json=refusal("ACCESS_DENIED"))
-    assert services.refresher.renew(lease_due(services, slots=1)[0]) is Result.TRANSIENT
+    assert services.refresher.refresh(lease_due(services, slots=1)[0]) is Result.TRANSIENT
     assert len(lease_due(services)) == 1, "the gate must stay open"
     assert (
         conn.execute("SELECT 1 FROM rdstation_tokens WHERE status = 'credentials_refused'").fetchone() is None
@@ -285,7 +285,7 @@ def test_an_account_that_alone_is_denied_does_not_keep_the_others_from_being_tri
         clock.advance(credentials.PROBE_EVERY_S + 1)
         probe = lease_one(services)
         probed.append(probe.account_id)
-        services.refresher.renew(probe)
+        services.refresher.refresh(probe)
     assert set(probed) == {"denied", "good"}
 
 
@@ -299,7 +299,7 @@ def test_a_changed_list_of_secrets_makes_all_refused_accounts_due(
         connect_account(services, account_id=f"account-{number}")
     requests_mock.post(TOKEN_URL, status_code=401, json=refusal("ACCESS_DENIED"))
     for lease in lease_due(services):
-        services.refresher.renew(lease)
+        services.refresher.refresh(lease)
     assert lease_due(services) == []
     mended = make_services(Settings.from_mapping(variables | {"RDSTATION_CLIENT_SECRET": "the-new-secret"}))
     assert len(lease_due(mended)) == 3
@@ -369,7 +369,7 @@ def test_nothing_is_sent_when_too_little_of_the_lease_is_left(
     connect_account(connected, sandbox)
     lease = lease_one(connected)
     monkeypatch.setattr(leases, "LEASE_S", 24.9)
-    assert connected.refresher.renew(lease) is Result.SUPERSEDED
+    assert connected.refresher.refresh(lease) is Result.SUPERSEDED
     assert sandbox.calls()["token_refresh"] == {}
     assert attempts_of(conn) == [("released", None)]
 
@@ -381,9 +381,9 @@ def test_nothing_is_sent_when_another_took_the_claim_over(
     late = lease_one(connected)
     clock.advance(leases.LEASE_S + 1)
     current = lease_one(connected)
-    assert connected.refresher.renew(late) is Result.SUPERSEDED
+    assert connected.refresher.refresh(late) is Result.SUPERSEDED
     assert sandbox.calls()["token_refresh"] == {}
-    assert connected.refresher.renew(current) is Result.STORED
+    assert connected.refresher.refresh(current) is Result.STORED
 
 
 def test_nothing_is_sent_for_a_deleted_account(
@@ -392,7 +392,7 @@ def test_nothing_is_sent_for_a_deleted_account(
     connect_account(connected, sandbox)
     lease = lease_one(connected)
     conn.execute("DELETE FROM rdstation_tokens WHERE account_id = 'default'")
-    assert connected.refresher.renew(lease) is Result.SUPERSEDED
+    assert connected.refresher.refresh(lease) is Result.SUPERSEDED
     assert sandbox.calls()["token_refresh"] == {}
 
 
@@ -402,7 +402,7 @@ def test_a_missing_key_puts_the_row_off_for_workers_and_changes_nothing_else(
     connect_account(services)
     before = row(conn)
     with pytest.raises(KeyMissing):
-        without_the_key(make_services, variables).refresher.renew(lease_one(services))
+        without_the_key(make_services, variables).refresher.refresh(lease_one(services))
     after = row(conn)
     unchanged = set(before) - {"now", "attempted_at", "undecryptable_until"}
     assert {name: after[name] for name in unchanged} == {name: before[name] for name in unchanged}
@@ -416,7 +416,7 @@ def test_a_missing_key_of_a_process_that_serves_requests_puts_nothing_off(
     connect_account(services)
     lease = dataclasses.replace(lease_one(services), reason="early")
     with pytest.raises(KeyMissing):
-        without_the_key(make_services, variables).refresher.renew(lease)
+        without_the_key(make_services, variables).refresher.refresh(lease)
     assert row(conn)["undecryptable_until"] is None
     assert len(lease_due(services)) == 1
 
@@ -433,7 +433,7 @@ def test_a_probe_is_not_used_up_by_an_account_that_cannot_be_opened(
     connect_account(services, account_id="ours")
     requests_mock.post(TOKEN_URL, status_code=401, json=refusal("ACCESS_DENIED"))
     ours = next(lease for lease in lease_due(services) if lease.account_id == "ours")
-    assert services.refresher.renew(ours) is Result.TRANSIENT
+    assert services.refresher.refresh(ours) is Result.TRANSIENT
     conn.execute(
         "UPDATE rdstation_tokens SET leased_until = NULL, refresh_after = rd_now() - interval '1 hour'"
         " WHERE account_id = 'theirs'"
@@ -442,10 +442,10 @@ def test_a_probe_is_not_used_up_by_an_account_that_cannot_be_opened(
     (probe,) = lease_due(services)
     assert probe.account_id == "theirs"
     with pytest.raises(KeyMissing):
-        services.refresher.renew(probe)
+        services.refresher.refresh(probe)
     (probe,) = lease_due(services)
     assert probe.account_id == "ours"
-    assert services.refresher.renew(probe) is Result.TRANSIENT
+    assert services.refresher.refresh(probe) is Result.TRANSIENT
     assert lease_due(services) == [], "the gate is closed"
 
 
@@ -465,7 +465,7 @@ def test_no_connection_is_held_during_the_call_to_rd_station(
     connect_account(connected, sandbox)
     lease = lease_one(connected)
     sandbox.patch(latency_ms=1500)
-    renewing = threading.Thread(target=connected.refresher.renew, args=[lease])
+    renewing = threading.Thread(target=connected.refresher.refresh, args=[lease])
     renewing.start()
     while not sandbox.report()["in_flight"]:
         assert renewing.is_alive()
@@ -492,7 +492,7 @@ def test_an_answer_is_written_as_soon_as_the_database_takes_it(
         return really_store(*args, **kwargs)
 
     monkeypatch.setattr(leases, "store", fail_twice)
-    assert connected.refresher.renew(lease) is Result.STORED
+    assert connected.refresher.refresh(lease) is Result.STORED
     assert len(tries) == 3
     assert sandbox.calls()["token_refresh"] == {"200": 1}
     assert attempts_of(conn) == [("stored", None)]

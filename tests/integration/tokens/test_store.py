@@ -279,7 +279,7 @@ def test_the_kept_pair_goes_once_the_new_refresh_token_has_worked(
     pair = sandbox.pair()
     authorize(connected, access=pair["access_token"], refresh=pair["refresh_token"], proven=False)
     assert len(replaced(conn)) == 1
-    assert connected.refresher.renew(lease_one(connected)) is Result.STORED
+    assert connected.refresher.refresh(lease_one(connected)) is Result.STORED
     assert replaced(conn) == []
     assert row(conn)["status"] == "connected"
 
@@ -290,7 +290,7 @@ def test_the_kept_pair_comes_back_when_the_new_refresh_token_is_refused(
     old = connect_account(connected, sandbox, due=False)
     before = row(conn)
     authorize(connected, access="uploaded", refresh="never-given", proven=False, name="Other")
-    assert connected.refresher.renew(lease_one(connected)) is Result.REFUSED
+    assert connected.refresher.refresh(lease_one(connected)) is Result.REFUSED
     assert stored_pair(connected, conn) == (old["access_token"], old["refresh_token"])
     after = row(conn)
     assert replaced(conn) == []
@@ -298,7 +298,7 @@ def test_the_kept_pair_comes_back_when_the_new_refresh_token_is_refused(
         assert after[name] == before[name], name
     assert (after["status"], after["last_error"], after["failures"]) == ("connected", "upload_refused", 0)
     # And it is proven at once, by the ordinary way.
-    assert connected.refresher.renew(lease_one(connected)) is Result.STORED
+    assert connected.refresher.refresh(lease_one(connected)) is Result.STORED
     assert row(conn)["last_error"] is None
 
 

@@ -519,10 +519,10 @@ def test_an_upload_is_proven_by_the_ordinary_renewal(
 ) -> None:
     old = sandbox.pair()
     program.upload(old)
-    connected.refresher.renew(lease_one(connected))
+    connected.refresher.refresh(lease_one(connected))
     proven = stored_pair(connected, conn)
     program.upload(sandbox.pair() | {"refresh_token": "never-given"})
-    connected.refresher.renew(lease_one(connected))
+    connected.refresher.refresh(lease_one(connected))
     assert stored_pair(connected, conn) == proven
     response = program.ask("GET", "/rd/tokens")
     assert response.json is not None

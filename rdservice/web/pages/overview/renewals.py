@@ -51,7 +51,7 @@ def read(conn: psycopg.Connection[Any], account_id: str, now: datetime) -> Timel
     counts: dict[date, list[int]] = defaultdict(lambda: [0, 0, 0])
     for hour in attempts.by_hour(conn, account_id):
         of_day = counts[hour.hour.astimezone(get_timezone()).date()]
-        for place, number in enumerate((hour.stored, hour.refused, hour.put_off)):
+        for place, number in enumerate((hour.stored, hour.refused, hour.postponed)):
             of_day[place] += number
     days = [today - timedelta(days=ago) for ago in range(attempts.KEEP_DAYS - 1, -1, -1)]
     totals = [sum(column) for column in zip(*(counts[day] for day in days), strict=True)]
@@ -62,19 +62,19 @@ def read(conn: psycopg.Connection[Any], account_id: str, now: datetime) -> Timel
     )
 
 
-def _day(day: date, stored: int, refused: int, put_off: int) -> Day:
-    failed = refused + put_off
+def _day(day: date, stored: int, refused: int, postponed: int) -> Day:
+    failed = refused + postponed
     tone = "none" if not stored + failed else "ok" if not failed else "warn" if stored else "bad"
-    what = _numbers(stored, refused, put_off) if tone != "none" else gettext("none")
+    what = _numbers(stored, refused, postponed) if tone != "none" else gettext("none")
     return Day(tone=tone, words=f"{format_date(day, 'medium')}: {what}")
 
 
-def _numbers(stored: int, refused: int, put_off: int) -> str:
+def _numbers(stored: int, refused: int, postponed: int) -> str:
     return ", ".join(
         (
             ngettext("%(count)s succeeded", "%(count)s succeeded", stored, count=number_words(stored)),
             ngettext("%(count)s refused", "%(count)s refused", refused, count=number_words(refused)),
-            ngettext("%(count)s postponed", "%(count)s postponed", put_off, count=number_words(put_off)),
+            ngettext("%(count)s postponed", "%(count)s postponed", postponed, count=number_words(postponed)),
         )
     )
 
