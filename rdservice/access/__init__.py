@@ -1,1 +1,1 @@
-"""Who may use the service: operators and their sessions, API keys, and the throttling of failed attempts."""
+"""Who may use the service: operators, their sessions, API keys, and throttling of failed attempts."""

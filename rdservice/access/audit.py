@@ -1,7 +1,7 @@
-"""Who did what, when and from where. The only owner of `rdservice_audit`, which PostgreSQL lets nobody but append to.
+"""The audit log: who did what, when and from where. Owns `rdservice_audit`, which PostgreSQL keeps append-only.
 
-An entry is written in the transaction of the deed, so that there is no deed without entry. It holds no secret, no data
-of a lead and no client address: the request id leads to the line of the router's log that has it.
+Each entry is written in the transaction of the action that it records, so no action goes unrecorded. Entries hold no
+secret, no lead data and no client address; the router's log has the address, under the same request id.
 """
 
 import os
@@ -40,13 +40,14 @@ Action = Literal[
     "notification_tested",
 ]
 ACTIONS: tuple[Action, ...] = get_args(Action)
-"""The closed list. `tokens_refreshed`: by hand, and the renewal was begun; its outcome is with the attempts."""
+"""All actions. `tokens_refreshed`: someone requested a refresh; `rdstation_refresh_attempts` holds its outcome."""
 
 Kind = Literal["operator", "key", "command", "unknown"]
 
 FAILED_EVERY_MINUTES = 15
-"""How often failed log-ins of one operator are worth an entry: guessing must not fill the table."""
+"""Failed log-ins of one operator get one entry in this time, so that guessing cannot fill the table."""
 PAGE = 500
+"""Entries per query in `every`."""
 
 APPEND = """
 INSERT INTO rdservice_audit (action, actor_kind, actor_id, actor_name, origin, request_id, account_id, subject, details)
@@ -74,9 +75,9 @@ DELETE FROM rdservice_audit WHERE entry_id = ANY (ARRAY(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Author:
-    """Who acts and from where.
+    """Who acts, and through which route or command.
 
-    `name` is an operator's e-mail, a key's name, or the operating system's user of a command. `origin` is a route
+    `name` is an operator's e-mail, an API key's name, or the operating-system user of a command. `origin` is a route
     (`POST /rd/tokens`) or a command (`flask keys create`).
     """
 
@@ -89,7 +90,7 @@ class Author:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """An entry as it stands. `details` are a few words and numbers of the action."""
+    """A stored entry. `details`: the values that `record` was called with."""
 
     entry_id: int
     happened_at: datetime
@@ -105,12 +106,12 @@ class Entry:
 
 
 def command_line(origin: str) -> Author:
-    """Return the author of what a command does: whoever runs this process, as the operating system names them."""
+    """Return the author of a command's actions: the operating-system user of this process."""
     user = os.geteuid()
     try:
         name = pwd.getpwuid(user).pw_name
     except KeyError:
-        # Containers run under numbers that have no name.
+        # Containers often run under a user id that has no name.
         name = str(user)
     return Author(kind="command", name=name, origin=origin)
 
@@ -124,7 +125,7 @@ def record(
     subject: str | None = None,
     **details: str | int | bool | list[str],
 ) -> int:
-    """Append an entry in the caller's transaction, which is that of the deed; return its number."""
+    """Append an entry in the caller's transaction, the one that performs the action; return the entry's number."""
     row = conn.execute(
         APPEND,
         {
@@ -145,10 +146,10 @@ def record(
 
 
 def record_failed_login(conn: psycopg.Connection[Any], by: Author, operator_email: str | None) -> None:
-    """Append that a log-in failed, unless the same was noted within 15 minutes.
+    """Record a failed log-in, unless one with the same subject was recorded within 15 minutes.
 
-    `operator_email` is None where nobody has the e-mail that was typed: that might be a password, or anyone's address,
-    and is not kept.
+    `operator_email` is None when no operator has the e-mail that was typed. Such text is never stored: it may be a
+    password, or the address of someone unrelated.
     """
     values = {"minutes": FAILED_EVERY_MINUTES, "subject": operator_email}
     if conn.execute(FAILED_LATELY, values).fetchone() == (False,):
@@ -162,7 +163,7 @@ def newest(conn: psycopg.Connection[Any], *, before: int | None = None, limit: i
 
 
 def every(pool: ConnectionPool[psycopg.Connection[Any]]) -> Iterator[Entry]:
-    """Yield all entries, newest first, without keeping a transaction open for long."""
+    """Yield all entries, newest first. Reads page by page, each in a short transaction."""
     before = None
     while True:
         with transaction(pool) as conn:
@@ -174,5 +175,5 @@ def every(pool: ConnectionPool[psycopg.Connection[Any]]) -> Iterator[Entry]:
 
 
 def prune(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:
-    """Delete up to `batch` entries that are 400 days old; return how many."""
+    """Delete up to `batch` entries older than 400 days; return how many were deleted."""
     return conn.execute(PRUNE, {"batch": batch}).rowcount

@@ -1,4 +1,4 @@
-"""A short memory of valid API keys in one process, so that a busy program does not cost a query for each request."""
+"""A per-process cache of valid API keys, so that a busy client does not cost one query per request."""
 
 import hashlib
 import threading
@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from rdservice.access.keys import ApiKey
 
 MAX_AGE_S = 0.5
-"""Counted from before the query: a revoked key is refused everywhere well within a second."""
+"""Counted from before the query, so that every process refuses a revoked key well within a second."""
 MAX_ENTRIES = 1000
 WAIT_S = 0.1
-"""How long a request waits for another one that is asking for the same key."""
+"""How long a request waits for another request's query for the same key."""
 
 
 @dataclass(slots=True)
@@ -26,22 +26,22 @@ class _Entry:
 
 
 class KeyMemory:
-    """Remembers that a key is valid, never that one is not. Knows keys by their SHA-256 only. Safe between threads."""
+    """Remembers valid keys, never invalid ones. Stores only their SHA-256. Thread-safe."""
 
     def __init__(self) -> None:
         self._entries: dict[bytes, _Entry] = {}
         self._changing = threading.Lock()
 
     def fresh(self, text: str) -> ApiKey | None:
-        """Return the key that `text` is, if it need not be asked for at this moment."""
+        """Return the API key with this text if the memory holds it and it is under MAX_AGE_S old, else None."""
         entry = self._entries.get(_digest(text))
         return None if entry is None else entry.fresh_key()
 
     def find(self, text: str, ask: Callable[[], ApiKey | None]) -> ApiKey | None:
-        """Return the key that `text` is, from memory or by calling `ask`; None when `ask` finds none.
+        """Return the API key with this text, from memory or by calling `ask`; None when `ask` returns None.
 
-        When the memory of a key in use ends, one thread asks and the others wait for it, but not for long: a slow
-        database must not make them stand in line. What `ask` raises is passed on.
+        When an entry expires, one thread calls `ask` and the others wait up to WAIT_S for it, then call `ask`
+        themselves: a slow database must not queue requests behind one another. Exceptions of `ask` propagate.
         """
         digest = _digest(text)
         entry = self._entries.get(digest)
@@ -72,7 +72,7 @@ class KeyMemory:
         return key
 
     def _make_room(self) -> None:
-        """Forget the oldest entry, in the order of arrival, when the memory is full."""
+        """Remove the entry that was added first when the memory is full."""
         if len(self._entries) >= MAX_ENTRIES:
             del self._entries[next(iter(self._entries))]
 

@@ -1,8 +1,8 @@
-"""API keys of programs. The only owner of `rdservice_api_keys`.
+"""API keys of programs. Owns `rdservice_api_keys`.
 
-A key reads `rdk_<id>_<secret>`: the id (8 characters of base32) finds the row and may be shown, the secret (256
-random bits, urlsafe base64) is shown once. What is stored is the secret's SHA-256: a slow hash protects guessable
-passwords, and nobody guesses 256 random bits, while this one is computed for every request.
+A key has the form `rdk_<id>_<secret>`. The id (8 characters of base32) finds the row and may be shown; the secret (256
+random bits, urlsafe base64) is shown once. The table stores the secret's SHA-256. A slow hash would protect guessable
+passwords; 256 random bits cannot be guessed, and every request computes this hash.
 """
 
 import base64
@@ -30,10 +30,10 @@ SCOPES = {
     "api:call": "call any RD Station route through the service",
     "privacy:erase": "erase a person from all that the service keeps",
 }
-"""All there are, with what each allows."""
+"""All scopes, with what each allows."""
 
 COMMAND_LINE = "command line"
-"""The `created_by` of keys that a command made; of others it is the operator's e-mail."""
+"""`created_by` of keys that a command created. For other keys it is the operator's e-mail."""
 KEY_ID = re.compile(r"[a-z2-7]{8}")
 KEY_PATTERN = re.compile(r"rdk_([a-z2-7]{8})_([A-Za-z0-9_-]{43})")
 MAX_NAME_LENGTH = 100
@@ -50,7 +50,7 @@ SELECT name, scopes, secret_hash,
  WHERE key_id = %(key_id)s AND revoked_at IS NULL
 """
 
-# A row that another request is updating needs no second note, and nobody waits for one.
+# Skips a row that another request is updating: one update is enough, and no request waits for the lock.
 TOUCH = """
 UPDATE rdservice_api_keys
    SET last_used_at = rd_now()
@@ -80,7 +80,7 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRecord:
-    """What is known of a key, revoked ones included. `now` is the database's time, which all its times are of."""
+    """A stored key, valid or revoked. All times, `now` included, come from the database's clock."""
 
     key_id: str
     name: str
@@ -93,9 +93,10 @@ class KeyRecord:
 
 
 def create(conn: Connection[Any], name: str, scopes: Sequence[str], *, created_by: str) -> str:
-    """Add a key and return its text, which cannot be had again.
+    """Create a key and return its full text, which cannot be recovered later.
 
-    Raises InvalidField for a name that is empty or too long, and for no scope or an unknown one.
+    Raises InvalidField when the name is empty, too long or not printable, and when `scopes` is empty or has an unknown
+    scope.
     """
     name = name.strip()
     if not name or len(name) > MAX_NAME_LENGTH or not is_readable(name):
@@ -120,9 +121,9 @@ def create(conn: Connection[Any], name: str, scopes: Sequence[str], *, created_b
 
 
 def find(conn: Connection[Any], text: str) -> ApiKey | None:
-    """Return the key that `text` is, and note, at most once a minute, that it was used.
+    """Return the valid key with this full text; None when it is malformed, unknown or revoked.
 
-    None when it is malformed, unknown or revoked.
+    Updates `last_used_at` at most once a minute.
     """
     match = KEY_PATTERN.fullmatch(text)
     if match is None:
@@ -140,18 +141,18 @@ def find(conn: Connection[Any], text: str) -> ApiKey | None:
 
 
 def key_id(text: str) -> str:
-    """Return the id in a key's text, which may be shown."""
+    """Return the id part of a key's full text. The id is not secret."""
     return text.split("_")[1]
 
 
 def list_all(conn: Connection[Any]) -> list[KeyRecord]:
-    """Return all keys, those in use first, by age."""
+    """Return all keys: valid ones first, then revoked ones, each oldest first."""
     with conn.cursor(row_factory=class_row(KeyRecord)) as cursor:
         return cursor.execute(LIST, {"key_id": None}).fetchall()
 
 
 def record(conn: Connection[Any], key_id: str) -> KeyRecord | None:
-    """Return what is known of the key with this id, None where there is none."""
+    """Return the key with this id, valid or revoked; None when there is none."""
     if not KEY_ID.fullmatch(key_id):
         return None
     with conn.cursor(row_factory=class_row(KeyRecord)) as cursor:
@@ -159,7 +160,10 @@ def record(conn: Connection[Any], key_id: str) -> KeyRecord | None:
 
 
 def revoke(conn: Connection[Any], key_id: str) -> bool:
-    """End a key for good, within a second everywhere; return whether there is one of that id. Safe twice."""
+    """Revoke the key permanently; return whether a key with this id exists. Idempotent.
+
+    Every process refuses the key within a second (`key_memory.MAX_AGE_S`).
+    """
     return bool(KEY_ID.fullmatch(key_id)) and conn.execute(REVOKE, {"key_id": key_id}).rowcount > 0
 
 

@@ -1,4 +1,4 @@
-"""Operators: the people who log in. The only owner of `rdservice_operators`."""
+"""Operators: the people who log in. Owns `rdservice_operators`."""
 
 import re
 import unicodedata
@@ -37,7 +37,7 @@ UPDATE rdservice_operators
 RETURNING operator_id::text
 """
 
-# Only over the hash that was verified: a reset in between must win.
+# Replaces only the hash that was verified, so that a password reset in between wins.
 REPLACE_HASH = """
 UPDATE rdservice_operators
    SET password_hash = %(new_hash)s
@@ -65,7 +65,7 @@ class Operator:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """What a log-in is checked against."""
+    """The stored hash that a log-in is verified against."""
 
     operator_id: str
     email: str = field(repr=False)
@@ -73,9 +73,9 @@ class Credentials:
 
 
 def normalize_email(email: str) -> str:
-    """Return `email` in the form in which it is stored: without outer white space, composed (NFC), in lower case.
+    """Return `email` as it is stored: stripped, composed (Unicode NFC), in lower case.
 
-    Raises InvalidField when it is no e-mail address.
+    Raises InvalidField when it is not an e-mail address.
     """
     normalized = unicodedata.normalize("NFC", email.strip()).lower()
     plausible = re.fullmatch(r"[^@\s]+@[^@\s]+", normalized) and is_readable(normalized)
@@ -87,9 +87,9 @@ def normalize_email(email: str) -> str:
 
 
 def create(conn: Connection[Any], email: str, password_hash: str) -> Operator | None:
-    """Add an operator and return it, or None when the e-mail already has one.
+    """Create an operator and return it; None when an operator has this e-mail already.
 
-    Raises InvalidField when `email` is no e-mail address.
+    Raises InvalidField when `email` is not an e-mail address.
     """
     with conn.cursor(row_factory=class_row(Operator)) as cursor:
         values = {"email": normalize_email(email), "password_hash": password_hash}
@@ -97,7 +97,7 @@ def create(conn: Connection[Any], email: str, password_hash: str) -> Operator | 
 
 
 def find_credentials(conn: Connection[Any], email: str) -> Credentials | None:
-    """Return what a log-in with `email` is checked against; None when nobody has it, or it is no address at all."""
+    """Return the credentials of the operator with this e-mail; None when there is none or `email` is not an address."""
     try:
         normalized = normalize_email(email)
     except InvalidField:
@@ -107,13 +107,13 @@ def find_credentials(conn: Connection[Any], email: str) -> Credentials | None:
 
 
 def list_all(conn: Connection[Any]) -> list[Operator]:
-    """Return all operators by e-mail."""
+    """Return all operators, ordered by e-mail."""
     with conn.cursor(row_factory=class_row(Operator)) as cursor:
         return cursor.execute(LIST).fetchall()
 
 
 def reset_password(conn: Connection[Any], email: str, password_hash: str) -> str | None:
-    """Replace the password and return the operator's id, or None when nobody has the e-mail.
+    """Replace the password and return the operator's id; None when no operator has this e-mail.
 
     The caller ends the operator's sessions in the same transaction (`sessions.end_all`).
     """
@@ -123,7 +123,7 @@ def reset_password(conn: Connection[Any], email: str, password_hash: str) -> str
 
 
 def change_password(conn: Connection[Any], operator_id: str, *, verified_hash: str, new_hash: str) -> bool:
-    """Replace the password over the one that was verified; return False when it changed meanwhile.
+    """Replace the password whose hash was verified; return False when it has changed since.
 
     The caller ends the operator's sessions in the same transaction (`sessions.end_all`).
     """
@@ -132,11 +132,11 @@ def change_password(conn: Connection[Any], operator_id: str, *, verified_hash: s
 
 
 def replace_hash(conn: Connection[Any], operator_id: str, *, verified_hash: str, new_hash: str) -> None:
-    """Store the same password hashed with newer parameters, unless the password changed since it was verified."""
+    """Store the same password under newer hash parameters, unless the password has changed since it was verified."""
     values = {"operator_id": operator_id, "verified_hash": verified_hash, "new_hash": new_hash}
     conn.execute(REPLACE_HASH, values)
 
 
 def remove(conn: Connection[Any], email: str) -> bool:
-    """Remove the operator with all sessions; return whether there was one."""
+    """Remove the operator and all of their sessions; return whether the operator existed."""
     return conn.execute(REMOVE, {"email": normalize_email(email)}).rowcount > 0

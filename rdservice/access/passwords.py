@@ -1,4 +1,4 @@
-"""Passwords of operators: the rules for new ones, and their Argon2id hashes."""
+"""Operators' passwords: rules for new ones, and Argon2id hashes (RFC 9106)."""
 
 import threading
 from collections.abc import Iterator
@@ -12,26 +12,26 @@ from rdservice.errors import InvalidField, TooManyRequests
 MIN_LENGTH = 12
 """In characters."""
 MAX_BYTES = 1000
-"""In UTF-8. A longer one would only make hashing dearer."""
+"""In UTF-8. A longer password only makes hashing more expensive."""
 
 PLACES = 8
-"""Log-ins at once in a process, of which one hashes and the others wait for it. Each takes one of the web server's
-threads (64), and a hash some 0.1 s of a processor: the last one in line waits under a second or so."""
+"""Concurrent log-ins per process: one hashes, the others wait. Each occupies one of the web server's 64 threads. A hash
+takes about 0.1 s of CPU, so the last in line waits about a second."""
 
 _hasher = PasswordHasher()
-# A hash takes 64 MiB. One at a time in a process, or a burst of log-ins uses up a small machine's memory.
+# A hash takes 64 MiB of memory. Hashing one at a time keeps a burst of log-ins from exhausting a small machine.
 _one_at_a_time = threading.Lock()
 _places = threading.BoundedSemaphore(PLACES)
 
 
 @contextmanager
 def place_in_line() -> Iterator[None]:
-    """Hold a place among those who log in at this moment.
+    """Occupy one of the process's PLACES for a log-in until the block ends.
 
-    Raises TooManyRequests when all are taken: a flood of log-ins must leave threads and memory to everyone else.
+    Raises TooManyRequests when all are taken: a flood of log-ins must not use up threads and memory.
     """
     if not _places.acquire(blocking=False):
-        raise TooManyRequests("Too many log-ins at this moment. Try again.", retry_after_s=1)
+        raise TooManyRequests("Too many log-ins at once. Try again in a second.", retry_after_s=1)
     try:
         yield
     finally:
@@ -39,7 +39,7 @@ def place_in_line() -> Iterator[None]:
 
 
 def check_rules(password: str) -> None:
-    """Raise InvalidField when `password` cannot be chosen: under 12 characters or over 1000 bytes."""
+    """Raise InvalidField when `password` breaks the rules: under 12 characters, or over 1000 bytes in UTF-8."""
     if len(password) < MIN_LENGTH:
         raise InvalidField(
             f"The password must have at least {MIN_LENGTH} characters.", extra={"field": "password"}
@@ -51,19 +51,20 @@ def check_rules(password: str) -> None:
 
 
 def hash_password(password: str) -> str:
-    """Return the Argon2id hash of `password`, in the PHC string format. Raises InvalidField, see `check_rules`."""
+    """Return the Argon2id hash of `password` in the PHC string format. Raises InvalidField like `check_rules`."""
     check_rules(password)
     return _hash(_encode(password))
 
 
 def verify(password_hash: str | None, password: str) -> bool:
-    """Return whether `password` belongs to `password_hash`.
+    """Return whether `password` matches `password_hash`.
 
-    None stands for an operator that does not exist: the answer is False and takes as long as any other.
+    For an operator that does not exist, pass None: the result is False and takes as long as a real check, so timing
+    does not reveal which operators exist.
     """
     secret = _encode(password)
     if len(secret) > MAX_BYTES:
-        # Said without hashing, for known and unknown operators alike: nobody has such a password.
+        # No stored password is this long. Known and unknown operators take the same path, so timing reveals nothing.
         return False
     with _one_at_a_time:
         if password_hash is None:
@@ -76,12 +77,12 @@ def verify(password_hash: str | None, password: str) -> bool:
 
 
 def needs_rehash(password_hash: str) -> bool:
-    """Return whether the hash was made with other parameters than today's."""
+    """Return whether the hash was made with parameters other than the current ones."""
     return _hasher.check_needs_rehash(password_hash)
 
 
 def rehash(password: str) -> str:
-    """Return a hash with today's parameters of a password that was just verified, whatever today's rules."""
+    """Hash a password that was just verified with the current parameters, without applying the rules for new ones."""
     return _hash(_encode(password))
 
 
@@ -91,5 +92,5 @@ def _hash(secret: bytes) -> str:
 
 
 def _encode(password: str) -> bytes:
-    # A terminal with another encoding yields lone surrogates, which plain UTF-8 cannot express.
+    # A terminal with another encoding yields lone surrogates, which UTF-8 cannot encode.
     return password.encode("utf-8", "surrogatepass")

@@ -1,7 +1,7 @@
-"""Sessions of operators, as rows, so that they can be ended. The only owner of `rdservice_sessions`.
+"""Operators' sessions, stored as rows so that the server can end them. Owns `rdservice_sessions`.
 
-The browser's cookie holds a random token; the row holds its SHA-256, which needs no salt and no slow hash because the
-token has 256 random bits.
+The browser's cookie holds a random token; the row holds the token's SHA-256. 256 random bits need neither a salt nor a
+slow hash.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from rdservice.database.pool import write_if_possible
 
 TOKEN_PATTERN = re.compile(r"[A-Za-z0-9_-]{43}")
 
-# FOR SHARE waits for a password reset that is under way, and then finds another hash: a reset leaves no session behind.
+# FOR SHARE waits for a concurrent password reset, then sees the new hash: no session survives a reset.
 START = """
 INSERT INTO rdservice_sessions (token_hash, operator_id)
 SELECT %(token_hash)s, operator_id FROM rdservice_operators
@@ -50,7 +50,7 @@ DELETE FROM rdservice_sessions WHERE token_hash = ANY (ARRAY(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """An operator who is logged in. `session_id`, the token's SHA-256 in hex, names the session but opens none."""
+    """A logged-in operator. `session_id` is the token's SHA-256 in hex; it identifies a session but cannot open one."""
 
     session_id: str = field(repr=False)
     operator_id: str
@@ -63,9 +63,9 @@ class _Found(Session):
 
 
 def start(conn: Connection[Any], operator_id: str, *, verified_hash: str) -> str | None:
-    """Start a session and return its token, for the cookie.
+    """Start a session and return the token for its cookie.
 
-    None when the operator was removed, or the password changed, since `verified_hash` was verified.
+    None when the operator was removed or the password changed after `verified_hash` was verified.
     """
     token = secrets.token_urlsafe(32)
     values = {"token_hash": _hash(token), "operator_id": operator_id, "verified_hash": verified_hash}
@@ -73,9 +73,10 @@ def start(conn: Connection[Any], operator_id: str, *, verified_hash: str) -> str
 
 
 def find(conn: Connection[Any], token: str, *, in_use: bool = True) -> Session | None:
-    """Return the live session of `token` and note, at most once a minute, that it was seen; only where it is `in_use`.
+    """Return the session of `token`; None when the token is malformed, or the session has ended or expired.
 
-    None when it was ended, is idle for 12 hours or 7 days old, or `token` has not the form of one.
+    A session expires after 12 hours without use, and 7 days after its start. With `in_use`, this call counts as use;
+    `last_seen_at` is updated at most once a minute.
     """
     if not TOKEN_PATTERN.fullmatch(token):
         return None
@@ -98,7 +99,7 @@ def end_all(conn: Connection[Any], operator_id: str) -> int:
 
 
 def prune(conn: Connection[Any], *, batch: int = 1000) -> int:
-    """Delete up to `batch` sessions that are over; return how many."""
+    """Delete up to `batch` expired sessions; return how many were deleted."""
     return conn.execute(PRUNE, {"batch": batch}).rowcount
 
 

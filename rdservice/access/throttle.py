@@ -1,9 +1,9 @@
-"""Limits on failed attempts, counted in PostgreSQL across all processes. The only owner of `rdservice_access_failures`.
+"""Limits on failed attempts, counted in PostgreSQL across all processes. Owns `rdservice_access_failures`.
 
-Failures are counted in windows of 15 minutes, which begin with a subject's first failure. Log-ins are counted by client
-address and e-mail together, and by client address alone: whoever tries passwords is stopped, and the operator, coming
-from another address, is not. Refused API keys are counted by client address; a valid key is judged before the counter
-is looked at, so nobody's failures stop it, and guessing at 256 random bits is hopeless anyway: the limit saves work.
+Failures are counted in windows of 15 minutes that begin with a subject's first failure. Log-ins are counted per client
+address and e-mail, and per client address: this stops an attacker who guesses passwords, but not the operator, who logs
+in from another address. Refused API keys are counted per client address. A valid key is accepted before the counter is
+read, so failures of others cannot block it. Guessing 256 random bits is hopeless anyway: that limit only saves work.
 """
 
 import hashlib
@@ -23,10 +23,10 @@ LOGINS_PER_ADDRESS_AND_EMAIL = 10
 LOGINS_PER_ADDRESS = 50
 KEYS_PER_ADDRESS = 50
 MOST_SUBJECTS = 100_000
-"""Rows that are kept, some 20 MB with their indexes: an attack from ever new addresses must not fill the disk."""
+"""Rows to keep, about 20 MB with indexes, so that an attack from ever-changing addresses cannot fill the disk."""
 
 WITH_PORT = re.compile(r"\[(?P<v6>[0-9A-Fa-f:.]+)\](?::[0-9]+)?|(?P<v4>[0-9.]+):[0-9]+")
-"""As some proxies write addresses: with the port, which is another for each connection."""
+"""Some proxies append the port, which differs for each connection."""
 
 SPENT = """
 SELECT ceil(extract(epoch FROM f.window_ends_at - rd_now()))::integer
@@ -37,7 +37,7 @@ SELECT ceil(extract(epoch FROM f.window_ends_at - rd_now()))::integer
  LIMIT 1
 """
 
-# In the order of the subjects, so that two requests never wait for each other's rows.
+# Locks rows in the order of the subjects, so that two requests cannot deadlock.
 COUNT = """
 INSERT INTO rdservice_access_failures AS f (subject, failures, window_ends_at)
 SELECT subject, 1, rd_now() + %(window_s)s * interval '1 second'
@@ -63,7 +63,7 @@ DELETE FROM rdservice_access_failures WHERE subject = ANY (ARRAY(
      WHERE window_ends_at < rd_now() ORDER BY window_ends_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
 """
 
-# The newest stay. Whoever has addresses enough to get here gains nothing by a window that is forgotten.
+# Keeps the newest. An attacker with this many addresses gains nothing when an old window is dropped.
 TRIM = """
 DELETE FROM rdservice_access_failures WHERE subject = ANY (ARRAY(
     SELECT subject FROM rdservice_access_failures
@@ -75,7 +75,7 @@ DELETE FROM rdservice_access_failures WHERE subject = ANY (ARRAY(
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How many failures a subject is allowed in a window. `subject` is a keyed hash."""
+    """How many failures a subject may have in a window. `subject` is a keyed hash."""
 
     subject: bytes
     allowed: int
@@ -96,11 +96,11 @@ def key_limits(secret_key: str, address: str) -> list[Limit]:
 
 
 def count_attempt(conn: Connection[Any], limits: Sequence[Limit]) -> None:
-    """Count an attempt as failed, before its outcome is known, or raise TooManyRequests when a limit is spent.
+    """Count an attempt as failed before its outcome is known. Raises TooManyRequests when a limit is reached.
 
-    Counting first makes the limit exact for attempts at the same moment; a success is taken back with `forgive`.
-    An attempt over a limit is not counted (the raise rolls the caller's transaction back), so that one subject's
-    stubbornness does not spend another's limit.
+    Counting first makes the limit exact for concurrent attempts; after a success, `forgive` undoes the count.
+    An attempt over a limit is not counted: the exception rolls back the caller's transaction. So an attacker
+    who continues under one subject does not use up the limit of another.
     """
     subjects = [limit.subject for limit in limits]
     allowed = {limit.subject: limit.allowed for limit in limits}
@@ -114,26 +114,28 @@ def count_attempt(conn: Connection[Any], limits: Sequence[Limit]) -> None:
 
 
 def forgive(conn: Connection[Any], limits: Sequence[Limit]) -> None:
-    """Take back an attempt that `count_attempt` counted: it succeeded."""
+    """Undo `count_attempt` for an attempt that succeeded."""
     conn.execute(FORGIVE, {"subjects": [limit.subject for limit in limits]})
 
 
 def prune(conn: Connection[Any], *, batch: int = 1000) -> int:
-    """Delete up to `batch` windows that are over, or the oldest beyond MOST_SUBJECTS; return how many."""
+    """Delete up to `batch` windows: ended ones, then the oldest beyond MOST_SUBJECTS. Return how many were deleted."""
     ended = conn.execute(PRUNE, {"batch": batch}).rowcount
     return ended + conn.execute(TRIM, {"most": MOST_SUBJECTS, "batch": batch - ended}).rowcount
 
 
 def _too_many(seconds: int) -> TooManyRequests:
     return TooManyRequests(
-        "Too many failed attempts from here. Wait as long as Retry-After says.", retry_after_s=max(seconds, 1)
+        "Too many failed attempts from this address. Wait for the time in Retry-After.",
+        retry_after_s=max(seconds, 1),
     )
 
 
 def _network(address: str) -> str:
-    """Return what is counted as one client: an IPv4 address, or the /64 that an IPv6 client can roam in.
+    """Return what counts as one client: an IPv4 address, or the /64 network of an IPv6 address.
 
-    All that is no address is one client: whoever can choose such a text must not be a new one each time.
+    All text that is not an address counts as one client, so that a client that can choose the text cannot pose as a
+    new client each time.
     """
     match = WITH_PORT.fullmatch(address)
     try:

@@ -1,1 +1,1 @@
-"""What is done to an account as a whole: how it may be named (`ids`), and its removal (`disconnect`)."""
+"""Operations on a whole account: connect, upload tokens, disconnect, and the rules for account ids."""

@@ -27,9 +27,10 @@ from rdservice.tokens import credentials, jwt_claims, store
 log = logging.getLogger(__name__)
 
 STATE_MINUTES = 10
-STORE_PATIENCE_S = 10.0
-"""How long a browser waits for the database to take the tokens of a code, which cannot be exchanged twice."""
+STORE_TIMEOUT_S = 10.0
+"""How long the callback retries to store the tokens, since the code cannot be exchanged a second time."""
 LONGEST_NAME = 200
+# RFC 6749 4.1.2.1.
 DIALOG_ERRORS = frozenset(
     {
         "invalid_request",
@@ -45,7 +46,7 @@ BEGIN = """
 INSERT INTO rdstation_oauth_states (state_hash, operator_id, account_id, created_at)
 VALUES (%(state_hash)s, %(operator_id)s, %(account_id)s, rd_now())
 """
-# Deleted whoever shows it: a state is worth one try.
+# Deletes the row even when the caller is not its owner: a state is good for one attempt.
 TAKE = """
 DELETE FROM rdstation_oauth_states WHERE state_hash = %(state_hash)s
 RETURNING account_id,
@@ -61,7 +62,7 @@ DELETE FROM rdstation_oauth_states WHERE state_hash = ANY (ARRAY(
 
 @dataclass(frozen=True, kw_only=True)
 class FullPair:
-    """Tokens of a new authorization, which must have both."""
+    """The tokens of a new authorization: an access token and a refresh token, both required."""
 
     access_token: str = field(repr=False)
     refresh_token: str = field(repr=False)
@@ -70,7 +71,7 @@ class FullPair:
 
 @dataclass(frozen=True, kw_only=True)
 class Connected:
-    """A finished authorization. `name` is the RD Station account's, None where it could not be read."""
+    """A completed authorization. `name`: the name of the RD Station account, None when it could not be read."""
 
     account_id: str
     name: str | None = field(repr=False)
@@ -78,7 +79,10 @@ class Connected:
 
 
 def begin(services: Services, *, operator_id: str, session_id: str, account_id: str) -> str:
-    """Remember that this session of an operator authorizes this account now; return the URL of RD Station's dialog."""
+    """Start an authorization and return the URL of RD Station's dialog.
+
+    The stored state is bound to the operator, to this session and to the account, and is valid for 10 minutes.
+    """
     state = secrets.token_urlsafe(32)
     with transaction(services.pool) as conn:
         conn.execute(
@@ -91,17 +95,18 @@ def begin(services: Services, *, operator_id: str, session_id: str, account_id: 
 def complete(
     services: Services, *, operator_id: str, session_id: str, callback: Mapping[str, str], by: Author
 ) -> Connected:
-    """Finish an authorization with the query of the callback: take the state, exchange the code, store the tokens.
+    """Complete an authorization: consume the state, exchange the code and store the tokens.
 
-    Raises InvalidState, ConsentRefused, CodeExpired, CodeRefused, RdStationFailed or RdStationUnavailable; none of them
-    touches a stored token.
+    `callback`: the query parameters with which RD Station redirected back (RFC 6749 4.1.2).
+    Raises InvalidState, ConsentRefused, CodeExpired, CodeRefused, RdStationFailed or RdStationUnavailable; stored
+    tokens are unchanged then.
     """
     account_id = _take_state(services, operator_id, session_id, callback.get("state", ""))
     if "error" in callback:
         _raise_error_of_dialog(callback["error"])
     code = callback.get("code", "")
     if not code:
-        raise errors.InvalidState("RD Station came back without a code. Start the connection again.")
+        raise errors.InvalidState("RD Station redirected back without a code. Start the connection again.")
     started = services.refresher.monotonic()
     pair = _exchange(services, code)
 
@@ -115,7 +120,7 @@ def complete(
             access_token=pair.access_token,
             refresh_token=pair.refresh_token,
             expires_in_s=pair.expires_in_s,
-            # The database may have kept it waiting.
+            # Time passes while the database is retried.
             age_s=services.refresher.monotonic() - started,
             verified=True,
             proven=True,
@@ -125,7 +130,7 @@ def complete(
         services.pool,
         put,
         give_up=services.refresher.must_end,
-        timeout_s=STORE_PATIENCE_S,
+        timeout_s=STORE_TIMEOUT_S,
         monotonic=services.refresher.monotonic,
     )
     services.memory.forget(account_id)
@@ -133,44 +138,47 @@ def complete(
 
 
 def prune(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:
-    """Delete up to `batch` authorizations that were begun and can no longer be finished; return how many."""
+    """Delete up to `batch` expired states; return how many were deleted."""
     return conn.execute(PRUNE, {"minutes": STATE_MINUTES, "batch": batch}).rowcount
 
 
 def _raise_error_of_dialog(error: str) -> NoReturn:
-    """Raise what the dialog's error (RFC 6749 4.1.2.1) means for the operator."""
+    """Raise the error for an `error` parameter of the callback (RFC 6749 4.1.2.1)."""
     if error == "access_denied":
         raise errors.ConsentRefused(
-            "RD Station was told not to give access. Nothing has changed; start again to connect."
+            "Access was refused in RD Station. Nothing has changed; start again to connect."
         )
-    known = error if error in DIALOG_ERRORS else "an error that RFC 6749 does not know"
+    known = error if error in DIALOG_ERRORS else "an error that RFC 6749 does not define"
     raise errors.RdStationFailed(
-        f"RD Station's dialog ended with {known}. Nothing has changed; start again, and if it stays, compare"
+        f"RD Station's dialog ended with {known}. Nothing has changed. Start again; if the error persists, compare"
         " RDSTATION_CLIENT_ID, RDSTATION_REDIRECT_URI and RDSTATION_SCOPE with the app in the RD Station App Store."
     )
 
 
 def _take_state(services: Services, operator_id: str, session_id: str, state: str) -> str:
-    """Return the account that `state` was made for; it can be taken once, and by the session that began."""
+    """Consume `state` and return its account id.
+
+    Raises InvalidState unless this session started it at most 10 minutes ago.
+    """
     values = {"state_hash": _hash(state, session_id), "operator_id": operator_id, "minutes": STATE_MINUTES}
     with transaction(services.pool) as conn:
         row = conn.execute(TAKE, values).fetchone()
     if row is None or not row[1]:
         raise errors.InvalidState(
-            "This way back from RD Station was used already, is older than ten minutes, or was begun by someone else,"
-            " in another browser or before the last log-in. "
-            "If the account is shown as connected, all is well; otherwise start the connection again."
+            "This authorization was used already, is older than ten minutes, or was started by someone else, in another"
+            " browser or before the last log-in. "
+            "If the account is shown as connected, nothing is wrong; otherwise start the connection again."
         )
     return str(row[0])
 
 
 def _exchange(services: Services, code: str) -> FullPair:
-    """Exchange a code, or raise what the operator should read."""
+    """Exchange the authorization code for tokens (RFC 6749 4.1.3). Raises the errors that `complete` names."""
     try:
         response = call_once(lambda: services.rdstation.exchange_code(code))
     except RdServiceError as error:
         raise errors.RdStationUnavailable(
-            "RD Station did not answer. Nothing has changed; start the connection again in a few minutes."
+            "RD Station did not respond. Nothing has changed; start the connection again in a few minutes."
         ) from error
     judged = judge(response)
     if judged.pair is not None and judged.pair.refresh_token is not None:
@@ -183,12 +191,13 @@ def _exchange(services: Services, code: str) -> FullPair:
         services.metrics.auth_failure("code_exchange")
     if response.error_type == "EXPIRED_CODE_GRANT":
         raise errors.CodeExpired(
-            "RD Station says that this code was used already or is over an hour old. Start the connection again."
+            "According to RD Station, this code was used already or is over an hour old. Start the connection again."
         )
     if judged.meaning is Meaning.CREDENTIALS:
         raise errors.CodeRefused(
-            "RD Station refused the code or the client credentials, and does not say which. Start again; if it stays, "
-            "compare RDSTATION_CLIENT_ID and RDSTATION_CLIENT_SECRET with the app in the RD Station App Store."
+            "RD Station refused the code or the client credentials, and does not say which. Start again; if the error"
+            " persists, compare RDSTATION_CLIENT_ID and RDSTATION_CLIENT_SECRET with the app in the RD Station App"
+            " Store."
         )
     if judged.meaning in (Meaning.RATE_LIMITED, Meaning.TRANSIENT) and response.status >= 400:
         raise errors.RdStationUnavailable(
@@ -196,14 +205,14 @@ def _exchange(services: Services, code: str) -> FullPair:
             retry_after_s=judged.retry_after_s,
         )
     raise errors.RdStationFailed(
-        f"RD Station gave an answer that cannot be used (HTTP {response.status}). Nothing has changed; start again."
+        f"RD Station sent an invalid response (HTTP {response.status}). Nothing has changed; start again."
     )
 
 
 def _introduce(
     services: Services, account_id: str, access_token: str, authorized: store.Authorized
 ) -> Connected:
-    """Ask for the name of the account that was just stored, and say what is unusual about it."""
+    """Read and store the name of the account that was just authorized; collect warnings for the operator."""
     warnings = jwt_claims.warnings(
         access_token, api_url=services.settings.api_url, scope=services.settings.scope
     )
@@ -219,7 +228,7 @@ def _introduce(
 
 
 def _read_name(services: Services, account_id: str, access_token: str) -> str | None:
-    """Return the name of the RD Station account of this token, or None when RD Station does not tell."""
+    """Return the name of the token's RD Station account; None when it could not be read."""
     try:
         response = services.account_calls.send_counted(
             account_id, lambda: services.rdstation.account_info(access_token)
@@ -231,7 +240,10 @@ def _read_name(services: Services, account_id: str, access_token: str) -> str | 
 
 
 def name_in(body: object) -> str | None:
-    """Return the `name` of an account_info body, made printable and short; None without one."""
+    """Return the `name` in a body of `account_info`, without unprintable characters and at most 200 characters long.
+
+    None when there is no name.
+    """
     name = body.get("name") if isinstance(body, dict) else None
     if not isinstance(name, str):
         return None
@@ -240,5 +252,8 @@ def name_in(body: object) -> str | None:
 
 
 def _hash(state: str, session_id: str) -> bytes:
-    """Return the name of a row that only the browser which began can find (RFC 6749 10.12)."""
+    """Return the key of a state's row. It includes the session, so only the browser that started finds the row.
+
+    RFC 6749 10.12 (cross-site request forgery).
+    """
     return hashlib.sha256(f"{session_id}\0{state}".encode("utf-8", "surrogatepass")).digest()

@@ -1,4 +1,4 @@
-"""The removal of an account: here at once, and at RD Station as far as it can be done."""
+"""Disconnects an account: removes its tokens here at once, and revokes them at RD Station if possible."""
 
 import logging
 from collections.abc import Sequence
@@ -22,17 +22,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Disconnected:
-    """A removed account. `revoked`: RD Station confirmed that it no longer accepts its tokens."""
+    """The result of `disconnect`. `revoked`: RD Station confirmed the revocation of the tokens."""
 
     revoked: bool
     warnings: list[Notice]
 
 
 def disconnect(services: Services, account_id: str, *, by: Author) -> Disconnected:
-    """Remove the account's tokens here; end its subscriptions and revoke the tokens at RD Station.
+    """Remove the account's tokens here, then end its subscriptions and revoke its tokens at RD Station.
 
-    Raises NotFound without a row. What cannot be done at RD Station is a warning: the tokens are gone from here all the
-    same.
+    Raises NotFound when the account is not connected. What fails at RD Station becomes a warning; the local removal
+    stands.
     """
     with transaction(services.pool) as conn:
         delivered_to = [row.secret_hash for row in subscriptions.list_all(conn, account_id)]
@@ -46,7 +46,7 @@ def disconnect(services: Services, account_id: str, *, by: Author) -> Disconnect
         access_token = services.keys.decrypt("access_token", account_id, removed.access_token)
     except (KeyMissing, ValueDamaged) as error:
         return _not_revoked(str(error))
-    # While RD Station still accepts the token.
+    # Before the revocation, while RD Station still accepts the token.
     warnings = remove_with_token(services, access_token, delivered_to)
     reason = "another account here is connected to the same RD Station account"
     if not removed.shared:
@@ -57,12 +57,12 @@ def disconnect(services: Services, account_id: str, *, by: Author) -> Disconnect
 
 
 def _revoke(services: Services, access_token: str) -> str:
-    """Revoke at RD Station; return why it was not done, empty when it was."""
+    """Revoke the token at RD Station (RFC 7009). Return the reason of a failure; an empty string means success."""
     try:
         response = call_once(lambda: services.rdstation.revoke(access_token))
     except RdServiceError as error:
         return error.title
-    return "" if 200 <= response.status < 300 else f"RD Station answered HTTP {response.status}"
+    return "" if 200 <= response.status < 300 else f"RD Station responded with HTTP {response.status}"
 
 
 def _not_revoked(reason: str, warnings: Sequence[Notice] = ()) -> Disconnected:

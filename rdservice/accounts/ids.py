@@ -1,4 +1,4 @@
-"""Which texts can name an account."""
+"""Rules for account ids."""
 
 from rdservice.errors import InvalidField
 from rdservice.names import is_readable
@@ -7,14 +7,15 @@ LONGEST_ACCOUNT_ID = 200
 
 
 def check_account_id(value: object) -> str:
-    """Return `value` if it can name an account: 1 to 200 printable characters, no slash, no white space around.
+    """Return `value` if it is a valid account id, else raise InvalidField.
 
-    Raises InvalidField.
+    A valid id has 1 to 200 printable characters, no slash and no white space around it, and is not `.` or `..`: ids are
+    segments of URL paths.
     """
     if not isinstance(value, str) or not 0 < len(value) <= LONGEST_ACCOUNT_ID:
-        raise _invalid(f"must be a text of 1 to {LONGEST_ACCOUNT_ID} characters")
+        raise _invalid(f"must be a string of 1 to {LONGEST_ACCOUNT_ID} characters")
     if not is_readable(value) or "/" in value or value != value.strip() or value in {".", ".."}:
-        raise _invalid("may have printable characters only, no slash, no white space around it")
+        raise _invalid("must contain printable characters only, no slash and no white space around it")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Tokens that a program uploads."""
+"""Stores tokens that a program uploads."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +19,7 @@ from rdservice.tokens.store import DEFAULT_ACCOUNT, AccountState
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
-    """A pair as a program sends it; `verify` false stores it without asking RD Station."""
+    """A pair as a program sends it. With `verify` false it is stored without asking RD Station."""
 
     account_id: str
     access_token: str = field(repr=False)
@@ -29,7 +29,10 @@ class Upload:
 
 
 def parse_upload(body: object) -> Upload:
-    """Check a decoded JSON body. Raises BadRequest or InvalidField, which names the field."""
+    """Check a decoded JSON body and return its values.
+
+    Raises BadRequest when `body` is not an object, and InvalidField, which names the field.
+    """
     if not isinstance(body, dict):
         raise errors.BadRequest("Send a JSON object with access_token, refresh_token and expires_in.")
     verify = body.get("verify", True)
@@ -47,8 +50,8 @@ def parse_upload(body: object) -> Upload:
 def upload(services: Services, given: Upload, *, by: Author) -> tuple[AccountState, list[Notice]]:
     """Store a pair that `by` uploaded; return the account's state and warnings.
 
-    The pair that stood there is kept until the new refresh token has worked. Raises TokenRefused when RD Station does
-    not accept the access token, RdStationUnavailable when it cannot be asked and a usable pair would be replaced.
+    The previous pair is kept until the new refresh token has worked. Raises TokenRefused when RD Station refuses the
+    access token, and RdStationUnavailable when RD Station cannot be asked and a usable pair would be replaced.
     """
     with transaction(services.pool) as conn:
         before = store.account_state(conn, given.account_id)
@@ -86,7 +89,7 @@ def upload(services: Services, given: Upload, *, by: Author) -> tuple[AccountSta
 
 
 def _verify(services: Services, given: Upload, before: AccountState | None) -> tuple[str | None, bool]:
-    """Ask RD Station whose token it is; return the account's name and whether the token works."""
+    """Ask RD Station for the token's account; return the account's name, and whether the token was verified."""
     try:
         response = services.account_calls.send_counted(
             given.account_id, lambda: services.rdstation.account_info(given.access_token)
@@ -101,7 +104,7 @@ def _verify(services: Services, given: Upload, before: AccountState | None) -> t
                 "RD Station does not accept the access token. Nothing was stored; upload a current pair, or send "
                 '"verify": false to store it without asking.'
             )
-        reason = f"account_info answered HTTP {response.status}"
+        reason = f"account_info responded with HTTP {response.status}"
     if before is not None and before.status != "reauthorization_required":
         raise errors.RdStationUnavailable(
             f"The access token could not be checked ({reason}), and a usable pair is stored. Nothing was replaced; "
@@ -116,13 +119,15 @@ def _token(body: dict[str, Any], name: str) -> str:
     if value is None:
         raise _invalid(name, "is missing")
     if not isinstance(value, str):
-        raise _invalid(name, "must be a text")
+        raise _invalid(name, "must be a string")
     if not value:
         raise _invalid(name, "is empty")
     if len(value) > MAX_TOKEN_LENGTH:
         raise _invalid(name, f"is longer than {MAX_TOKEN_LENGTH} characters")
     if not is_token(value):
-        raise _invalid(name, "has characters that no token has (spaces, line breaks or non-ASCII)")
+        raise _invalid(
+            name, "contains characters that are not allowed in a token (spaces, line breaks or non-ASCII)"
+        )
     return value
 
 

@@ -1,1 +1,1 @@
-"""The settings of a process, where they come from, and what is wrong with them."""
+"""The settings of a process: their sources, their values and the problems in them."""

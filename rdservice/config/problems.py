@@ -1,4 +1,4 @@
-"""Mistakes in the settings, as values. `rdservice.text.settings_problems` puts them into words."""
+"""Problems in the settings, as values. `rdservice.text.settings_problems` has their sentences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,10 +46,11 @@ Code = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One mistake. Nothing in it comes from a variable's value, which may be a secret.
+    """One problem. It never contains a variable's value, which may be a secret.
 
-    `variable` is None where a whole file is meant, `example` where no value can be shown. `facts` fill the sentence:
-    the place in a list (`entry`), bounds, lengths, the `command` that makes a value.
+    `variable` is None when the problem concerns a whole file; `example` is None when there is no value to show.
+    `facts` fill the sentence's placeholders: the position in a list (`entry`), bounds, lengths, the `command` that
+    generates a value.
     """
 
     variable: str | None
@@ -59,7 +60,7 @@ class Problem:
 
 
 class SettingsError(Exception):
-    """The settings cannot be used: `problems` has every mistake."""
+    """The settings are invalid. `problems` lists every problem."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("; ".join(f"{problem.variable or 'file'}: {problem.code}" for problem in problems))

@@ -1,9 +1,9 @@
-"""What every process of the service does for itself before anything else."""
+"""Hardening that every process of the service applies to itself at its start."""
 
 import resource
 
 
 def leave_no_core_file() -> None:
-    """Let a crash leave no image of the memory on the disk: it holds the keys, and every token that was just used."""
+    """Disable core files: an image of the memory would hold the encryption keys and recently used tokens."""
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))

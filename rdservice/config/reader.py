@@ -1,4 +1,4 @@
-"""Reads single variables and collects what is wrong with them. Starts no process and touches no network."""
+"""Reads and checks variables one by one, and collects their problems. Starts no process and uses no network."""
 
 import base64
 import binascii
@@ -18,19 +18,19 @@ CALLBACK_EXAMPLE = f"https://app.example.com{CALLBACK_PATH}"
 KEY_BYTES = 32
 """Length of an encryption key."""
 SECRET_KEY_LENGTH = 32
-"""The fewest characters of SECRET_KEY."""
+"""Minimum length of SECRET_KEY, in characters."""
 
 DATABASE_HOST = re.compile(r"(?:[A-Za-z0-9._:%-]*|/[^,@]*)(?:,(?:[A-Za-z0-9._:%-]*|/[^,@]*))*")
-"""Names, addresses and folders of sockets, as libpq takes them apart."""
+"""A list of host names, addresses and socket directories, as libpq splits it."""
 SCOPE = re.compile(r"[a-z](?:[a-z0-9_.:-]{0,19}|[a-z_.:-]{0,59})")
-"""A long one with digits is rather a secret in the wrong variable."""
+"""A long value with digits is more likely a secret in the wrong variable."""
 
 KEY_RECIPE = 'python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
 SESSION_KEY_RECIPE = 'python -c "import secrets; print(secrets.token_hex(32))"'
 
 
 class Reader:
-    """Reads variables out of `values`; `problems` has the mistakes so far, in the order in which they were met."""
+    """Reads variables from `values` and adds what is wrong to `problems`, in the order of the reads."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = {name: value for name, value in values.items() if _is_utf8_text(value)}
@@ -54,7 +54,7 @@ class Reader:
             self._problem(name, "environment_unknown", "production")
 
     def check_encoding(self) -> None:
-        """Name the variables that were asked for and are no text; the others are none of ours."""
+        """Report variables that were read and are not valid text. Variables of other programs do not matter."""
         for name in sorted(self._undecodable & self._asked):
             self._problem(name, "undecodable", None)
 
@@ -115,7 +115,7 @@ class Reader:
         name, example = "RDSTATION_SCOPE", "contacts"
         value = self.text(name) or example
         if not all(SCOPE.fullmatch(word) for word in value.split()):
-            # The scope is shown, and sent through browsers.
+            # Pages show the scope and browsers send it, so a secret must not get in here by mistake.
             self._problem(name, "scope_form", example)
         return value
 
@@ -130,12 +130,13 @@ class Reader:
         try:
             parts = psycopg.conninfo.conninfo_to_dict(value)
         except psycopg.ProgrammingError:
-            # libpq's own sentence may quote the password.
+            # libpq's own message may quote the password.
             self._problem(name, "database_url_unparsable", example)
             return value
         host, port, database = (str(parts.get(part) or "") for part in ("host", "port", "dbname"))
         if not (DATABASE_HOST.fullmatch(host) and re.fullmatch(r"[0-9,]*", port)) or "@" in database:
-            # A part of the password was taken for one of these, which are logged when the server is not found.
+            # libpq took part of the password for the host, port or database name. Logs show these when a connection
+            # fails.
             self._problem(name, "database_url_implausible", example)
         return value
 
@@ -159,7 +160,7 @@ class Reader:
             elif value:
                 code, facts = _why_no_key(text)
                 self._problem(name, code, None, entry=number, command=KEY_RECIPE, **facts)
-        # The same key twice, in whatever form, is one.
+        # The same key given twice, even in different forms, counts once.
         return tuple(dict.fromkeys(keys))
 
     def notify_urls(self) -> tuple[str, ...]:
@@ -175,7 +176,7 @@ class Reader:
 
 
 def _is_utf8_text(value: str) -> bool:
-    """Return whether `value` can be written to a database or a socket; Python keeps odd bytes as half surrogates."""
+    """Return whether `value` is valid UTF-8 without NUL. Python maps invalid bytes to lone surrogates (PEP 383)."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -186,7 +187,7 @@ def _is_utf8_text(value: str) -> bool:
 def _split(value: str) -> SplitResult | None:
     try:
         url = urlsplit(value)
-        # Reading the port is what makes urllib check it.
+        # urllib checks the port only when it is read.
         return url if url.port is None or url.port > 0 else None
     except ValueError:
         return None
@@ -213,7 +214,7 @@ def _redirect_uri_mistake(value: str, secrets: tuple[str, ...], *, production: b
 def _fernet_key(text: str) -> bytes | None:
     """Return `text` as a Fernet key: urlsafe base64 of 32 bytes, or the same bytes as 64 hexadecimal digits.
 
-    The second form is what the secret generators of hosting platforms make.
+    Hosting platforms generate secrets in the second form.
     """
     if re.fullmatch(r"[0-9a-fA-F]{64}", text):
         return base64.urlsafe_b64encode(bytes.fromhex(text))
@@ -222,7 +223,7 @@ def _fernet_key(text: str) -> bytes | None:
 
 
 def _why_no_key(text: str) -> tuple[Code, dict[str, int]]:
-    """Return what is wrong with an encryption key, and its length where that is the mistake."""
+    """Return the problem of an encryption key, and the facts that its sentence needs."""
     if not text:
         return "key_empty", {}
     if re.search(r"\s", text):
@@ -240,7 +241,7 @@ def _why_no_key(text: str) -> tuple[Code, dict[str, int]]:
 
 
 def _from_base64(text: str) -> bytes | None:
-    """Return the bytes of urlsafe (or standard) base64, None when it is none."""
+    """Decode urlsafe or standard base64; return None when `text` is neither."""
     try:
         return base64.b64decode(text, altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):

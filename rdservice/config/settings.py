@@ -1,7 +1,7 @@
 """Settings: read once, checked together, immutable.
 
-Sources, the first that names a variable wins: the process environment, the file `.env` beside `wsgi.py`, and, outside
-production, `$RDSERVICE_DATA_DIR/env`, which `scripts/start` writes.
+Sources, in order of precedence: the process environment; the file `.env` beside `wsgi.py`; outside production,
+`$RDSERVICE_DATA_DIR/env`, which `scripts/start` writes.
 """
 
 import errno
@@ -19,7 +19,7 @@ from rdservice.config.reader import Reader
 
 ROOT = Path(__file__).resolve().parents[2]
 EXIT_CONFIG = 78
-"""Exit status for broken settings: `EX_CONFIG` of sysexits.h."""
+"""Exit status for invalid settings: `EX_CONFIG` of sysexits.h."""
 
 MAX_CACHE_TTL_S = 86_400
 
@@ -40,14 +40,14 @@ class Settings:
     encryption_keys: tuple[bytes, ...] = field(repr=False)
     metrics_token: str | None = field(repr=False)
     notify_urls: tuple[str, ...] = field(repr=False)
-    """Where notifications go, as apprise writes it."""
+    """Receivers of notifications, as apprise URLs."""
     trusted_proxies: int
     production: bool
 
     @property
     def public_origin(self) -> str:
-        """Scheme, host and port under which operators reach the service, from the redirect URI, as browsers write them:
-        in lower case and without the scheme's own port."""
+        """The origin under which operators reach the service, taken from the redirect URI and serialized as browsers do
+        it (RFC 6454 6.2): in lower case, without the scheme's default port."""
         parts = urlsplit(self.redirect_uri)
         host = parts.netloc.lower().removesuffix(":443" if parts.scheme == "https" else ":80")
         return f"{parts.scheme}://{host}"
@@ -58,15 +58,15 @@ class Settings:
 
     @classmethod
     def load(cls) -> Self:
-        """Read the settings of this process from all their sources.
+        """Read the settings of this process from all sources.
 
-        Raises SettingsError with every problem at once.
+        Raises SettingsError, which lists every problem.
         """
         return cls.from_mapping(collect_sources(os.environ))
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, str]) -> Self:
-        """Check `values` (variable names to texts) and return the settings, or raise SettingsError."""
+        """Build the settings from `values` (variable names to raw values). Raises SettingsError with every problem."""
         read = Reader(values)
         production = is_production(values)
         client_id, client_secrets = read.client_id(), read.client_secrets()
@@ -96,7 +96,7 @@ class Settings:
 
 
 def is_production(values: Mapping[str, str]) -> bool:
-    """Return whether these variables describe a deployment: Heroku sets DYNO, others set RDSERVICE_ENV."""
+    """Return whether `values` describe production: DYNO is set (Heroku), or RDSERVICE_ENV is `production`."""
     return bool(values.get("DYNO")) or values.get("RDSERVICE_ENV") == "production"
 
 
@@ -106,7 +106,7 @@ def data_dir(environ: Mapping[str, str]) -> Path:
 
 
 def collect_sources(environ: Mapping[str, str]) -> dict[str, str]:
-    """Merge the environment with the settings files; an empty value counts as not set."""
+    """Merge the environment with the settings files. Empty values count as not set."""
     merged = _read_file(ROOT / ".env")
     merged.update((name, value) for name, value in environ.items() if value.strip())
     if is_production(merged):
@@ -116,13 +116,13 @@ def collect_sources(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _read_file(path: Path) -> dict[str, str]:
     try:
-        # Secrets may contain "${": what stands in the file is what is meant.
+        # No interpolation: a secret may contain "${".
         values = dotenv_values(path, interpolate=False)
     except OSError as error:
         facts = {"file": str(path), "error": errno.errorcode.get(error.errno or 0, "?")}
         raise SettingsError([Problem(variable=None, code="file_unreadable", facts=facts)]) from error
     except UnicodeDecodeError:
-        # Without its cause, which holds the content.
+        # `from None`: the cause holds the file's content.
         problem = Problem(variable=None, code="file_not_utf8", facts={"file": str(path)})
         raise SettingsError([problem]) from None
     return {name: value for name, value in values.items() if value is not None and value.strip()}

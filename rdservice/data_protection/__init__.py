@@ -1,1 +1,1 @@
-"""How long data is kept, erasing a person, and which keys the stored values need."""
+"""Retention, erasure of a person's data, and inventory and rotation of encryption keys."""

@@ -1,9 +1,10 @@
-"""Erasing one person from everything that this service keeps of leads, and looking afterwards whether it is so.
+"""Erases one person from all lead data that the service stores, then verifies the result.
 
-Cached answers are encrypted under keyed hashes: which of them hold a person can only be told by decrypting all, and
-what is being fetched cannot be looked into at all. So an erasure ends the cached answers of all accounts: it raises
-each account's epoch, after which no process serves or stores what was fetched before. RD Station is asked again.
-Lead events cannot be had again: each is decrypted, and those with the person in them are deleted.
+Cached responses are encrypted and their keys are hashes, so finding a person would mean decrypting all of them, and a
+response that is being fetched cannot be searched at all. Therefore an erasure drops the cached responses of all
+accounts: it raises each account's cache epoch, after which no process serves or stores what was fetched before. Later
+requests fetch from RD Station again. Lead events cannot be fetched again, so each event is decrypted, and only those
+that contain the person are deleted.
 """
 
 import logging
@@ -33,11 +34,12 @@ from rdservice.tokens.memory import REMEMBER_S
 log = logging.getLogger(__name__)
 
 BATCH = 200
-"""Accounts whose rows are locked at once; their tokens cannot be stored meanwhile, which takes milliseconds."""
-PATIENCE_S = 10.0
+"""Accounts locked per transaction. It takes milliseconds, in which their tokens cannot be stored."""
+WRITE_TIMEOUT_S = 10.0
+"""How long each of these transactions is retried while the database is unavailable."""
 STILL_AT_RD_STATION = (
-    "RD Station still has the person unless the lead was deleted there; until then the next request for it brings it"
-    " back."
+    "RD Station still has this person's data unless the lead was deleted there. Until it is, the next request for the"
+    " lead brings the data back."
 )
 LOOK_LONG = "SET LOCAL statement_timeout = '60s'"
 
@@ -49,11 +51,11 @@ SELECT count(*) FROM {} t
 
 @dataclass(frozen=True, kw_only=True)
 class Erased:
-    """What an erasure did, and what a search of all tables found after it.
+    """What an erasure deleted, and what the search of all tables found afterwards.
 
-    `removed`: deleted rows by store. `found`: the search through decrypted values. `mentions`: rows by table in which
-    the address stands in plain text because operators named something by it; they are left.
-    `entry`: the number of the audit's entry.
+    `accounts`: number of accounts whose cached responses were dropped. `removed`: deleted rows per store.
+    `found`: result of the search in decrypted values. `mentions`: rows per table that contain the address in plain
+    text, because an operator, an account or a key is named after it; they are kept. `entry`: number of the audit entry.
     """
 
     accounts: int
@@ -64,28 +66,28 @@ class Erased:
 
     @property
     def proven(self) -> bool:
-        """Whether nothing of before is left, and all values could be read to tell."""
+        """Whether all values could be decrypted and none from before the erasure contains the person."""
         return self.found.left == 0 and self.found.unreadable == 0
 
 
 def rows_to_search(conn: psycopg.Connection[Any]) -> int:
-    """Return how many rows `erase` tells of: every event, once to erase and once as proof."""
+    """Return how many rows `erase` reports to `on_rows`: each event twice, for the erasure and for the search."""
     return 2 * EVENTS.count(conn)
 
 
 def erase(services: Services, email: object, *, by: Author, on_rows: OnRows = ignore) -> Erased:
-    """Erase the person with this e-mail address, however it is spelled. Safe to repeat and to interrupt.
+    """Erase the person with this e-mail address, in any spelling. Safe to repeat and to interrupt.
 
-    `on_rows` is told of the events that were decrypted, which is what takes long.
-    When it returns no process serves what was fetched before.
-    Raises InvalidField, or the database's errors; then it is to be repeated.
+    After it returns, no process serves lead data that was fetched before the call. `on_rows` receives the number of
+    events decrypted, the slow part. Raises InvalidField for an invalid address, and the database's errors; repeat the
+    erasure after those.
     """
     person = Person.of(check_email(email))
     with transaction(services.pool) as conn:
         audit.record(conn, by, "erasure_begun")
         since = _now(conn)
     accounts, removed = _erase_from_stores(services, person, on_rows)
-    # Processes remember an account's row, and with it what they may serve, for so long.
+    # Each process caches account rows, and with them the cache epoch, for this long.
     services.refresher.must_end.wait(REMEMBER_S)
     found = cache_search.search(services.pool, services.keys, person, since=since)
     found += event_search.search(services.pool, services.keys, person, since=since, on_rows=on_rows)
@@ -95,7 +97,7 @@ def erase(services: Services, email: object, *, by: Author, on_rows: OnRows = ig
         entry = audit.record(conn, by, "person_erased", accounts=accounts, removed=count, left=found.left)
     if found.left or found.unreadable:
         log.error(
-            "an erasure left %d cached answers and events, and could not read %d",
+            "an erasure left %d cached responses and events, and could not read %d",
             found.left,
             found.unreadable,
         )
@@ -106,15 +108,15 @@ def _now(conn: psycopg.Connection[Any]) -> datetime:
     row = conn.execute("SELECT rd_now()").fetchone()
     if row is None:
         raise RuntimeError("SELECT without FROM returned no row")
-    moment: datetime = row[0]
-    return moment
+    now: datetime = row[0]
+    return now
 
 
 def _erase_from_stores(services: Services, person: Person, on_rows: OnRows) -> tuple[int, dict[str, int]]:
-    """Empty every store that may hold the person; return the number of accounts and of deleted rows by store.
+    """Empty every store that may contain the person; return the number of accounts, and deleted rows per store.
 
-    The order is that in which data flows: a store that others fill themselves from comes before them. Whoever adds a
-    store of personal data erases from it here and searches it in `erase`.
+    Stores are emptied in the order in which data flows, so that none is refilled from a store not yet emptied. If you
+    add a store of personal data, erase from it here and search it in `erase`.
     """
     accounts = responses = 0
     after: str | None = ""
@@ -123,17 +125,20 @@ def _erase_from_stores(services: Services, person: Person, on_rows: OnRows) -> t
             services.pool,
             partial(_end_responses, after=after),
             give_up=services.refresher.must_end,
-            timeout_s=PATIENCE_S,
+            timeout_s=WRITE_TIMEOUT_S,
         )
         accounts += of_batch
         responses += deleted
-    # Whoever was inserting an event held its account's row, and has committed by now.
+    # Inserting an event locks its account's row, so inserts from before the epochs were raised have committed by now.
     events = event_search.erase(services.pool, services.keys, person, on_rows=on_rows)
     return accounts, {"cached_answers": responses, "events": events}
 
 
 def _end_responses(conn: psycopg.Connection[Any], *, after: str) -> tuple[int, int, str | None]:
-    """End the cached answers of the next accounts after one; return how many, rows deleted, and the last account."""
+    """Drop the cached responses of the next BATCH accounts after `after`.
+
+    Returns how many accounts, how many deleted rows, and the last account's id, None after the last batch.
+    """
     accounts = store.lock_next(conn, after=after, limit=BATCH)
     deleted = cache_table.delete_all_of(conn, accounts)
     store.raise_cache_epochs(conn, accounts)
@@ -153,7 +158,7 @@ def _mentions(services: Services, person: Person) -> dict[str, int]:
 
 
 def report(erased: Erased) -> dict[str, Any]:
-    """Return an erasure as programs and operators are told of it. It does not repeat the address."""
+    """Return the erasure's report for programs and operators, a JSON object. It does not contain the address."""
     return {
         "accounts": erased.accounts,
         "removed": erased.removed,
@@ -169,18 +174,22 @@ def report(erased: Erased) -> dict[str, Any]:
 def _notes(erased: Erased) -> list[str]:
     notes = [STILL_AT_RD_STATION]
     if erased.found.fetched_again:
-        notes.append("It has come back already. Delete the lead at RD Station, then erase once more.")
+        notes.append(
+            "The data has come back already. Delete the lead at RD Station, then repeat the erasure."
+        )
     if not erased.proven:
         notes.append(
-            "This is not proven: repeat it, and make sure that TOKEN_ENCRYPTION_KEYS is the same in all processes."
+            "The erasure could not be verified. Repeat it, and make sure that TOKEN_ENCRYPTION_KEYS is the same in all"
+            " processes."
         )
     if "rdservice_operators" in erased.mentions:
         notes.append(
-            "An operator of this service has the address. That is no lead and stays; 'flask operators remove' ends it."
+            "An operator of this service has the address. It is not lead data and is kept; to remove it, use"
+            " 'flask operators remove'."
         )
     if erased.mentions.keys() - {"rdservice_operators"}:
         notes.append(
-            "The tables under mentions name the address because an operator, an account or a key is called so. They"
-            " hold no lead, and are left."
+            "The tables under mentions contain the address because an operator, an account or a key is named after it."
+            " These rows hold no lead data and are kept."
         )
     return notes

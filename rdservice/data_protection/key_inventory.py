@@ -1,4 +1,4 @@
-"""Which keys the stored values need, and which of them cannot be read."""
+"""Which encryption keys the stored values need, and which values cannot be decrypted."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ Pool = ConnectionPool[psycopg.Connection[Any]]
 
 @dataclass
 class Names:
-    """Rows in trouble: all counted, the first of them by name."""
+    """A count of problem rows, with the names of the first MOST_NAMED."""
 
     total: int = 0
     some: list[str] = field(default_factory=list)
@@ -37,37 +37,37 @@ class Names:
 
 @dataclass(kw_only=True)
 class Findings:
-    """What was found. Rows are named where nobody but a person can bring their values back: cached leads are not."""
+    """The result of an inventory. Cached leads are counted but not named: the service fetches them again."""
 
     key_ids: list[str]
-    """Of this process, the encrypting one first."""
+    """The key ids of this process, the encrypting one first."""
     counts: dict[str, Counter[str | None]]
-    """Numbers of values by table and key id; None for what is not encrypted."""
+    """Number of values per table and key id; key id None counts values that are not encrypted."""
     missing: dict[str, Names] = field(default_factory=dict)
-    """Accounts whose tokens need a key that is not there, by its id."""
+    """By id of a key that this process lacks: accounts whose values need it."""
     damaged: Names = field(default_factory=Names)
-    """Columns of accounts that cannot be decrypted although their key is there."""
+    """Columns of accounts that cannot be decrypted although this process has their key."""
     not_encrypted: Names = field(default_factory=Names)
 
     def under(self, key_id: str | None) -> dict[str, int]:
-        """Return how many values of each table are under a key, tables without any left out."""
+        """Return the number of values per table that are encrypted with this key, without tables that have none."""
         return {table: counts[key_id] for table, counts in self.counts.items() if counts[key_id]}
 
     @property
     def seen_key_ids(self) -> list[str]:
-        """The ids of this process's keys, then those of keys that only stored values name."""
+        """The key ids of this process, then, sorted, those that only stored values name."""
         named = {key_id for counts in self.counts.values() for key_id in counts if key_id is not None}
         return self.key_ids + sorted(named - set(self.key_ids))
 
     @property
     def first_key_is_enough(self) -> bool:
-        """Whether every value can be read with the first key, so that all others may be dropped."""
+        """Whether the first key decrypts every value, so that all other keys may be removed."""
         under_others = any(self.under(key_id) for key_id in self.key_ids[1:])
         return not (under_others or self.missing or self.damaged.total or self.not_encrypted.total)
 
 
 def pages(pool: Pool, table: EncryptedTable, *, leave_out: str | None = None) -> Iterator[list[EncryptedRow]]:
-    """Yield all rows of a table, a page at a time, each read in a short transaction of its own."""
+    """Yield all rows of a table page by page, each page read in its own short transaction."""
     after = None
     while True:
         with transaction(pool) as conn:
@@ -82,7 +82,10 @@ def pages(pool: Pool, table: EncryptedTable, *, leave_out: str | None = None) ->
 def look_through(
     pool: Pool, keys: KeyRing, *, trusted: str | None = None, on_rows: OnRows = ignore
 ) -> Findings:
-    """Look through all stored values and decrypt each, except those under the key id `trusted`."""
+    """Decrypt every stored value, except those under the key id `trusted`, and return the findings.
+
+    `on_rows` receives the size of each page.
+    """
     findings = Findings(key_ids=keys.key_ids, counts={table.name: Counter() for table in TABLES})
     for table in TABLES:
         for rows in pages(pool, table, leave_out=trusted):

@@ -1,7 +1,7 @@
-"""Puts every stored value under the first key, while all other processes go on.
+"""Re-encrypts every stored value with the first key, while all other processes keep running.
 
-No lock is waited for and none is held while values are encrypted. A value that has changed meanwhile is left as it is:
-whoever wrote it used a key of its own choice, and the next pass looks at it.
+The rotation waits for no lock and holds none while it encrypts. It skips a value that another process has changed in
+the meantime; the next pass looks at it again.
 """
 
 import time
@@ -16,28 +16,29 @@ from rdservice.encryption import EncryptedRow, EncryptedTable, KeyMissing, KeyRi
 
 MOST_PASSES = 10
 PAUSE_S = 0.5
-"""Between two passes: rows are locked for milliseconds."""
+"""Between two passes. Other processes lock rows for milliseconds only."""
 
 
 @dataclass
 class Progress:
-    """What was done so far, for whoever is interrupted as well."""
+    """What a rotation has done so far. The caller keeps it, so it also reports an interrupted rotation."""
 
     reencrypted_rows: int = 0
 
 
 def run(pool: Pool, keys: KeyRing, progress: Progress, *, by: Author, on_rows: OnRows = ignore) -> None:
-    """Re-encrypt for `by` what is under other keys than the first, in batches of their own transactions.
+    """Re-encrypt all values that are not under the first key, each batch in its own transaction.
 
-    Values that cannot be decrypted are left as they are, except cached leads that are damaged, which are deleted.
-    Safe to repeat, to run twice at once and to interrupt. `on_rows` is told of the first pass.
+    Values that cannot be decrypted stay unchanged, except damaged cached leads, which are deleted. Safe to repeat, to
+    run concurrently and to interrupt. `on_rows` receives the page sizes of the first pass. `by` is the author of the
+    audit entry.
     """
     for number in range(MOST_PASSES):
         if number:
             time.sleep(PAUSE_S)
-        told = on_rows if number == 0 else ignore
-        done = [_pass(pool, keys, table, progress, by, told) for table in TABLES]
-        # A pair may have moved from one table to the other behind the pass: only a pass with nothing to do is the last.
+        report = on_rows if number == 0 else ignore
+        done = [_pass(pool, keys, table, progress, by, report) for table in TABLES]
+        # A pair may move to a table that the pass has already read, so only a pass that finds nothing is the last.
         if not any(done):
             return
 
@@ -45,7 +46,7 @@ def run(pool: Pool, keys: KeyRing, progress: Progress, *, by: Author, on_rows: O
 def _pass(
     pool: Pool, keys: KeyRing, table: EncryptedTable, progress: Progress, by: Author, on_rows: OnRows
 ) -> bool:
-    """Go once through a table; return whether anything was to do."""
+    """Re-encrypt one table; return whether there was anything to re-encrypt."""
     anything = False
     for rows in pages(pool, table, leave_out=keys.key_ids[0]):
         replacements = [found for row in rows if (found := _replacement(row, keys, table)) is not None]
@@ -54,7 +55,7 @@ def _pass(
             with transaction(pool) as conn:
                 replaced = table.replace(conn, replacements)
                 if replaced and not progress.reencrypted_rows:
-                    # Once a run, with its first batch: an entry for each would hide all others.
+                    # One audit entry per run, with its first batch: one per batch would bury all others.
                     audit.record(conn, by, "values_encrypted", key_id=keys.key_ids[0])
             progress.reencrypted_rows += replaced
         on_rows(len(rows))
@@ -62,7 +63,7 @@ def _pass(
 
 
 def _replacement(row: EncryptedRow, keys: KeyRing, table: EncryptedTable) -> Replacement | None:
-    """Return the row's values under the first key, None when it has none to replace."""
+    """Return the row's values encrypted with the first key; None when there is none to replace."""
     values: dict[str, str | None] = {}
     for column, stored in row.values.items():
         try:

@@ -1,4 +1,4 @@
-"""How long each table's rows are kept. The worker enforces it, a batch of each table at a time.
+"""How long each table's rows are kept. The worker deletes older rows, one batch per table at a time.
 
 Every table has a rule in RULES or a reason in WITHOUT_LIMIT.
 """
@@ -23,15 +23,16 @@ from rdservice.tokens import attempts, workers
 log = logging.getLogger(__name__)
 
 BATCH = 1000
-# The worker renews tokens in the same loop: it must not wait long for an overloaded database.
+# The worker refreshes tokens in the same loop, so it must not wait long for an overloaded database.
 BE_QUICK = "SET LOCAL statement_timeout = '2s'"
 
 
 class Prune(Protocol):
-    """Deletes up to `batch` rows that are too old and returns how many; never waits for a row.
+    """Deletes up to `batch` expired rows and returns how many. Skips locked rows.
 
-    The rows are picked in an ARRAY or a CTE, which PostgreSQL makes once. A subquery after IN may become the inner side
-    of a join, and is then run, and locks another batch, for each row of the table.
+    Statements select the rows in an ARRAY or a materialized CTE, which PostgreSQL evaluates once. A subquery after IN
+    may become the inner side of a join; PostgreSQL would then run it for each row of the table and lock another batch
+    each time.
     """
 
     def __call__(self, conn: psycopg.Connection[Any], *, batch: int) -> int: ...
@@ -39,7 +40,7 @@ class Prune(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """`kept`: for how long, in words. `batch`: how many rows go every ten seconds at the most."""
+    """The rule of one table. `kept`: the limit in words. `batch`: most rows that are deleted per run (10 seconds)."""
 
     table: str
     kept: str
@@ -59,7 +60,7 @@ RULES = (
         prune=rate_budget.prune,
     ),
     Rule(table="rdservice_sessions", kept="12 hours without use, 7 days at the most", prune=sessions.prune),
-    # Floods from ever new addresses add rows as fast as requests are refused.
+    # A flood from ever-changing addresses adds rows as fast as requests are refused.
     Rule(table="rdservice_access_failures", kept="15 minutes", prune=throttle.prune, batch=10_000),
     Rule(table="rdservice_audit", kept="400 days", prune=audit.prune),
     Rule(table="rdservice_incidents", kept="90 days after its end", prune=incidents.prune),
@@ -91,13 +92,13 @@ WITHOUT_LIMIT = {
 }
 
 TABLES = (*(rule.table for rule in RULES), *WITHOUT_LIMIT)
-"""All there are."""
+"""All tables of the database."""
 
 
 def enforce(pool: ConnectionPool[psycopg.Connection[Any]]) -> None:
-    """Delete a batch of what is too old from each table, each in a transaction of its own.
+    """Delete one batch of expired rows from each table, each in its own transaction.
 
-    A rule that fails is logged and stands in nobody's way; the rest waits only while there is no connection at all.
+    A rule that fails is logged and does not stop the others. Without a connection, the rest is left for the next call.
     """
     for rule in RULES:
         try:

@@ -1,4 +1,4 @@
-"""Brings the tables of a database up to date: applies the numbered `.sql` files of `rdservice/database/migrations`."""
+"""Migrates the database: applies the numbered `.sql` files of `rdservice/database/migrations`."""
 
 import logging
 import re
@@ -10,7 +10,7 @@ import psycopg
 log = logging.getLogger(__name__)
 
 MIGRATION_LOCK = 0x5244_5354
-"""Key of the advisory lock under which releases run one after the other ("RDST")."""
+"""Key of the advisory lock that serializes releases ("RDST" in ASCII)."""
 
 
 class Migration(NamedTuple):
@@ -30,10 +30,10 @@ def migrations() -> list[Migration]:
 
 
 def migrate(conn: psycopg.Connection[Any]) -> list[Migration]:
-    """Apply what is missing, all of it or nothing, and return it.
+    """Apply all missing migrations in one transaction and return them.
 
-    `conn` must be in autocommit mode. Safe twice, at once in two places (the second waits and finds nothing to do)
-    and after a kill in the middle (PostgreSQL rolls back).
+    `conn` must be in autocommit mode. Safe to repeat, to run concurrently (the second call waits and finds nothing to
+    do) and to kill (PostgreSQL rolls back).
     """
     with conn.transaction():
         conn.execute("SELECT pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
@@ -54,7 +54,7 @@ def migrate(conn: psycopg.Connection[Any]) -> list[Migration]:
 
 
 def pending_migrations(conn: psycopg.Connection[Any]) -> list[str]:
-    """Return the names of migrations that this code needs and the database lacks."""
+    """Return the names of the migrations that the database lacks, such as `0001_tokens`, in order."""
     exists = conn.execute("SELECT to_regclass('schema_migrations') IS NOT NULL").fetchone()
     applied = _applied(conn) if exists == (True,) else set()
     return [f"{m.version:04d}_{m.name}" for m in migrations() if m.version not in applied]

@@ -1,7 +1,6 @@
-"""Connections to PostgreSQL, and transactions with time-outs.
+"""Connections to PostgreSQL, and transactions with timeouts.
 
-Everything here works behind PgBouncer in transaction mode: no prepared statements, no start-up options, no session
-state.
+All of it works behind PgBouncer in transaction mode: no prepared statements, no startup parameters, no session state.
 """
 
 import logging
@@ -27,16 +26,16 @@ LONGEST_WRITE_PAUSE_S = 1.0
 UNAVAILABLE = (
     psycopg.OperationalError,
     PoolTimeout,
-    # psycopg counts the SQLSTATE class 25 as mistakes of the program. A standby, or a server that protects a full disk,
-    # takes no writes; and a process that stood still finds its transaction ended by the server.
+    # psycopg treats SQLSTATE class 25 as programming errors. But a standby, or a server that protects a full disk,
+    # refuses writes; and after a process was suspended, the server has terminated its transaction.
     psycopg.errors.ReadOnlySqlTransaction,
     psycopg.errors.IdleInTransactionSessionTimeout,
     psycopg.errors.TransactionTimeout,
 )
-"""What a database that is down, restarting, overloaded, full or read-only raises."""
+"""Exceptions raised when the database is down, restarting, overloaded, full or read-only."""
 
-# One round trip: the time-outs ride on the BEGIN. SET LOCAL, because a session's setting would stay on PgBouncer's
-# server connection.
+# Sends BEGIN and the timeouts in one round trip. SET LOCAL, because a session setting would stay on PgBouncer's server
+# connection.
 BEGIN = """
 BEGIN;
 SET LOCAL statement_timeout = '10s';
@@ -46,14 +45,14 @@ SET LOCAL idle_in_transaction_session_timeout = '15s'
 
 
 def create_pool(url: str, *, max_size: int, name: str) -> ConnectionPool[psycopg.Connection[Any]]:
-    """Return an open pool; it connects in the background, so a database that is down does not prevent the start."""
+    """Return an open pool. It connects in the background, so the process starts even when the database is down."""
     return ConnectionPool(
         url,
         min_size=1,
         max_size=max_size,
         timeout=POOL_TIMEOUT_S,
-        # A failed attempt ends soon: the next caller starts a new one at once, instead of waiting for the pool's
-        # exponential back-off to notice that the database is back.
+        # Gives up a failed reconnection early: the next caller starts a new one at once, instead of waiting for the
+        # pool's exponential back-off after the database is back.
         reconnect_timeout=1.0,
         max_idle=120,
         kwargs={
@@ -72,9 +71,9 @@ def create_pool(url: str, *, max_size: int, name: str) -> ConnectionPool[psycopg
 
 @contextmanager
 def transaction(pool: ConnectionPool[psycopg.Connection[Any]]) -> Iterator[psycopg.Connection[Any]]:
-    """Yield a connection inside a transaction that commits at the end, and rolls back on an exception.
+    """Yield a connection in a transaction that commits at the end and rolls back on an exception.
 
-    Raises one of `UNAVAILABLE` when the database cannot be reached or takes no writes.
+    Raises one of `UNAVAILABLE` when the database cannot be reached or refuses writes.
     """
     conn = _begin(pool)
     try:
@@ -85,10 +84,11 @@ def transaction(pool: ConnectionPool[psycopg.Connection[Any]]) -> Iterator[psyco
 
 
 def _begin(pool: ConnectionPool[psycopg.Connection[Any]]) -> psycopg.Connection[Any]:
-    """Return a connection on which a transaction has begun.
+    """Return a connection with a transaction begun.
 
-    After a restart of the server every idle connection is a dead one, which only the first statement shows. The pool's
-    own check waits longer and longer between two of them, so that a caller who meets some is refused.
+    After a server restart every idle connection is dead, and only its first statement shows it. The pool's own check
+    backs off after each dead connection, so a caller that meets several would time out; here the next one is tried at
+    once.
     """
     give_up_at = time.monotonic() + POOL_TIMEOUT_S
     while True:
@@ -104,9 +104,9 @@ def _begin(pool: ConnectionPool[psycopg.Connection[Any]]) -> psycopg.Connection[
 
 
 def write_if_possible(conn: psycopg.Connection[Any], query: str, values: dict[str, Any]) -> None:
-    """Run a statement whose loss does no harm, in a transaction that goes on without it.
+    """Run a statement in a savepoint; log and ignore its failure when the database refuses writes.
 
-    A database with a full disk, or a standby, still answers what it is asked.
+    For writes that may be lost. A standby, or a database with a full disk, still serves reads.
     """
     try:
         with conn.transaction():
@@ -123,11 +123,11 @@ def write_for_sure(
     timeout_s: float = math.inf,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> T:
-    """Run `change` in a transaction, again and again until it succeeds, and return its result.
+    """Run `change` in a transaction, retry until it succeeds, and return its result.
 
-    For what cannot be had a second time, such as an answer that holds the only valid refresh token. `change` may run
-    although an earlier commit of it went through unseen. Raises the database's last error when `give_up` is set or
-    `patience_s` seconds are over.
+    For data that exists only once, such as a response with the only valid refresh token. `change` must be idempotent:
+    it may run again although an earlier commit succeeded without confirmation. Raises the last database error when
+    `give_up` is set or `timeout_s` seconds have passed.
     """
     started, pause_s = monotonic(), FIRST_WRITE_PAUSE_S
     while True:

@@ -1,9 +1,9 @@
-"""How work on many rows tells how far it is."""
+"""The progress callback of long operations on many rows."""
 
 from collections.abc import Callable
 
 OnRows = Callable[[int], None]
-"""Told how many more rows were looked at."""
+"""Receives the number of rows processed since the last call."""
 
 
 def ignore(rows: int) -> None:

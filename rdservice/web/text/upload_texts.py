@@ -1,4 +1,4 @@
-"""What is wrong with a field of the upload form, in the reader's language."""
+"""Error messages of the upload form's fields, in the reader's language."""
 
 from rdservice.accounts.ids import LONGEST_ACCOUNT_ID
 from rdservice.errors import InvalidField
@@ -8,21 +8,21 @@ from rdservice.web.text.languages import gettext
 
 
 def field_problem(error: InvalidField) -> str:
-    """Return the words for what `rdservice.accounts` has against a field; its own where there are none here."""
+    """Return the message for an error of `rdservice.accounts`; the error's own detail when there is none here."""
     what = error.detail.removeprefix(f"{error.extra['field']} ").removesuffix(".")
     words = {
         "is missing": gettext("Fill in this field."),
-        f"must be a text of 1 to {LONGEST_ACCOUNT_ID} characters": gettext(
+        f"must be a string of 1 to {LONGEST_ACCOUNT_ID} characters": gettext(
             "Enter 1 to %(most)s characters.", most=number_words(LONGEST_ACCOUNT_ID)
         ),
-        "may have printable characters only, no slash, no white space around it": gettext(
+        "must contain printable characters only, no slash and no white space around it": gettext(
             "Use letters, digits and signs, but no slash."
         ),
         f"is longer than {MAX_TOKEN_LENGTH} characters": gettext(
             "A token has at most %(most)s characters. Copy the token alone.",
             most=number_words(MAX_TOKEN_LENGTH),
         ),
-        "has characters that no token has (spaces, line breaks or non-ASCII)": gettext(
+        "contains characters that are not allowed in a token (spaces, line breaks or non-ASCII)": gettext(
             "A token has neither spaces nor line breaks nor accents. Copy it once more, without what stands around it."
         ),
         f"must be a whole number of seconds from 1 to {MAX_LIFETIME_S}": gettext(

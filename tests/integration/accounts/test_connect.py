@@ -514,7 +514,7 @@ def test_a_database_that_does_not_take_the_tokens_is_waited_for_in_bounds(
     services: Services, operator_id: str, requests_mock: Mocker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests_mock.post(f"{API}/auth/token", json=PAIR)
-    monkeypatch.setattr(authorization, "STORE_PATIENCE_S", 0.2)
+    monkeypatch.setattr(authorization, "STORE_TIMEOUT_S", 0.2)
 
     def down(*args: Any, **more: Any) -> Any:
         raise psycopg.OperationalError("down")
