@@ -23,7 +23,7 @@ def test_no_page_breaks_its_own_content_security_policy(
     for path, words in {
         "/": "The worker is not running",
         "/accounts/default": "Renewals",
-        "/accounts/default/disconnect": "This is lost",
+        "/accounts/default/disconnect": "If you disconnect, you lose",
         "/upload": "Refresh token",
         "/nowhere": "Error 404",
         "/rd/callback": "Error 400",

@@ -50,7 +50,7 @@ WORDINGS = [
         needs_you="Uma conta precisa de você",
         connect_again="Conectar de novo",
         disconnect="Desconectar",
-        lost="Isto se perde na hora",
+        lost="Ao desconectar, você perde (sem volta):",
         keep="Manter conectada",
     ),
     Wording(
@@ -62,7 +62,7 @@ WORDINGS = [
         needs_you="One account needs you",
         connect_again="Connect again",
         disconnect="Disconnect",
-        lost="This is lost at once",
+        lost="If you disconnect, you lose (this cannot be undone):",
         keep="Keep it connected",
     ),
 ]
