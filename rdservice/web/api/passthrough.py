@@ -91,7 +91,7 @@ def _relayed() -> Response:
         upload=_upload(),
     )
     # Other servers than our gunicorn do not say; there the next write finds out.
-    is_connected = getattr(request.environ.get("gunicorn.socket"), "is_there", lambda: True)
+    is_connected = getattr(request.environ.get("gunicorn.socket"), "is_connected", lambda: True)
     api_response = relay(services(), _account_id(), outgoing, is_connected=is_connected)
     headers = [*for_caller(api_response.headers, services().settings.api_url), ("X-Answer-From", "rdstation")]
     response = _Relayed(_body(api_response), status=api_response.status, headers=headers)
