@@ -5,11 +5,15 @@
 
 from collections.abc import Mapping
 
+from rdservice.text.catalogue import Language, translated
+
 
 class RdServiceError(Exception):
     """Base of everything this service reports to a caller.
 
-    `retry_after_s` becomes a `Retry-After` header; `extra` holds further members of the problem document (RFC 9457).
+    `detail` is the English sentence for programs; where it goes through `message`, people read it in their language.
+    `values` replace `%(name)s` in it. `retry_after_s` becomes a `Retry-After` header; `extra` holds further members of
+    the problem document (RFC 9457).
     """
 
     status = 500
@@ -20,13 +24,20 @@ class RdServiceError(Exception):
         self,
         detail: str,
         *,
+        values: Mapping[str, object] | None = None,
         retry_after_s: float | None = None,
         extra: Mapping[str, str | int | float] | None = None,
     ) -> None:
-        super().__init__(detail)
-        self.detail = detail
+        self._text = detail
+        self._values = dict(values or {})
+        self.detail = self.told("en")
+        super().__init__(self.detail)
         self.retry_after_s = retry_after_s
         self.extra = dict(extra or {})
+
+    def told(self, language: Language) -> str:
+        """Return the detail in `language`; in English where it has no translation."""
+        return translated(language, self._text, **self._values)
 
 
 class BadRequest(RdServiceError):

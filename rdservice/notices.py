@@ -1,7 +1,9 @@
-"""What a caller should know of an action that succeeded: warnings, in English for programs, by code for pages."""
+"""What a caller should know of an action that succeeded: warnings, in English for programs, translated for people."""
 
 from dataclasses import dataclass, field
 from typing import Literal
+
+from rdservice.text.catalogue import Language, message, translated
 
 Code = Literal[
     "scope_missing",
@@ -17,17 +19,31 @@ Code = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class Notice:
-    """A warning. `text` is an English sentence; `values` fill the sentence that a page shows for `code`."""
+    """A warning: a sentence of the catalogue, and the values of its placeholders."""
 
     code: Code
-    text: str = field(repr=False)
+    sentence: str = field(repr=False)
     values: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def text(self) -> str:
+        """The warning for programs."""
+        return self.told("en")
+
+    def told(self, language: Language) -> str:
+        """Return the warning in `language`. A reason is translated too, where the catalogue has it."""
+        values = dict(self.values)
+        if "reason" in values:
+            values["reason"] = translated(language, values["reason"])
+        return translated(language, self.sentence, **values)
 
 
 def scope_missing(scope: str) -> Notice:
     return Notice(
         code="scope_missing",
-        text=f"The access token lacks the scope {scope}: RD Station may refuse leads. Authorize the app again.",
+        sentence=message(
+            "The access token lacks the scope %(scope)s, so RD Station may refuse leads. Connect the account again."
+        ),
         values={"scope": scope},
     )
 
@@ -35,21 +51,25 @@ def scope_missing(scope: str) -> Notice:
 def audience_differs() -> Notice:
     return Notice(
         code="audience_differs",
-        text="The access token was not made for the current RD Station Marketing API (its aud differs).",
+        sentence=message(
+            "The access token was not made for the current RD Station Marketing API (its aud differs)."
+        ),
     )
 
 
 def name_unknown() -> Notice:
     return Notice(
         code="name_unknown",
-        text="The tokens are stored, but the account's name could not be read from RD Station.",
+        sentence=message("The account is connected, but RD Station did not tell its name."),
     )
 
 
 def another_account(name: str, previous: str) -> Notice:
     return Notice(
         code="another_account",
-        text=f"Another RD Station account is connected now: {name!r}; before it was {previous!r}.",
+        sentence=message(
+            "Another RD Station account is connected now: '%(name)s'. Before, it was '%(previous)s'."
+        ),
         values={"name": name, "previous": previous},
     )
 
@@ -57,28 +77,38 @@ def another_account(name: str, previous: str) -> Notice:
 def unverified() -> Notice:
     return Notice(
         code="unverified",
-        text="RD Station could not be asked whether the access token works; it is stored unverified.",
+        sentence=message(
+            "RD Station could not be asked whether the access token works; it is stored unverified."
+        ),
     )
 
 
 def not_revoked(reason: str) -> Notice:
     return Notice(
         code="not_revoked",
-        text=f"The tokens were removed here but not revoked at RD Station ({reason}). "
-        "Remove the app in RD Station's own settings if it should lose access.",
+        sentence=message(
+            "The tokens were removed here, but RD Station did not confirm that it forgets them (%(reason)s). Remove the"
+            " app in RD Station's own settings if it should lose access."
+        ),
+        values={"reason": reason},
     )
 
 
 def subscriptions_left(reason: str) -> Notice:
     return Notice(
         code="subscriptions_left",
-        text=f"RD Station may still have subscriptions to lead events ({reason}). What it delivers is refused here;"
-        " remove them in RD Station's own list of webhooks.",
+        sentence=message(
+            "RD Station may still have subscriptions to lead events (%(reason)s). What it delivers is refused here;"
+            " remove them in RD Station's own list of webhooks."
+        ),
+        values={"reason": reason},
     )
 
 
 def address_is_local() -> Notice:
     return Notice(
         code="address_is_local",
-        text="RDSTATION_REDIRECT_URI names a local host, so RD Station cannot deliver lead events to this service.",
+        sentence=message(
+            "The callback URL names a local host, so RD Station cannot deliver lead events to this service."
+        ),
     )

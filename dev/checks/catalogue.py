@@ -1,8 +1,9 @@
 """`python -m dev.checks.catalogue`: bring the Portuguese catalogue up to date with the sentences in the code.
 
-It collects what babel.cfg names, writes messages.po (new sentences without a translation, old ones left out) and
-compiles messages.mo. Translate what it lists in messages.po and run it again. `--check` changes nothing: it fails when
-a file is not what the code yields, and when a translation is missing or has other placeholders.
+It collects what babel.cfg names and the help of the `flask` commands, writes messages.po (new sentences without a
+translation, old ones left out) and compiles messages.mo. Translate what it lists in messages.po and run it again.
+`--check` changes nothing: it fails when a file is not what the code yields, and when a translation is missing or has
+other placeholders.
 """
 
 import io
@@ -17,6 +18,8 @@ from babel.messages.frontend import parse_mapping_cfg
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
+from rdservice import cli
+from rdservice.cli.translated_help import help_texts
 from rdservice.text.catalogue import MACHINE_FILE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +35,7 @@ KEYWORDS: dict[str, tuple[int, ...] | None] = {
     "translated": (2,),
     "translated_plural": (2, 3),
     "tell": None,
+    "tell_plural": (1, 2),
 }
 PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 
@@ -106,6 +110,8 @@ def collected() -> Iterator[str | tuple[str, ...]]:
         methods, options = parse_mapping_cfg(file)  # type: ignore[no-untyped-call]
     for _file, _line, text, _comments, _context in extract_from_dir(ROOT, methods, options, KEYWORDS):
         yield text
+    for command in cli.COMMANDS:
+        yield from help_texts(command)
 
 
 def source(catalogue: Catalog) -> bytes:

@@ -21,6 +21,7 @@ from psycopg.rows import class_row
 from rdservice.database.pool import write_if_possible
 from rdservice.errors import InvalidField
 from rdservice.names import is_readable
+from rdservice.text.catalogue import message
 
 SCOPES = {
     "tokens:write": "connect, upload, renew and remove tokens",
@@ -101,11 +102,15 @@ def create(conn: Connection[Any], name: str, scopes: Sequence[str], *, created_b
     name = name.strip()
     if not name or len(name) > MAX_NAME_LENGTH or not is_readable(name):
         raise InvalidField(
-            f"The name must have 1 to {MAX_NAME_LENGTH} printable characters.", extra={"field": "name"}
+            message("The name must have 1 to %(most)s printable characters."),
+            values={"most": MAX_NAME_LENGTH},
+            extra={"field": "name"},
         )
     if not scopes or not set(scopes) <= SCOPES.keys():
         raise InvalidField(
-            f"The scopes must be one or more of: {', '.join(SCOPES)}.", extra={"field": "scopes"}
+            message("The scopes must be one or more of: %(scopes)s."),
+            values={"scopes": ", ".join(SCOPES)},
+            extra={"field": "scopes"},
         )
     key_id = base64.b32encode(secrets.token_bytes(5)).decode("ascii").lower()
     secret = secrets.token_urlsafe(32)

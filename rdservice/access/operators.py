@@ -11,6 +11,7 @@ from psycopg.rows import class_row
 
 from rdservice.errors import InvalidField
 from rdservice.names import is_readable
+from rdservice.text.catalogue import message
 
 MAX_EMAIL_LENGTH = 254
 """RFC 5321, section 4.5.3.1.3, less the angle brackets."""
@@ -81,7 +82,7 @@ def normalize_email(email: str) -> str:
     plausible = re.fullmatch(r"[^@\s]+@[^@\s]+", normalized) and is_readable(normalized)
     if not plausible or len(normalized) > MAX_EMAIL_LENGTH:
         raise InvalidField(
-            "The e-mail must be an address such as name@example.com.", extra={"field": "email"}
+            message("The e-mail must be an address such as name@example.com."), extra={"field": "email"}
         )
     return normalized
 

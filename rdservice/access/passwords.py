@@ -8,6 +8,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from rdservice.errors import InvalidField, TooManyRequests
+from rdservice.text.catalogue import message
 
 MIN_LENGTH = 12
 """In characters."""
@@ -42,11 +43,15 @@ def check_rules(password: str) -> None:
     """Raise InvalidField when `password` breaks the rules: under 12 characters, or over 1000 bytes in UTF-8."""
     if len(password) < MIN_LENGTH:
         raise InvalidField(
-            f"The password must have at least {MIN_LENGTH} characters.", extra={"field": "password"}
+            message("The password must have at least %(least)s characters."),
+            values={"least": MIN_LENGTH},
+            extra={"field": "password"},
         )
     if len(_encode(password)) > MAX_BYTES:
         raise InvalidField(
-            f"The password must have at most {MAX_BYTES} bytes in UTF-8.", extra={"field": "password"}
+            message("The password must have at most %(most)s bytes in UTF-8."),
+            values={"most": MAX_BYTES},
+            extra={"field": "password"},
         )
 
 

@@ -11,6 +11,7 @@ from rdservice.account_calls.failures import RETRY_S, call_once
 from rdservice.rdstation.client import ApiResponse
 from rdservice.rdstation.rate_budget import PATIENCE_S, Limit, RateBudget
 from rdservice.rdstation.streaming import StreamedResponse
+from rdservice.text.catalogue import message
 from rdservice.tokens.access_tokens import AccessTokens
 
 A = TypeVar("A", ApiResponse, StreamedResponse)
@@ -59,7 +60,7 @@ class AccountCalls:
             left_s = deadline - time.monotonic()
             if left_s < 0:
                 raise errors.RdStationTimeout(
-                    "Getting a live access token took too long. Try again.", retry_after_s=RETRY_S
+                    message("Getting a valid access token took too long. Try again."), retry_after_s=RETRY_S
                 )
             return self._rate_budget.spend(
                 account_id,

@@ -7,6 +7,7 @@ from typing import TypeVar
 from rdservice import errors
 from rdservice.errors import RdServiceError
 from rdservice.rdstation.client import ApiResponse, TransportError
+from rdservice.text.catalogue import message
 
 RETRY_S = 2.0
 """When to try again where RD Station does not say."""
@@ -37,26 +38,38 @@ def refusal(response: ApiResponse) -> RdServiceError:
     status = response.status
     if status == HTTPStatus.OK:
         return errors.RdStationFailed(
-            "RD Station answered with something else than what was asked for, or not to the end. Try again.",
+            message(
+                "RD Station answered with something else than what was asked for, or not to the end. Try again."
+            ),
             retry_after_s=RETRY_S,
         )
     if status == HTTPStatus.UNAUTHORIZED:
         return errors.RdStationFailed(
-            "RD Station answers 401 in spite of a live access token: the app may lack the scope contacts, or its access"
-            " was taken back. An operator connects the account again."
+            message(
+                "RD Station answers 401 in spite of a valid access token: the app may lack the scope contacts, or its"
+                " access was taken back. An operator connects the account again."
+            )
         )
     if status == HTTPStatus.FORBIDDEN:
         return errors.RdStationFailed(
-            "RD Station answers 403: neither the app's scope nor the account's plan may allow this. Check both."
+            message(
+                "RD Station answers 403: neither the app's scope nor the account's plan may allow this. Check both."
+            )
         )
     if status == HTTPStatus.NOT_FOUND:
-        return errors.NotFound("RD Station does not know what was asked for.")
+        return errors.NotFound(message("RD Station does not know what was asked for."))
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return errors.TooManyRequests(
-            "RD Station's own limit of calls for the account is spent. Wait as long as Retry-After says.",
+            message(
+                "RD Station's own limit of calls for the account is spent. Wait as long as Retry-After says."
+            ),
             retry_after_s=response.retry_after_s or RETRY_S,
         )
-    return errors.RdStationFailed(f"RD Station failed (HTTP {status}). Try again.", retry_after_s=RETRY_S)
+    return errors.RdStationFailed(
+        message("RD Station failed (HTTP %(status)s). Try again."),
+        values={"status": status},
+        retry_after_s=RETRY_S,
+    )
 
 
 def is_transient(response: ApiResponse) -> bool:
@@ -68,8 +81,12 @@ def _unanswered(failure: TransportError, *, passed_through: bool) -> RdServiceEr
     kind = errors.RdStationTimeout if failure.kind == "timeout" else errors.RdStationUnavailable
     if not passed_through:
         slow = failure.kind == "timeout"
-        what = "RD Station did not answer in time." if slow else "RD Station cannot be reached."
-        return kind(f"{what} Try again.", retry_after_s=RETRY_S)
+        return kind(
+            message("RD Station did not answer in time. Try again.")
+            if slow
+            else message("RD Station cannot be reached. Try again."),
+            retry_after_s=RETRY_S,
+        )
     if failure.sent:
         reached = "unknown"
         detail = "RD Station did not answer. The request may have taken effect: look before you repeat it."

@@ -15,6 +15,7 @@ from rdservice.events.subscriptions import store as subscriptions
 from rdservice.events.subscriptions.manage import remove_with_token
 from rdservice.notices import Notice
 from rdservice.services import Services
+from rdservice.text.catalogue import message
 from rdservice.tokens import store
 
 log = logging.getLogger(__name__)
@@ -41,14 +42,16 @@ def disconnect(services: Services, account_id: str, *, by: Author) -> Disconnect
             audit.record(conn, by, "account_disconnected", account_id=account_id)
     services.memory.forget(account_id)
     if removed is None:
-        raise errors.NotFound(f"No account {account_id!r} is connected.")
+        raise errors.NotFound(
+            message("No account '%(account)s' is connected."), values={"account": account_id}
+        )
     try:
         access_token = services.keys.decrypt("access_token", account_id, removed.access_token)
     except (KeyMissing, ValueDamaged) as error:
         return _not_revoked(str(error))
     # Before the revocation, while RD Station still accepts the token.
     warnings = remove_with_token(services, access_token, delivered_to)
-    reason = "another account here is connected to the same RD Station account"
+    reason = message("another account here is connected to the same RD Station account")
     if not removed.shared:
         reason = _revoke(services, access_token)
     if not reason:
@@ -62,7 +65,7 @@ def _revoke(services: Services, access_token: str) -> str:
         response = call_once(lambda: services.rdstation.revoke(access_token))
     except RdServiceError as error:
         return error.title
-    return "" if 200 <= response.status < 300 else f"RD Station responded with HTTP {response.status}"
+    return "" if 200 <= response.status < 300 else f"HTTP {response.status}"
 
 
 def _not_revoked(reason: str, warnings: Sequence[Notice] = ()) -> Disconnected:

@@ -2,6 +2,7 @@
 
 from rdservice.errors import InvalidField
 from rdservice.names import is_readable
+from rdservice.text.catalogue import message
 
 LONGEST_ACCOUNT_ID = 200
 
@@ -13,11 +14,15 @@ def check_account_id(value: object) -> str:
     segments of URL paths.
     """
     if not isinstance(value, str) or not 0 < len(value) <= LONGEST_ACCOUNT_ID:
-        raise _invalid(f"must be a string of 1 to {LONGEST_ACCOUNT_ID} characters")
+        raise _invalid(
+            message("account_id must be a string of 1 to %(most)s characters."), most=LONGEST_ACCOUNT_ID
+        )
     if not is_readable(value) or "/" in value or value != value.strip() or value in {".", ".."}:
-        raise _invalid("must contain printable characters only, no slash and no white space around it")
+        raise _invalid(
+            message("account_id must contain printable characters only, no slash and no white space around it.")
+        )
     return value
 
 
-def _invalid(what: str) -> InvalidField:
-    return InvalidField(f"account_id {what}.", extra={"field": "account_id"})
+def _invalid(detail: str, **values: object) -> InvalidField:
+    return InvalidField(detail, values=values, extra={"field": "account_id"})

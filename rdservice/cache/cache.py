@@ -25,6 +25,7 @@ from rdservice.cache.sweeper import Sweeper
 from rdservice.database.pool import transaction, write_for_sure
 from rdservice.encryption import KeyMissing, KeyRing, ValueDamaged
 from rdservice.rdstation.client import CALL_DEADLINE_S
+from rdservice.text.catalogue import message
 from rdservice.tokens.access_tokens import AccessTokens
 from rdservice.tokens.memory import TokenMemory
 from rdservice.tokens.store import StoredToken
@@ -182,7 +183,7 @@ class Cache:
                 self._raise(account_id, outcome)
             if time.monotonic() > give_up_at:
                 raise errors.RdStationUnavailable(
-                    "What was asked for keeps changing. Try again.", retry_after_s=2
+                    message("What was asked for keeps changing. Try again."), retry_after_s=2
                 )
             self._tokens.forget(account_id)
 

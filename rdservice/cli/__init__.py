@@ -14,20 +14,22 @@ from rdservice.cli.release import release
 from rdservice.cli.settings import settings_group
 from rdservice.cli.webhooks import webhooks_group
 
+COMMANDS = (
+    release,
+    operators_group,
+    keys_group,
+    accounts_group,
+    leads_group,
+    audit_group,
+    notifications_group,
+    encryption_group,
+    privacy_group,
+    settings_group,
+    webhooks_group,
+)
+
 
 def register(app: Flask) -> None:
     """Give `app` the commands."""
-    for command in (
-        release,
-        operators_group,
-        keys_group,
-        accounts_group,
-        leads_group,
-        audit_group,
-        notifications_group,
-        encryption_group,
-        privacy_group,
-        settings_group,
-        webhooks_group,
-    ):
+    for command in COMMANDS:
         app.cli.add_command(command)

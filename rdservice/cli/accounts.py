@@ -4,18 +4,20 @@ from datetime import datetime
 from typing import Any
 
 import click
-from flask.cli import AppGroup
 
 from rdservice.accounts.disconnect import disconnect as disconnect_account
 from rdservice.cli.confirmation import confirm, yes_option
 from rdservice.cli.connection import author, check, errors_in_one_line, transaction
 from rdservice.cli.json_output import as_json_option, print_json, time_or_null
+from rdservice.cli.translated_help import Group
+from rdservice.cli.warnings import warn
+from rdservice.text.terminal import tell
 from rdservice.tokens import attempts, store
 from rdservice.tokens.attempts import Attempt
 from rdservice.tokens.store import AccountState
 from rdservice.web.http.context import services
 
-accounts_group = AppGroup("accounts", help="List, show, renew and disconnect RD Station accounts.")
+accounts_group = Group("accounts", help="List, show, renew and disconnect RD Station accounts.")
 
 MOST_ACCOUNTS = 100_000
 MOST_ATTEMPTS = 10
@@ -36,12 +38,10 @@ def list_accounts(as_json: bool) -> None:
         print_json([_shown(account) for account in found])
         return
     for account in found:
-        click.echo(
-            f"{account.account_id}  {account.name or '-'}  {account.status}"
-            f"  valid until {_minute(account.expires_at)}"
-        )
+        until = tell("valid until %(time)s", time=_minute(account.expires_at))
+        click.echo(f"{account.account_id}  {account.name or '-'}  {account.status}  {until}")
     if not found:
-        click.echo("No account is connected yet.", err=True)
+        click.echo(tell("No account is connected yet."), err=True)
 
 
 @accounts_group.command("show")
@@ -50,7 +50,7 @@ def list_accounts(as_json: bool) -> None:
 def show(account_id: str, as_json: bool) -> None:
     """Show one account and its latest renewals.
 
-    ACCOUNT_ID is 'default' where it is left out. No token is ever shown. Exit status 1: there is no such account.
+    Without ACCOUNT_ID: 'default'. No token is ever shown. Exit status 1: there is no such account.
 
     \b
     Examples:
@@ -62,7 +62,9 @@ def show(account_id: str, as_json: bool) -> None:
         recent = attempts.recent(conn, account_id, limit=MOST_ATTEMPTS)
     if account is None:
         raise click.ClickException(
-            f"No account {account_id!r} is connected. 'flask accounts list' shows all."
+            tell(
+                "No account '%(account)s' is connected. 'flask accounts list' shows all.", account=account_id
+            )
         )
     if as_json:
         print_json(_shown(account) | {"attempts": [_shown_attempt(attempt) for attempt in recent]})
@@ -108,36 +110,41 @@ def disconnect(account_id: str, yes: bool) -> None:
       flask accounts disconnect branch-2 --yes
     """
     check()
-    confirm(f"Remove the tokens of {account_id!r} and revoke them at RD Station?", yes=yes)
+    question = tell("Remove the tokens of '%(account)s' and revoke them at RD Station?", account=account_id)
+    confirm(question, yes=yes)
     with errors_in_one_line():
         removed = disconnect_account(services(), account_id, by=author())
-    click.echo(f"{account_id} is disconnected" + (" and revoked at RD Station." if removed.revoked else "."))
-    for notice in removed.warnings:
-        click.echo(f"Warning: {notice.text}", err=True)
+    click.echo(
+        tell("%(account)s is disconnected and revoked at RD Station.", account=account_id)
+        if removed.revoked
+        else tell("%(account)s is disconnected.", account=account_id)
+    )
+    warn(removed.warnings)
 
 
 def _lines(account: AccountState, recent: list[Attempt]) -> list[str]:
-    renewal = "none until the account is connected again"
+    renewal = tell("none until the account is connected again")
     if account.status != "reauthorization_required":
         renewal = _minute(account.due_at)
-    lines = [
-        f"Account       {account.account_id}",
-        f"Name          {account.name or '-'}",
-        f"Status        {account.status}",
-        f"Valid until   {_minute(account.expires_at)}",
-        f"Next renewal  {renewal}",
-        f"Last error    {account.last_error or '-'}",
-        f"Failures      {account.failures}",
-    ]
+    values = {
+        tell("Account"): account.account_id,
+        tell("Name"): account.name or "-",
+        tell("Status"): account.status,
+        tell("Valid until"): _minute(account.expires_at),
+        tell("Next renewal"): renewal,
+        tell("Last error"): account.last_error or "-",
+        tell("Failures"): account.failures,
+    }
+    width = max(map(len, values))
+    lines = [f"{label:{width}}  {value}" for label, value in values.items()]
     if recent:
-        lines += ["", "Latest renewals"]
+        lines += ["", tell("Latest renewals")]
     for attempt in recent:
         status = "" if attempt.http_status is None else f" HTTP {attempt.http_status}"
         error = "" if attempt.error is None else f" {attempt.error}"
-        lines.append(
-            f"  {_minute(attempt.started_at)}  claim {attempt.claim_no}  {attempt.reason}"
-            f"  {attempt.outcome or 'no outcome'}{status}{error}"
-        )
+        lease = tell("lease %(number)s", number=attempt.claim_no)
+        outcome = attempt.outcome or tell("no outcome")
+        lines.append(f"  {_minute(attempt.started_at)}  {lease}  {attempt.reason}  {outcome}{status}{error}")
     return lines
 
 

@@ -3,14 +3,14 @@
 from typing import Any
 
 import click
-from flask.cli import AppGroup
 
 from rdservice.access import audit
 from rdservice.cli.connection import check, errors_in_one_line
 from rdservice.cli.json_output import as_json_option, print_json, time_or_null
+from rdservice.cli.translated_help import Group
 from rdservice.web.http.context import services
 
-audit_group = AppGroup("audit", help="See who did what, when and from where.")
+audit_group = Group("audit", help="See who did what, when and from where.")
 
 
 @audit_group.command("list")

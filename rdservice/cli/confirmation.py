@@ -4,9 +4,10 @@ import sys
 
 import click
 
-yes_option = click.option(
-    "--yes", is_flag=True, help="Do not ask. Needed where there is no terminal to ask at."
-)
+from rdservice.cli.translated_help import option
+from rdservice.text.terminal import tell
+
+yes_option = option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal to ask at.")
 
 
 def confirm(question: str, *, yes: bool) -> None:
@@ -17,5 +18,7 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise click.UsageError("Nobody can be asked whether this is meant: there is no terminal. Give --yes.")
+        raise click.UsageError(
+            tell("This command asks before it acts, and there is no terminal to ask at. Give --yes.")
+        )
     click.confirm(question, abort=True, err=True)

@@ -13,7 +13,21 @@ from rdservice.access import audit
 from rdservice.database import pool
 from rdservice.database.migrate import pending_migrations
 from rdservice.errors import RdServiceError
+from rdservice.text.terminal import language, tell
 from rdservice.web.http.context import services
+
+
+class DatabaseUnreachable(click.ClickException):
+    """Ends a command with status 75 (EX_TEMPFAIL)."""
+
+    exit_code = os.EX_TEMPFAIL
+
+    def __init__(self) -> None:
+        super().__init__(
+            tell(
+                "The database cannot be reached. Check DATABASE_URL and whether the server runs, then try again."
+            )
+        )
 
 
 def author() -> audit.Author:
@@ -34,7 +48,9 @@ def transaction() -> Iterator[Connection[Any]]:
     """
     with errors_in_one_line(), pool.transaction(services().pool) as conn:
         if pending_migrations(conn):
-            raise click.ClickException("The database is not prepared for this version. Run 'flask release'.")
+            raise click.ClickException(
+                tell("The database is not prepared for this version. Run 'flask release'.")
+            )
         yield conn
 
 
@@ -52,10 +68,6 @@ def errors_in_one_line() -> Iterator[None]:
     try:
         yield
     except pool.UNAVAILABLE as error:
-        click.echo(
-            "Error: The database cannot be reached. Check DATABASE_URL and whether the server runs, then try again.",
-            err=True,
-        )
-        raise SystemExit(os.EX_TEMPFAIL) from error
+        raise DatabaseUnreachable from error
     except RdServiceError as error:
-        raise click.ClickException(error.detail) from error
+        raise click.ClickException(error.told(language())) from error

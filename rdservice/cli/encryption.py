@@ -5,17 +5,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
-from flask.cli import AppGroup
 
 from rdservice.cli import progress
 from rdservice.cli.connection import author, errors_in_one_line, transaction
 from rdservice.cli.json_output import as_json_option, print_json
+from rdservice.cli.translated_help import Group
 from rdservice.data_protection import key_inventory, key_rotation
 from rdservice.data_protection.key_inventory import TABLES, Findings, Names
 from rdservice.database.progress import OnRows
+from rdservice.text.terminal import tell, tell_plural
 from rdservice.web.http.context import services
 
-encryption_group = AppGroup("encryption", help="See which encryption keys are needed, and re-encrypt.")
+encryption_group = Group("encryption", help="See which encryption keys are needed, and re-encrypt.")
 
 EXIT_KEYS_NEEDED = 1
 EXIT_INTERRUPTED = 130
@@ -26,14 +27,14 @@ EXIT_INTERRUPTED = 130
 def status(as_json: bool) -> None:
     """Say which keys the stored values need.
 
-    Decrypts every one. Exit status 0: the first key is enough, all others may be dropped. 1: they may not, or something
-    cannot be read.
+    Decrypts each of them. Exit status 0: the first key is enough, all others may be dropped. 1: they may not, or
+    something cannot be read.
 
     \b
     Example:
       flask encryption status --json
     """
-    with _progress("Looking through") as on_rows, errors_in_one_line():
+    with _progress(tell("Looking through")) as on_rows, errors_in_one_line():
         findings = key_inventory.look_through(services().pool, services().keys, on_rows=on_rows)
     _report(findings, as_json, {})
 
@@ -54,17 +55,23 @@ def rotate(as_json: bool) -> None:
     done = key_rotation.Progress()
     pool, keys = services().pool, services().keys
     try:
-        with _progress("Re-encrypting") as on_rows, errors_in_one_line():
+        with _progress(tell("Re-encrypting")) as on_rows, errors_in_one_line():
             key_rotation.run(pool, keys, done, by=author(), on_rows=on_rows)
             findings = key_inventory.look_through(pool, keys, trusted=keys.key_ids[0])
     except KeyboardInterrupt:
         click.echo(
-            f"Interrupted: {done.reencrypted_rows} rows were re-encrypted. Run it again for the others.",
+            tell_plural(
+                "Interrupted: %(count)s row was re-encrypted. Run it again for the others.",
+                "Interrupted: %(count)s rows were re-encrypted. Run it again for the others.",
+                done.reencrypted_rows,
+            ),
             err=True,
         )
         raise SystemExit(EXIT_INTERRUPTED) from None
     if not as_json:
-        click.echo(f"Re-encrypted {done.reencrypted_rows} rows.")
+        click.echo(
+            tell_plural("Re-encrypted %(count)s row.", "Re-encrypted %(count)s rows.", done.reencrypted_rows)
+        )
     _report(findings, as_json, {"reencrypted_rows": done.reencrypted_rows})
 
 
@@ -111,34 +118,41 @@ def _as_json(findings: Findings) -> dict[str, Any]:
 
 def _lines(findings: Findings) -> Iterator[str]:
     for key_id in findings.seen_key_ids:
-        under = ", ".join(f"{number} of {table}" for table, number in findings.under(key_id).items())
-        yield f"{key_id}  {_role(findings, key_id)}  {under or 'no value'}"
+        under = ", ".join(
+            tell("%(number)s of %(table)s", number=number, table=table)
+            for table, number in findings.under(key_id).items()
+        )
+        values = under or tell("no value")
+        yield f"{key_id}  {_role(findings, key_id)}  {values}"
     for key_id, names in findings.missing.items():
-        yield (
-            f"TOKEN_ENCRYPTION_KEYS lacks the key {key_id}. It is needed by {_named(names)}. Put it back at the end of"
-            " the list; nothing is lost."
+        yield tell(
+            "TOKEN_ENCRYPTION_KEYS lacks the key %(key)s. It is needed by %(accounts)s. Put it back at the end of the"
+            " list; nothing is lost.",
+            key=key_id,
+            accounts=_named(names),
         )
     if findings.damaged.total:
-        yield (
-            f"Damaged although the key is there: {_named(findings.damaged)}. Restore from a backup, or connect these"
-            " accounts again."
+        yield tell(
+            "Damaged although the key is there: %(values)s. Restore from a backup, or connect these accounts again.",
+            values=_named(findings.damaged),
         )
     if findings.not_encrypted.total:
-        yield f"Not encrypted: {_named(findings.not_encrypted)}. Run 'flask release'."
+        yield tell("Not encrypted: %(values)s. Run 'flask release'.", values=_named(findings.not_encrypted))
     if findings.first_key_is_enough:
-        yield "Every stored value can be read with the first key. All other keys may be dropped."
+        yield tell("Every stored value can be read with the first key. All other keys may be dropped.")
     else:
-        yield "Do not drop any key yet."
+        yield tell("Do not drop any key yet.")
 
 
 def _role(findings: Findings, key_id: str) -> str:
     if key_id == findings.key_ids[0]:
-        return "encrypts"
+        return tell("encrypts")
     if key_id not in findings.key_ids:
-        return "is MISSING"
-    return "is needed" if findings.under(key_id) else "may be dropped"
+        return tell("is MISSING")
+    return tell("is needed") if findings.under(key_id) else tell("may be dropped")
 
 
 def _named(names: Names) -> str:
+    named = ", ".join(names.some)
     more = names.total - len(names.some)
-    return ", ".join(names.some) + (f" and {more} more" if more else "")
+    return tell("%(names)s and %(count)s more", names=named, count=more) if more else named

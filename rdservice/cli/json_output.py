@@ -6,7 +6,9 @@ from typing import Any
 
 import click
 
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+from rdservice.cli.translated_help import option
+
+as_json_option = option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
 def print_json(value: Any) -> None:

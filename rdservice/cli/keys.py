@@ -1,35 +1,36 @@
 """`flask keys`: API keys of programs."""
 
 import click
-from flask.cli import AppGroup
 
 from rdservice.access import audit, keys
 from rdservice.cli.confirmation import confirm, yes_option
 from rdservice.cli.connection import author, transaction
 from rdservice.cli.json_output import as_json_option, print_json, time_or_null
+from rdservice.cli.translated_help import Group, option
+from rdservice.text.terminal import tell
 
-keys_group = AppGroup("keys", help="Make, list and revoke the API keys of programs.")
-
-SCOPES_HELP = "What the key may do; give it once for each scope. " + "; ".join(
-    f"{scope}: {meaning}" for scope, meaning in keys.SCOPES.items()
-)
+keys_group = Group("keys", help="Make, list and revoke the API keys of programs.")
 
 
 @keys_group.command("create")
 @click.argument("name")
-@click.option(
+@option(
     "--scope",
     "scopes",
     multiple=True,
     required=True,
     type=click.Choice(list(keys.SCOPES)),
-    help=SCOPES_HELP + ".",
+    help="What the key may do; give it once for each scope.",
 )
 @as_json_option
 def create(name: str, scopes: tuple[str, ...], as_json: bool) -> None:
     """Make an API key for a program and print it.
 
-    NAME is for you, to know the key by. The key alone goes to standard output. It cannot be shown again.
+    NAME tells you later which key it is. The key alone goes to standard output. It cannot be shown again.
+
+    Scopes: tokens:write connects, uploads, renews and removes tokens; tokens:status shows which accounts are connected
+    and until when; tokens:read gets valid access tokens; leads:read reads leads, segmentations and lead events;
+    api:call calls any RD Station route through this service; privacy:erase erases a person's data.
 
     \b
     Example:
@@ -38,7 +39,7 @@ def create(name: str, scopes: tuple[str, ...], as_json: bool) -> None:
     with transaction() as conn:
         key = keys.create(conn, name, scopes, created_by=keys.COMMAND_LINE)
         audit.record(conn, author(), "key_created", subject=keys.key_id(key), name=name, scopes=list(scopes))
-    click.echo("Keep this key in a safe place; it cannot be shown again:", err=True)
+    click.echo(tell("Keep this key in a safe place; it cannot be shown again:"), err=True)
     if as_json:
         # In the order in which 'flask keys list' tells them.
         ordered = [scope for scope in keys.SCOPES if scope in scopes]
@@ -77,11 +78,9 @@ def list_keys(as_json: bool) -> None:
         )
         return
     for key in found:
-        used = f"last used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
-        state = f"revoked {key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else used
-        click.echo(f"{key.key_id}  {key.name}  [{' '.join(key.scopes)}]  {state}")
+        click.echo(f"{key.key_id}  {key.name}  [{' '.join(key.scopes)}]  {_state(key)}")
     if not found:
-        click.echo("There is no key yet. Make one with 'flask keys create NAME --scope …'.", err=True)
+        click.echo(tell("There is no key yet. Make one with 'flask keys create NAME --scope …'."), err=True)
 
 
 @keys_group.command("revoke")
@@ -103,9 +102,17 @@ def revoke(key_id: str, yes: bool) -> None:
         known = keys.record(conn, key_id)
     if known is None:
         # Not what was typed: it may be a whole key with a mistake in it.
-        raise click.ClickException("There is no key with this ID. 'flask keys list' shows all.")
-    confirm(f"Refuse the key {key_id} of {known.name!r} from now on?", yes=yes)
+        raise click.ClickException(tell("There is no key with this ID. 'flask keys list' shows all."))
+    confirm(tell("Refuse the key %(key)s of '%(name)s' from now on?", key=key_id, name=known.name), yes=yes)
     with transaction() as conn:
         keys.revoke(conn, key_id)
         audit.record(conn, author(), "key_revoked", subject=key_id)
-    click.echo(f"The key {key_id} is revoked; it is refused everywhere within a second.")
+    click.echo(tell("The key %(key_id)s is revoked and refused everywhere within a second.", key_id=key_id))
+
+
+def _state(key: keys.KeyRecord) -> str:
+    if key.revoked_at:
+        return tell("revoked %(time)s", time=f"{key.revoked_at:%Y-%m-%d %H:%M}")
+    if key.last_used_at:
+        return tell("last used %(time)s", time=f"{key.last_used_at:%Y-%m-%d %H:%M}")
+    return tell("never used")

@@ -10,32 +10,29 @@ from pathlib import Path
 from typing import BinaryIO
 
 import click
-from flask.cli import AppGroup
 
 from rdservice.accounts.ids import check_account_id
 from rdservice.cli import progress
 from rdservice.cli.connection import author, check, errors_in_one_line
+from rdservice.cli.translated_help import Group, option
 from rdservice.leads.export.formats import Format
 from rdservice.leads.export.paging import Position
 from rdservice.leads.export.resume import NotAnExport, whole_part
 from rdservice.leads.export.run import Export, Wanted
+from rdservice.text.terminal import tell, tell_plural
 from rdservice.tokens import store
 from rdservice.web.http.context import services
 
-leads_group = AppGroup("leads", help="Export leads of RD Station.")
+leads_group = Group("leads", help="Export leads of RD Station.")
 
 
 @leads_group.command("export")
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
-@click.option("--segmentation", help="Id or name. Without it: all leads.")
-@click.option(
-    "--format", "written_as", type=click.Choice(["ndjson", "csv"]), help="Else as FILE's ending says."
-)
-@click.option(
-    "--full", is_flag=True, help="The full record of each lead: a call to RD Station for each of them."
-)
-@click.option("--account", "account_id", default=store.DEFAULT_ACCOUNT, show_default=True)
-@click.option("--resume", is_flag=True, help="Go on where an export into FILE broke off.")
+@option("--segmentation", help="Id or name. Without it: all leads.")
+@option("--format", "written_as", type=click.Choice(["ndjson", "csv"]), help="Default: by FILE's ending.")
+@option("--full", is_flag=True, help="The full record of each lead: a call to RD Station for each of them.")
+@option("--account", "account_id", default=store.DEFAULT_ACCOUNT, show_default=True)
+@option("--resume", is_flag=True, help="Go on where an export into FILE broke off.")
 def export(
     file: str, segmentation: str | None, written_as: Format | None, full: bool, account_id: str, resume: bool
 ) -> None:
@@ -51,7 +48,7 @@ def export(
       flask leads export - --segmentation 5 > leads.ndjson
     """
     if resume and file == "-":
-        raise click.UsageError("Standard output cannot be resumed.")
+        raise click.UsageError(tell("Standard output cannot be resumed."))
     chosen: Format = written_as or ("csv" if file.endswith(".csv") else "ndjson")
     check()
     with errors_in_one_line(), _output(file, resume=resume) as output:
@@ -72,32 +69,36 @@ def export(
             written = _write(begun, output)
         finally:
             begun.close()
-    click.echo(f"{written} leads exported.", err=True)
+    click.echo(tell_plural("%(count)s lead exported.", "%(count)s leads exported.", written), err=True)
 
 
 @contextmanager
 def _output(file: str, *, resume: bool) -> Iterator[BinaryIO]:
-    """Yield where to write. Only whoever runs the command may read the file: it holds people's data."""
+    """Yield where to write. Only the user who runs the command may read the file: it holds people's data."""
     if file == "-":
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     part = Path(f"{file}.part")
     if Path(file).exists():
-        raise click.ClickException(f"{file} exists already. Give another name, or delete it.")
+        raise click.ClickException(
+            tell("%(file)s exists already. Give another name, or delete it.", file=file)
+        )
     flags = os.O_RDWR if resume else os.O_RDWR | os.O_CREAT | os.O_EXCL
     try:
         descriptor = os.open(part, flags, 0o600)
     except FileExistsError:
         raise click.ClickException(
-            f"{part} is an export that broke off. Go on with --resume, or delete it."
+            tell("%(file)s is an export that broke off. Go on with --resume, or delete it.", file=part)
         ) from None
     except FileNotFoundError:
         raise click.ClickException(
-            f"There is no {part}; begin without --resume, in a folder that exists."
+            tell("There is no %(file)s; begin without --resume, in a folder that exists.", file=part)
         ) from None
     except OSError as error:
-        raise click.ClickException(f"{part} cannot be written: {error.strerror}.") from None
+        raise click.ClickException(
+            tell("%(path)s cannot be written: %(reason)s.", path=part, reason=error.strerror)
+        ) from None
     with os.fdopen(descriptor, "r+b") as output:
         yield output
         output.flush()
@@ -110,7 +111,9 @@ def _after(output: BinaryIO, written_as: Format) -> Position | None:
     try:
         end, after = whole_part(output, written_as)
     except NotAnExport:
-        raise click.ClickException(f"The file is no {written_as} export of this service.") from None
+        raise click.ClickException(
+            tell("The file is no %(format)s export of this service.", format=written_as)
+        ) from None
     output.seek(end)
     output.truncate()
     return after
@@ -124,14 +127,17 @@ def _check_columns(output: BinaryIO, head: bytes) -> None:
     output.seek(here)
     if not same:
         raise click.ClickException(
-            "The file has other columns: --full was different, or the account's fields have changed. Begin it again."
+            tell(
+                "The file has other columns: --full was different, or the account's fields have changed. Begin it"
+                " again."
+            )
         )
 
 
 def _write(begun: Export, output: BinaryIO) -> int:
     """Write all that comes; return how many leads."""
     written = 0
-    with progress.shown("Exporting", max(begun.expected, 1), unit="leads") as on_leads:
+    with progress.shown(tell("Exporting"), max(begun.expected, 1), unit=tell("leads")) as on_leads:
         for batch in begun.batches():
             output.write(begun.lines.lines(batch))
             output.flush()

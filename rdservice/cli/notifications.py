@@ -4,19 +4,20 @@ import time
 from typing import Any
 
 import click
-from flask.cli import AppGroup
 
 from rdservice.access import audit
 from rdservice.cli.connection import author, check, errors_in_one_line, transaction
 from rdservice.cli.json_output import as_json_option, print_json, time_or_null
+from rdservice.cli.translated_help import Group
 from rdservice.database import pool
 from rdservice.notifications import deliveries
 from rdservice.notifications.deliveries import LEASE_S, Delivery
 from rdservice.notifications.notifier import Notifier
 from rdservice.notifications.targets import targets
+from rdservice.text.terminal import tell
 from rdservice.web.http.context import services
 
-notifications_group = AppGroup("notifications", help="List and test the messages to those in charge.")
+notifications_group = Group("notifications", help="List notifications, and send a test.")
 
 MOST_LISTED = 100
 LOOK_EVERY_S = 0.5
@@ -25,9 +26,9 @@ LOOK_EVERY_S = 0.5
 @notifications_group.command("list")
 @as_json_option
 def list_messages(as_json: bool) -> None:
-    """List the newest messages and what became of them.
+    """List the newest notifications and their results.
 
-    The 100 newest, newest first: they tell when an account needs somebody.
+    Shows the 100 newest, newest first. The service sends them when an account needs a person.
 
     \b
     Example:
@@ -51,7 +52,7 @@ def test(as_json: bool) -> None:
     """
     settings = services().settings
     if not settings.notify_urls:
-        raise click.ClickException("NOTIFY_URLS is not set: there is nobody to send a test to.")
+        raise click.ClickException(tell("NOTIFY_URLS is not set: there is nobody to send a test to."))
     check()
     with transaction() as conn:
         number = deliveries.begin_test(conn, targets(settings.notify_urls, settings.secret_key))
@@ -82,7 +83,7 @@ def _print(sent: list[Delivery], *, as_json: bool) -> None:
         print_json([_shown(delivery) for delivery in sent])
         return
     for delivery in sent:
-        result = " ".join(filter(None, (delivery.outcome or "waiting", delivery.error)))
+        result = " ".join(filter(None, (delivery.outcome or tell("waiting"), delivery.error)))
         click.echo(
             f"{delivery.created_at:%Y-%m-%d %H:%M:%S} UTC  {delivery.notification_id}  {delivery.kind}"
             f"  {delivery.label}  {result}"

@@ -3,17 +3,18 @@
 import sys
 
 import click
-from flask.cli import AppGroup
 
 from rdservice.access import audit, operators, passwords, sessions
 from rdservice.cli.confirmation import confirm, yes_option
 from rdservice.cli.connection import author, check, transaction
 from rdservice.cli.json_output import as_json_option, print_json, time_or_null
+from rdservice.cli.translated_help import Group, option
 from rdservice.errors import InvalidField
+from rdservice.text.terminal import language, tell
 
-operators_group = AppGroup("operators", help="Add, list and remove the people who may log in.")
+operators_group = Group("operators", help="Add, list and remove the people who may log in.")
 
-password_from_stdin = click.option(
+password_from_stdin = option(
     "--password-stdin",
     is_flag=True,
     help="Read the password from the first line of standard input instead of asking for it.",
@@ -42,12 +43,16 @@ def create(email: str, password_stdin: bool, as_json: bool) -> None:
             audit.record(conn, author(), "operator_created", subject=operator.email)
     if operator is None:
         raise click.ClickException(
-            f"{email} is an operator already. Use 'flask operators reset-password {email}' to set a new password."
+            tell(
+                "%(email)s is an operator already. Use 'flask operators reset-password %(email)s' to set a new"
+                " password.",
+                email=email,
+            )
         )
     if as_json:
         print_json(_shown(operator))
     else:
-        click.echo(f"{operator.email} may log in now.")
+        click.echo(tell("%(email)s may log in now.", email=operator.email))
 
 
 @operators_group.command("reset-password")
@@ -71,7 +76,9 @@ def reset_password(email: str, password_stdin: bool) -> None:
             audit.record(conn, author(), "password_reset", subject=operators.normalize_email(email))
     if operator_id is None:
         raise _unknown(email)
-    click.echo(f"The password of {email} was changed; sessions ended: {ended}.")
+    click.echo(
+        tell("The password of %(email)s was changed; sessions ended: %(count)s.", email=email, count=ended)
+    )
 
 
 @operators_group.command("list")
@@ -89,9 +96,10 @@ def list_operators(as_json: bool) -> None:
         print_json([_shown(operator) for operator in found])
         return
     for operator in found:
-        click.echo(f"{operator.email}  since {operator.created_at:%Y-%m-%d}")
+        since = tell("since %(time)s", time=f"{operator.created_at:%Y-%m-%d}")
+        click.echo(f"{operator.email}  {since}")
     if not found:
-        click.echo("There is no operator yet. Add one with 'flask operators create EMAIL'.", err=True)
+        click.echo(tell("There is no operator yet. Add one with 'flask operators create EMAIL'."), err=True)
 
 
 @operators_group.command("remove")
@@ -107,14 +115,14 @@ def remove(email: str, yes: bool) -> None:
       flask operators remove you@example.com --yes
     """
     check()
-    confirm(f"Remove the operator {email}?", yes=yes)
+    confirm(tell("Remove the operator %(email)s?", email=email), yes=yes)
     with transaction() as conn:
         removed = operators.remove(conn, email)
         if removed:
             audit.record(conn, author(), "operator_removed", subject=operators.normalize_email(email))
     if not removed:
         raise _unknown(email)
-    click.echo(f"{email} may no longer log in.")
+    click.echo(tell("%(email)s may no longer log in.", email=email))
 
 
 def _shown(operator: operators.Operator) -> dict[str, str | None]:
@@ -128,7 +136,9 @@ def _shown(operator: operators.Operator) -> dict[str, str | None]:
 def _read_password(from_stdin: bool) -> str:
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
-    password: str = click.prompt("Password", hide_input=True, confirmation_prompt="Once more", err=True)
+    password: str = click.prompt(
+        tell("Password"), hide_input=True, confirmation_prompt=tell("Once more"), err=True
+    )
     return password
 
 
@@ -136,8 +146,10 @@ def _hash(password: str) -> str:
     try:
         return passwords.hash_password(password)
     except InvalidField as error:
-        raise click.ClickException(error.detail) from error
+        raise click.ClickException(error.told(language())) from error
 
 
 def _unknown(email: str) -> click.ClickException:
-    return click.ClickException(f"{email} is no operator. 'flask operators list' shows who is.")
+    return click.ClickException(
+        tell("%(email)s is no operator. 'flask operators list' shows who is.", email=email)
+    )

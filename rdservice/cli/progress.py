@@ -8,13 +8,18 @@ from contextlib import contextmanager
 import click
 
 from rdservice.database.progress import OnRows
+from rdservice.text.terminal import tell
 
 SAY_EVERY_S = 5.0
 
 
 @contextmanager
-def shown(label: str, total: int, *, unit: str = "rows") -> Iterator[OnRows]:
-    """Yield what to call with numbers of `unit` that were done, of `total`."""
+def shown(label: str, total: int, *, unit: str = "") -> Iterator[OnRows]:
+    """Yield what to call with numbers of `unit` (rows, unless given) that were done, of `total`.
+
+    `label` and `unit` are in the terminal's language.
+    """
+    unit = unit or tell("rows")
     seen, begun_at = 0, time.monotonic()
     said_at = begun_at
     if sys.stderr.isatty():
@@ -37,6 +42,7 @@ def shown(label: str, total: int, *, unit: str = "rows") -> Iterator[OnRows]:
         seen += done
         if time.monotonic() - said_at >= SAY_EVERY_S:
             said_at = time.monotonic()
-            click.echo(f"{label}: {seen} of {total} {unit}", err=True)
+            values = {"label": label, "done": seen, "total": total, "unit": unit}
+            click.echo(tell("%(label)s: %(done)s of %(total)s %(unit)s", **values), err=True)
 
     yield say

@@ -6,15 +6,17 @@ from flask.cli import with_appcontext
 
 from rdservice.cli import progress
 from rdservice.cli.connection import author, errors_in_one_line
+from rdservice.cli.translated_help import Command
 from rdservice.database import migrate
 from rdservice.database.pool import CONNECT_TIMEOUT_S, UNAVAILABLE, transaction
 from rdservice.notifications import targets
-from rdservice.text import settings_problems, terminal
+from rdservice.text import settings_problems
+from rdservice.text.terminal import language, tell, tell_plural
 from rdservice.tokens import adoption
 from rdservice.web.http.context import services
 
 
-@click.command("release")
+@click.command("release", cls=Command)
 @with_appcontext
 def release() -> None:
     """Bring the database to this version.
@@ -31,22 +33,29 @@ def release() -> None:
         with transaction(services().pool) as conn:
             suspicious = adoption.columns_with_tokens(conn)
     for migration in applied:
-        click.echo(f"Applied migration {migration.version:04d} {migration.name}.")
+        number = f"{migration.version:04d}"
+        click.echo(tell("Applied migration %(number)s %(name)s.", number=number, name=migration.name))
     if encrypted:
-        click.echo(f"Encrypted the plain tokens of {encrypted} accounts.")
-    if suspicious:
         click.echo(
-            f"Warning: these columns of the older backend seem to hold tokens in plain text: {', '.join(suspicious)}."
-            f" Look at them. When nothing needs them any more, empty them:\n{adoption.blanking(suspicious)}",
-            err=True,
+            tell_plural(
+                "Encrypted the plain tokens of %(count)s account.",
+                "Encrypted the plain tokens of %(count)s accounts.",
+                encrypted,
+            )
         )
+    if suspicious:
+        warning = tell(
+            "Warning: these columns of the older backend seem to hold tokens in plain text: %(columns)s. Look at them."
+            " When nothing needs them any more, empty them:",
+            columns=", ".join(suspicious),
+        )
+        click.echo(f"{warning}\n{adoption.blanking(suspicious)}", err=True)
     if not applied and not encrypted:
-        click.echo("The database is up to date.")
+        click.echo(tell("The database is up to date."))
     unusable = targets.unusable(services().settings.notify_urls)
     if unusable:
-        language = terminal.language()
-        click.echo(terminal.tell("Warning: no notification goes to these receivers:"), err=True)
-        click.echo("\n".join(settings_problems.lines(language, unusable)), err=True)
+        click.echo(tell("Warning: no notification goes to these receivers:"), err=True)
+        click.echo("\n".join(settings_problems.lines(language(), unusable)), err=True)
 
 
 def _bring_up_to_date() -> tuple[list[migrate.Migration], int]:
@@ -61,7 +70,7 @@ def _bring_up_to_date() -> tuple[list[migrate.Migration], int]:
             applied = migrate.migrate(conn)
         with transaction(services().pool) as conn:
             plain = adoption.count_plain_rows(conn)
-        with progress.shown("Encrypting", plain) as on_rows:
+        with progress.shown(tell("Encrypting"), plain) as on_rows:
             encrypted = adoption.encrypt_plain_rows(
                 services().pool, services().keys, by=author(), on_rows=on_rows
             )
@@ -70,6 +79,9 @@ def _bring_up_to_date() -> tuple[list[migrate.Migration], int]:
         raise
     except psycopg.Error as error:
         raise click.ClickException(
-            f"The database refused what this version needs, and nothing was changed: {error.diag.message_primary}."
-            " If other tables or views use an older rdstation_tokens, drop them first, then repeat."
+            tell(
+                "The database refused what this version needs, and nothing was changed: %(reason)s. If other tables or"
+                " views use an older rdstation_tokens, drop them first, then repeat.",
+                reason=error.diag.message_primary,
+            )
         ) from error

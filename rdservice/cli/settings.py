@@ -3,16 +3,17 @@
 import sys
 
 import click
-from flask.cli import AppGroup
 
 from rdservice.cli.json_output import as_json_option, print_json
+from rdservice.cli.translated_help import Group
 from rdservice.config import notify_urls
 from rdservice.config.settings import EXIT_CONFIG
 from rdservice.notifications import targets
-from rdservice.text import settings_problems, terminal
+from rdservice.text import settings_problems
+from rdservice.text.terminal import language, tell
 from rdservice.web.http.context import services
 
-settings_group = AppGroup("settings", help="Check the settings.")
+settings_group = Group("settings", help="Check the settings.")
 
 
 @settings_group.command("check")
@@ -30,7 +31,7 @@ def check(as_json: bool) -> None:
     settings = services().settings
     problems = targets.unusable(settings.notify_urls)
     if problems:
-        click.echo(settings_problems.report(terminal.language(), problems), err=True)
+        click.echo(settings_problems.report(language(), problems), err=True)
         sys.exit(EXIT_CONFIG)
     if as_json:
         print_json(
@@ -47,15 +48,21 @@ def check(as_json: bool) -> None:
             }
         )
         return
-    click.echo("The settings can be used.")
-    click.echo(f"  operators come back from RD Station to {settings.redirect_uri}")
-    click.echo(f"  RD Station is {settings.api_url}, scope {settings.scope}")
-    click.echo(f"  client secrets: {len(settings.client_secrets)}")
-    click.echo(f"  encryption keys (the first encrypts): {', '.join(services().keys.key_ids)}")
-    shown = (
-        ", ".join(notify_urls.label(url) for url in settings.notify_urls) or "nobody (NOTIFY_URLS is not set)"
-    )
-    click.echo(f"  notifications go to: {shown}")
-    click.echo(
-        f"  production: {'yes' if settings.production else 'no'}, proxies trusted: {settings.trusted_proxies}"
-    )
+    receivers = ", ".join(notify_urls.label(url) for url in settings.notify_urls)
+    click.echo(tell("The settings can be used."))
+    for line in (
+        tell("operators come back from RD Station to %(url)s", url=settings.redirect_uri),
+        tell("RD Station is %(url)s, scope %(scope)s", url=settings.api_url, scope=settings.scope),
+        tell("client secrets: %(count)s", count=len(settings.client_secrets)),
+        tell("encryption keys (the first encrypts): %(keys)s", keys=", ".join(services().keys.key_ids)),
+        tell(
+            "notifications go to: %(receivers)s",
+            receivers=receivers or tell("nobody (NOTIFY_URLS is not set)"),
+        ),
+        tell(
+            "production: %(answer)s, proxies trusted: %(count)s",
+            answer=tell("yes") if settings.production else tell("no"),
+            count=settings.trusted_proxies,
+        ),
+    ):
+        click.echo(f"  {line}")

@@ -1,32 +1,37 @@
 """`flask webhooks`: RD Station's subscriptions to lead events."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import click
-from flask.cli import AppGroup
 
 from rdservice.cli.connection import author, check, errors_in_one_line, transaction
 from rdservice.cli.json_output import as_json_option, print_json, time_or_null
+from rdservice.cli.translated_help import Group, option
+from rdservice.cli.warnings import warn
 from rdservice.events.subscriptions import manage, store
 from rdservice.events.subscriptions.store import Subscription
-from rdservice.notices import Notice
+from rdservice.text.catalogue import message
+from rdservice.text.terminal import tell
 from rdservice.tokens.store import DEFAULT_ACCOUNT
 from rdservice.web.http.context import services
 
-webhooks_group = AppGroup("webhooks", help="Make, end and list subscriptions to lead events.")
-of_account = click.option(
-    "--account", "account_id", default=DEFAULT_ACCOUNT, show_default=True, help="The account's name here."
+webhooks_group = Group("webhooks", help="Make, end and list subscriptions to lead events.")
+of_account = option(
+    "--account",
+    "account_id",
+    default=DEFAULT_ACCOUNT,
+    show_default=True,
+    help="The account's id in this service.",
 )
 
 
 @webhooks_group.command("subscribe")
 @of_account
 def subscribe(account_id: str) -> None:
-    """Let RD Station deliver an account's lead events.
+    """Have RD Station deliver an account's lead events.
 
-    Those are conversions and opportunities. Makes both subscriptions with a new secret address, unless they are
-    there. Safe to repeat.
+    Subscribes to conversions and opportunities, at a new secret address, unless both subscriptions exist. Safe to
+    repeat.
 
     \b
     Example:
@@ -35,14 +40,15 @@ def subscribe(account_id: str) -> None:
     check()
     with errors_in_one_line():
         done = manage.subscribe(services(), account_id, by=author())
-    click.echo(f"{account_id}: {'subscribed' if done.changed else 'was subscribed already'}")
-    _warn(done.warnings)
+    result = tell("subscribed") if done.changed else tell("was subscribed already")
+    click.echo(f"{account_id}: {result}")
+    warn(done.warnings)
 
 
 @webhooks_group.command("unsubscribe")
 @of_account
 def unsubscribe(account_id: str) -> None:
-    """Let RD Station deliver no more of them.
+    """End an account's subscriptions to lead events.
 
     Safe to repeat.
 
@@ -53,8 +59,9 @@ def unsubscribe(account_id: str) -> None:
     check()
     with errors_in_one_line():
         done = manage.unsubscribe(services(), account_id, by=author())
-    click.echo(f"{account_id}: {'unsubscribed' if done.changed else 'was not subscribed'}")
-    _warn(done.warnings)
+    result = tell("unsubscribed") if done.changed else tell("was not subscribed")
+    click.echo(f"{account_id}: {result}")
+    warn(done.warnings)
 
 
 @webhooks_group.command("list")
@@ -62,7 +69,7 @@ def unsubscribe(account_id: str) -> None:
 def list_subscriptions(as_json: bool) -> None:
     """List the accounts with subscriptions.
 
-    With RD Station's ids of these.
+    Shows RD Station's ids of the subscriptions.
 
     \b
     Example:
@@ -75,16 +82,10 @@ def list_subscriptions(as_json: bool) -> None:
         return
     for row in found:
         ids = " ".join(f"{event_type}={uuid}" for event_type, uuid in sorted(row.subscribed.items()))
-        click.echo(
-            f"{row.account_id}  {_state(row)}  since {row.created_at:%Y-%m-%d %H:%M} UTC  {ids or '-'}"
-        )
+        since = tell("since %(time)s", time=f"{row.created_at:%Y-%m-%d %H:%M} UTC")
+        click.echo(f"{row.account_id}  {tell(_state(row))}  {since}  {ids or '-'}")
     if not found:
-        click.echo("No account's lead events are subscribed.", err=True)
-
-
-def _warn(notices: Iterable[Notice]) -> None:
-    for notice in notices:
-        click.echo(f"Warning: {notice.text}", err=True)
+        click.echo(tell("No account's lead events are subscribed."), err=True)
 
 
 def _shown(row: Subscription) -> dict[str, Any]:
@@ -99,5 +100,5 @@ def _shown(row: Subscription) -> dict[str, Any]:
 def _state(row: Subscription) -> str:
     if not row.current:
         # Another RD Station account is connected by now.
-        return "void"
-    return "under way" if row.complete_at is None else "in force"
+        return message("void")
+    return message("under way") if row.complete_at is None else message("in force")

@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from rdservice import errors
 from rdservice.names import is_readable
+from rdservice.text.catalogue import message
 
 DEFAULT_PAGE_SIZE = 25
 
@@ -58,9 +59,9 @@ def parse_listing(
 ) -> Listing:
     """Check the query parameters of a list. Raises InvalidField, which names the wrong one."""
     if order is not None and not ORDER.fullmatch(order):
-        _invalid("order", "must be a field and a direction, such as created_at:desc")
+        _invalid("order", "order must be a field and a direction, such as created_at:desc.")
     if search is not None and (not 0 < len(search) <= LONGEST_NAME or not is_readable(search)):
-        _invalid("search", f"must have 1 to {LONGEST_NAME} printable characters")
+        _invalid("search", f"search must have 1 to {LONGEST_NAME} printable characters.")
     return Listing(
         page=_number("page", page, default=1, most=10**9),
         page_size=_number("page_size", page_size, default=DEFAULT_PAGE_SIZE, most=LARGEST_PAGE_SIZE),
@@ -72,12 +73,12 @@ def parse_listing(
 def check_email(value: object) -> str:
     """Return `value` if it looks like an e-mail address. The error does not repeat it."""
     if value is None:
-        _invalid("email", "is missing")
+        _invalid("email", message("email is missing."))
     if not isinstance(value, str) or not 3 <= len(value) <= LONGEST_EMAIL:
-        _invalid("email", f"must be a text of 3 to {LONGEST_EMAIL} characters")
+        _invalid("email", message("email must be a text of 3 to %(most)s characters."), most=LONGEST_EMAIL)
     name, _, domain = value.rpartition("@")
     if not name or not domain or not is_readable(value) or " " in value:
-        _invalid("email", "is no e-mail address")
+        _invalid("email", message("email is no e-mail address."))
     return value
 
 
@@ -85,9 +86,9 @@ def _number(name: str, text: str | None, *, default: int, most: int) -> int:
     if text is None:
         return default
     if not re.fullmatch(r"[0-9]{1,10}", text) or not 1 <= int(text) <= most:
-        _invalid(name, f"must be a whole number from 1 to {most}")
+        _invalid(name, f"{name} must be a whole number from 1 to {most}.")
     return int(text)
 
 
-def _invalid(name: str, what: str) -> NoReturn:
-    raise errors.InvalidField(f"{name} {what}.", extra={"field": name})
+def _invalid(name: str, detail: str, **values: object) -> NoReturn:
+    raise errors.InvalidField(detail, values=values, extra={"field": name})

@@ -53,7 +53,7 @@ def lead_by_uuid(services: Services, account_id: str, text: str, *, max_age_s: f
     if not UUID_FORM.fullmatch(text):
         _invalid(
             "uuid",
-            "must be a UUID; for an e-mail address there are /rd/leads/email/<email> and /rd/leads/lookup",
+            "uuid must be a UUID; for an e-mail address there are /rd/leads/email/<email> and /rd/leads/lookup.",
         )
     return services.cache.get(
         account_id,

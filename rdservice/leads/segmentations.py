@@ -7,10 +7,11 @@ from weakref import WeakKeyDictionary
 from rdservice import errors
 from rdservice.cache.entries import Content, Served
 from rdservice.leads.fetch import NOT_FOUND_S, _fetch, _has_list
-from rdservice.leads.parameters import LARGEST_PAGE_SIZE, LONGEST_NAME, Listing, _invalid
+from rdservice.leads.parameters import LARGEST_PAGE_SIZE, LONGEST_NAME, Listing
 from rdservice.names import is_readable
 from rdservice.rdstation.client import ApiResponse
 from rdservice.services import Services
+from rdservice.text.catalogue import message
 
 MOST_SEGMENTATION_PAGES = 40
 
@@ -68,7 +69,11 @@ def segmentation_id(
     """Return the id of a segmentation named by id or name; of the one with all leads for None."""
     if wanted is not None:
         if not 0 < len(wanted) <= LONGEST_NAME or not is_readable(wanted):
-            _invalid("segmentation", f"must be an id or a name of 1 to {LONGEST_NAME} printable characters")
+            raise errors.InvalidField(
+                message("segmentation must be an id or a name of 1 to %(most)s printable characters."),
+                values={"most": LONGEST_NAME},
+                extra={"field": "segmentation"},
+            )
         if SEGMENTATION_ID.fullmatch(wanted):
             return str(int(wanted))
     found = _find(services, account_id, wanted, None, only_if_cached=only_if_cached)
@@ -76,9 +81,16 @@ def segmentation_id(
         # It may have been created since the list was cached.
         found = _find(services, account_id, wanted, NOT_FOUND_S, only_if_cached=only_if_cached)
     if found is None:
-        what = "no segmentation of all leads" if wanted is None else "no segmentation of this name"
         raise errors.NotFound(
-            f"RD Station lists {what}. Take an id or a name from /rd/segmentations as parameter segmentation."
+            message(
+                "RD Station lists no segmentation of all leads. Take an id or a name from /rd/segmentations as"
+                " parameter segmentation."
+            )
+            if wanted is None
+            else message(
+                "RD Station lists no segmentation of this name. Take an id or a name from /rd/segmentations as"
+                " parameter segmentation."
+            )
         )
     return found
 

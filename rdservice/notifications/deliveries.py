@@ -16,6 +16,7 @@ from psycopg.rows import class_row
 from rdservice.errors import TooManyRequests
 from rdservice.notifications import incidents
 from rdservice.notifications.targets import Target
+from rdservice.text.catalogue import message
 
 NotificationKind = Literal["incidents", "test"]
 Outcome = Literal["sent", "given_up", "not_needed"]
@@ -165,7 +166,10 @@ def begin_test(conn: psycopg.Connection[Any], targets: Sequence[Target]) -> int:
     last = conn.execute(LAST_TEST_AGO, {"within_s": TEST_EVERY_S}).fetchone()
     if last is not None and last[0] is not None:
         raise TooManyRequests(
-            f"A test was sent less than {TEST_EVERY_S} seconds ago. Look at its result, or wait a little.",
+            message(
+                "A test was sent less than %(seconds)s seconds ago. Look at its result, or wait a little."
+            ),
+            values={"seconds": TEST_EVERY_S},
             retry_after_s=max(int(TEST_EVERY_S - last[0]), 1),
         )
     return _create(conn, "test", targets)

@@ -1,8 +1,9 @@
 """Sentences in the reader's language: English as it stands in the code, Portuguese from `rdservice/translations`.
 
 The English text is the key. `python -m dev.checks.catalogue` collects the texts that the code marks (calls of
-`message`, `plural_message`, `translated`, `translated_plural`, `tell`, and of gettext's functions on pages) and keeps
-the catalogue current. Standard library only: scripts/start speaks before any package is installed.
+`message`, `plural_message`, `translated`, `translated_plural`, `tell`, `tell_plural`, and of gettext's functions on
+pages) and the help of the commands, and keeps the catalogue current. Standard library only: scripts/start speaks before
+any package is installed.
 """
 
 import contextlib

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 
-from rdservice.text.catalogue import Language, translated
+from rdservice.text.catalogue import Language, translated, translated_plural
 
 
 def language(environ: Mapping[str, str] | None = None) -> Language:
@@ -19,3 +19,8 @@ def language(environ: Mapping[str, str] | None = None) -> Language:
 def tell(text: str, /, **values: object) -> str:
     """Return the English `text` in the terminal's language, with `%(name)s` replaced by `values`."""
     return translated(language(), text, **values)
+
+
+def tell_plural(singular: str, plural: str, count: int, /, **values: object) -> str:
+    """Return the form for `count` in the terminal's language; `%(count)s` is the number."""
+    return translated_plural(language(), singular, plural, count, **values)

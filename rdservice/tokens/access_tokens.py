@@ -18,6 +18,7 @@ from rdservice.access.audit import Author
 from rdservice.config.settings import Settings
 from rdservice.database.pool import UNAVAILABLE, transaction
 from rdservice.encryption import KeyMissing, ValueDamaged
+from rdservice.text.catalogue import message
 from rdservice.tokens import credentials, leases
 from rdservice.tokens.leases import Lease, SeenReason
 from rdservice.tokens.memory import TokenMemory
@@ -146,7 +147,7 @@ class AccessTokens:
             return refresh.result(timeout=WAIT_S)
         except FutureTimeout:
             raise errors.RdStationUnavailable(
-                "RD Station is slow. The refresh continues in the background.", retry_after_s=5
+                message("RD Station is slow. The refresh continues in the background."), retry_after_s=5
             ) from None
         except KeyMissing as error:
             raise _unreadable(error) from error
@@ -160,8 +161,11 @@ class AccessTokens:
     def raise_refused(self, account_id: str) -> NoReturn:
         """Raise ReauthorizationRequired for the account."""
         raise errors.ReauthorizationRequired(
-            f"RD Station no longer accepts the authorization of account {account_id!r}. "
-            "An operator must open reauthorize_url.",
+            message(
+                "RD Station no longer accepts the authorization of account '%(account)s'. An operator must"
+                " open reauthorize_url."
+            ),
+            values={"account": account_id},
             extra={"reauthorize_url": self.reauthorize_url(account_id)},
         )
 
@@ -175,7 +179,10 @@ class AccessTokens:
             raise _unreadable(error) from error
         if token is None:
             raise errors.NotConnected(
-                f"No RD Station account is connected as {account_id!r}. An operator must open reauthorize_url.",
+                message(
+                    "No RD Station account is connected as '%(account)s'. An operator must open reauthorize_url."
+                ),
+                values={"account": account_id},
                 extra={"reauthorize_url": self.reauthorize_url(account_id)},
             )
         return token
@@ -277,13 +284,18 @@ class AccessTokens:
             closed_for_s = credentials.closed_for(conn, self._refresher.fingerprint)
         if closed_for_s is not None:
             raise errors.CredentialsRefused(
-                "RD Station refuses the client ID and secret. Correct RDSTATION_CLIENT_ID and RDSTATION_CLIENT_SECRET. "
-                "The stored tokens are kept.",
+                message(
+                    "RD Station refuses the client ID and secret. Correct RDSTATION_CLIENT_ID and"
+                    " RDSTATION_CLIENT_SECRET. The stored tokens are kept."
+                ),
                 retry_after_s=max(closed_for_s, 1.0),
             )
         if token.retry_in_s:
             raise errors.RdStationUnavailable(
-                f"The last refresh failed ({token.last_error}). It is repeated automatically after Retry-After.",
+                message(
+                    "The last refresh failed (%(error)s). It is repeated automatically after Retry-After."
+                ),
+                values={"error": token.last_error},
                 retry_after_s=token.retry_in_s,
             )
 
@@ -291,7 +303,8 @@ class AccessTokens:
 def _raise_if_backing_off(token: StoredToken) -> None:
     if token.retry_in_s and token.status != "reauthorization_required":
         raise errors.TooManyRequests(
-            f"The last refresh failed ({token.last_error}). The next attempt is possible after Retry-After.",
+            message("The last refresh failed (%(error)s). The next attempt is possible after Retry-After."),
+            values={"error": token.last_error},
             retry_after_s=token.retry_in_s,
         )
 
@@ -310,9 +323,11 @@ def _may_be_refreshed(token: StoredToken) -> bool:
 
 def _slow() -> errors.RdStationUnavailable:
     return errors.RdStationUnavailable(
-        "The access token is being refreshed and RD Station is slow. Try again.", retry_after_s=2
+        message("The access token is being refreshed and RD Station is slow. Try again."), retry_after_s=2
     )
 
 
 def _unreadable(error: Exception) -> errors.TokenUnreadable:
-    return errors.TokenUnreadable(f"The stored token cannot be decrypted: {error}.")
+    return errors.TokenUnreadable(
+        message("The stored token cannot be decrypted: %(reason)s."), values={"reason": error}
+    )

@@ -23,6 +23,7 @@ from rdservice.events.subscriptions.remote import Hook, Remote
 from rdservice.notices import Notice
 from rdservice.rdstation.client import ApiResponse
 from rdservice.services import Services
+from rdservice.text.catalogue import message
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,8 @@ def _begin(services: Services, account_id: str, remote: Remote, by: Author) -> b
         secret = store.begin(conn, account_id)
     if secret is None:
         raise errors.TooManyRequests(
-            "The account's subscriptions are being made already. Look again in a moment.", retry_after_s=30
+            message("The account's subscriptions are being made already. Look again in a moment."),
+            retry_after_s=30,
         )
     subscribed: dict[EventType, str] = {}
     try:
@@ -136,7 +138,9 @@ def _begin(services: Services, account_id: str, remote: Remote, by: Author) -> b
             audit.record(conn, by, "events_subscribed", account_id=account_id)
     if not completed:
         _undo(services, remote, secret, subscribed.values())
-        raise errors.TooManyRequests("Somebody has ended the subscriptions meanwhile.", retry_after_s=1)
+        raise errors.TooManyRequests(
+            message("Another operator or program ended the subscriptions in the meantime."), retry_after_s=1
+        )
     return store.hash_of(secret)
 
 

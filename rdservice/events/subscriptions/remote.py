@@ -15,6 +15,7 @@ from rdservice.events.payloads import EVENT_TYPES, EventType
 from rdservice.events.subscriptions import store
 from rdservice.rdstation.client import ApiResponse, RDStation
 from rdservice.services import Services
+from rdservice.text.catalogue import message
 
 PATH = "/rd/webhooks/"
 RETRY_S = 5.0
@@ -98,6 +99,7 @@ def _failed(response: ApiResponse) -> errors.RdServiceError:
     if response.status == HTTPStatus.FORBIDDEN:
         return refusal(response)
     return errors.RdStationFailed(
-        f"RD Station did not do what was asked of its webhooks (HTTP {response.status}). Try again.",
+        message("RD Station did not do what was asked of its webhooks (HTTP %(status)s). Try again."),
+        values={"status": response.status},
         retry_after_s=RETRY_S,
     )

@@ -29,6 +29,7 @@ from rdservice.leads.parameters import UUID_FORM
 from rdservice.leads.segmentations import segmentation_id
 from rdservice.rdstation.client import ApiResponse
 from rdservice.services import Services
+from rdservice.text.catalogue import message
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +137,10 @@ class Export:
                 yield self._records(batch)
         except Unsettled:
             raise errors.RdStationFailed(
-                "The segmentation changes faster than it can be read. Go on later, behind the last lead that arrived."
+                message(
+                    "The segmentation changes faster than it can be read. Go on later, behind the last lead that"
+                    " arrived."
+                )
             ) from None
 
     def close(self) -> None:
@@ -233,7 +237,10 @@ class Export:
         services, account_id = self._services, self._wanted.account_id
         if services.access_tokens.stored(account_id).connection_id != self._connection_id:
             raise errors.NotConnected(
-                f"Another RD Station account was connected as {account_id!r} during the export. Begin it again.",
+                message(
+                    "Another RD Station account was connected as '%(account)s' during the export. Begin it again."
+                ),
+                values={"account": account_id},
                 extra={"reauthorize_url": services.access_tokens.reauthorize_url(account_id)},
             )
         return services.account_calls.send(
@@ -258,12 +265,16 @@ def _page(response: ApiResponse) -> Page:
             found.append(Lead(_position(listed), listed))
         except (KeyError, TypeError, ValueError):
             raise errors.RdStationFailed(
-                "RD Station lists a lead without uuid or created_at, without which no export can be continued."
+                message(
+                    "RD Station lists a lead without uuid or created_at, without which no export can be continued."
+                )
             ) from None
     moments = [lead.position.created_at for lead in found]
     if moments != sorted(moments):
         raise errors.RdStationFailed(
-            "RD Station does not list these leads in the order of their creation, so that some would be missed."
+            message(
+                "RD Station does not list these leads in the order of their creation, so that some would be missed."
+            )
         )
     return Page(tuple(found), _total(response) or 0)
 

@@ -6,7 +6,7 @@ from flask import flash
 
 from rdservice.notices import Notice
 from rdservice.tokens.refresh import Result
-from rdservice.web.text.languages import gettext
+from rdservice.web.text.languages import gettext, page_language
 
 
 def flash_connected(account: str) -> None:
@@ -64,34 +64,4 @@ def flash_refresh(result: Result) -> None:
 def flash_notices(notices: Iterable[Notice]) -> None:
     """Tell what is unusual about an action that succeeded."""
     for notice in notices:
-        flash(_words(notice), "warning")
-
-
-def _words(notice: Notice) -> str:
-    texts = {
-        "scope_missing": gettext(
-            "The access token lacks the scope %(scope)s, so RD Station may refuse leads. Connect the account again.",
-            **({"scope": ""} | notice.values),
-        ),
-        "audience_differs": gettext(
-            "The access token was not made for the current RD Station Marketing API."
-        ),
-        "name_unknown": gettext("The account is connected, but RD Station did not tell its name."),
-        "another_account": gettext(
-            "Another RD Station account is connected now: “%(name)s”. Before, it was “%(previous)s”.",
-            **({"name": "", "previous": ""} | notice.values),
-        ),
-        "unverified": gettext("RD Station could not be asked whether the access token works."),
-        "not_revoked": gettext(
-            "The tokens were removed here, but RD Station did not confirm that it forgets them. Remove the app in RD"
-            " Station's own settings if it should lose access."
-        ),
-        "subscriptions_left": gettext(
-            "RD Station may still have subscriptions to lead events. What it delivers is refused here; remove them in"
-            " RD Station's own list of webhooks."
-        ),
-        "address_is_local": gettext(
-            "The callback URL names a local host, so RD Station cannot deliver lead events to this service."
-        ),
-    }
-    return texts[notice.code]
+        flash(notice.told(page_language()), "warning")
