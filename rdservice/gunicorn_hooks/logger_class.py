@@ -1,4 +1,4 @@
-"""gunicorn's own log lines in the form of all others, and without what clients sent."""
+"""Formats gunicorn's log lines like all others, and removes what it quotes from requests."""
 
 import logging
 import os
@@ -16,11 +16,11 @@ FAILED = "Error handling request"
 
 
 class ServerLog(glogging.Logger):
-    """gunicorn's setting `logger_class`."""
+    """The value of gunicorn's setting `logger_class`."""
 
     def setup(self, cfg: Config) -> None:
         super().setup(cfg)
-        # Its DEBUG lines have the path of every request.
+        # gunicorn's DEBUG lines contain the path of every request.
         self.error_log.setLevel(max(self.error_log.level, logging.INFO))
         for handler in self.error_log.handlers:
             handler.setFormatter(_formatter())
@@ -31,16 +31,16 @@ class ServerLog(glogging.Logger):
 def _formatter() -> logging.Formatter:
     try:
         settings = Settings.load()
-        # Warnings and crashes of the master, too, which does not load the application.
+        # Also formats warnings and crashes of the master process, which does not load the application.
         configure_logging(settings)
         return formatter(settings)
     except SettingsError:
-        # gunicorn says its first lines before `on_starting`, which reports the problems and ends it.
+        # gunicorn logs its first lines before `on_starting`, which reports the problems and exits.
         return formatter_without_settings(production=is_production(os.environ))
 
 
 def _unquoted(record: logging.LogRecord) -> bool:
-    """Cut off what gunicorn quotes of a request: headers with keys and cookies, and addresses with people's e-mail."""
+    """Cut off what gunicorn quotes from a request: headers with keys and cookies, URLs with e-mail addresses."""
     message = record.getMessage()
     if message.startswith(FAILED):
         record.msg, record.args = FAILED, ()

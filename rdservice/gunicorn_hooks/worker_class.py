@@ -1,9 +1,9 @@
-"""gunicorn's threaded worker, with a bound on what slow clients can hold.
+"""gunicorn's threaded worker, with limits on the threads that slow clients can occupy.
 
-gunicorn gives a thread to each new connection and to each request from its first byte, for as long as the client takes
-to send the rest: as many half requests as there are threads stop a process for good. Here a connection that says
-nothing holds no thread, a request must have arrived within READ_S, and only half of the threads may wait for clients
-at all. The others answer what has arrived whole, as everything does that comes through a proxy which buffers.
+gunicorn assigns a thread to each new connection, and to each request from its first byte until the client has sent the
+rest. As many incomplete requests as there are threads would block a process indefinitely (the "slowloris" attack).
+Here, a silent connection occupies no thread, a request must arrive within READ_S, and at most half of the threads may
+wait for clients. The other threads serve requests that have arrived completely, as they do behind a buffering proxy.
 """
 
 import contextlib
@@ -21,26 +21,27 @@ from typing import Any, cast
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 SILENT_S = 10.0
-"""How long a new connection may say nothing."""
+"""How long a new connection may stay silent."""
 READ_S = 10.0
-"""How long a request may take to arrive, with its body (64 KiB at most, but see `ClientSocket.allow`)."""
+"""How long a request may take to arrive, including its body. `ClientSocket.allow` gives large bodies more."""
 WRITE_S = 20.0
-"""How long a client may take to accept a piece of an answer."""
+"""How long a client may take to accept one chunk of a response."""
 
 
 class Worker(ThreadWorker):
-    """The worker class for gunicorn's settings."""
+    """The value of gunicorn's setting `worker_class`."""
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self._waiting_places = threading.BoundedSemaphore(max(1, self.cfg.threads // 2))
 
     def enqueue_req(self, conn: TConn) -> None:
-        """Hand the connection to a thread, or, before its first byte, to the poller."""
+        """Give the connection to a thread, or to the poller until its first byte arrives."""
         if not isinstance(conn.sock, ClientSocket):
-            # It has all that gunicorn asks of a socket.
+            # Provides everything that gunicorn uses of a socket.
             conn.sock = cast(
-                socket.socket, ClientSocket(conn.sock, self._waiting_places, ends=lambda: not self.alive)
+                socket.socket,
+                ClientSocket(conn.sock, self._waiting_places, is_stopping=lambda: not self.alive),
             )
         if conn.initialized or conn.data_ready:
             super().enqueue_req(conn)
@@ -52,19 +53,19 @@ class Worker(ThreadWorker):
 
 
 class ClientSocket:
-    """A client's socket whose patience ends. Whoever is too slow has gone: from then on nothing more is read."""
+    """A client socket with a read deadline. A client that misses it counts as disconnected; nothing more is read."""
 
     def __init__(
         self,
         sock: socket.socket,
         waiting_places: threading.BoundedSemaphore,
         *,
-        ends: Callable[[], bool] = lambda: False,
+        is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`ends` tells whether the process has been told to end."""
+        """`waiting_places` limits how many sockets may wait; `is_stopping`: whether the process was told to end."""
         self._sock = sock
         self._waiting_places = waiting_places
-        self._ends = ends
+        self._is_stopping = is_stopping
         self._deadline = math.inf
         self._gone = False
 
@@ -72,23 +73,23 @@ class ClientSocket:
         return getattr(self._sock, name)
 
     def setblocking(self, flag: bool) -> None:
-        """gunicorn makes the socket blocking when a thread begins with a request: its time runs from there."""
+        """Start the read deadline: gunicorn makes the socket blocking when a thread starts to read a request."""
         if flag:
             self._deadline = time.monotonic() + READ_S
         self._sock.setblocking(flag)
 
     def allow(self, seconds: float) -> None:
-        """Give the request that is being read `seconds` from now to arrive, for a route that takes large bodies."""
+        """Set the read deadline to `seconds` from now, for a route that accepts large bodies."""
         self._deadline = time.monotonic() + seconds
 
     def may_go_on(self) -> bool:
-        """Return whether a long answer makes sense: the client is there, and the process need not end."""
-        return self.is_connected() and not self._ends()
+        """Return whether to continue a long response: the client is connected and the process is not stopping."""
+        return self.is_connected() and not self._is_stopping()
 
     def is_connected(self) -> bool:
-        """Return whether the client still waits. One that sends nothing more counts as gone.
+        """Return whether the client is still connected. One that has closed its sending side counts as disconnected.
 
-        Safe to call from other threads than the one that answers.
+        Thread-safe.
         """
         if self._gone:
             return False
@@ -114,7 +115,7 @@ class ClientSocket:
             self._sock.settimeout(WRITE_S)
             self._sock.sendall(data)
         except TimeoutError:
-            raise BrokenPipeError(errno.EPIPE, "the client does not read its answer") from None
+            raise BrokenPipeError(errno.EPIPE, "the client does not read the response") from None
         finally:
             self._sock.settimeout(before)
 
@@ -127,14 +128,14 @@ class ClientSocket:
             return self._sock.recv(size)
         except TimeoutError:
             if time.monotonic() < self._deadline:
-                # gunicorn's own bound, on a body that nobody has read.
+                # gunicorn's own timeout, while it discards an unread body.
                 raise
             return self._give_up()
         finally:
             self._waiting_places.release()
 
     def _give_up(self) -> bytes:
-        """Read nothing more. What the client may still send must never be taken for its next request."""
+        """Stop reading. What the client sends later must never be parsed as its next request."""
         self._gone = True
         # Wakes the poller, which would otherwise keep the connection for the next request.
         with contextlib.suppress(OSError):

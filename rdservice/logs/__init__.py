@@ -1,1 +1,1 @@
-"""What log lines look like, and which texts they never hold."""
+"""The format of log lines, and the redaction of secrets."""

@@ -1,7 +1,7 @@
-"""Logging of a process: JSON lines in production, readable lines otherwise; on stderr, and free of secrets.
+"""Logging of a process to stderr: JSON lines in production, readable lines elsewhere, without secrets.
 
-Nothing here replaces care where a line is written. Messages of PostgreSQL errors, which quote values, are cut down to
-what names the error, and the text goes through `rdservice.logs.redaction`.
+Code that logs must still leave secrets out; this is the second safeguard. Messages of PostgreSQL errors, which quote
+values, are reduced to the error's name, and all text passes through `rdservice.logs.redaction`.
 """
 
 import json
@@ -28,21 +28,22 @@ if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
 QUOTING = {"urllib3": logging.ERROR, "werkzeug": logging.WARNING}
-"""Loggers of libraries, and from which level on they may be heard: below it they write addresses and headers, with
-people's e-mail addresses, authorization codes and tokens."""
+"""Libraries' loggers and their minimum level. Below it they log URLs and headers, with people's e-mail addresses,
+authorization codes and tokens."""
 
 ACCESS_LOG = "rdservice.access"
 WAIT_S = 0.05
-"""How long lines of the access log wait for others."""
+"""How long lines of the access log are buffered."""
 MOST_WAITING = 10_000
+"""Most lines in that buffer."""
 
 _about: ContextVar[Mapping[str, str | int]] = ContextVar("about", default=MappingProxyType({}))
 
 
 def configure_logging(settings: Settings) -> None:
-    """Send all loggers of this process, from INFO on, to stderr in the form for its environment. Safe twice.
+    """Log to stderr from level INFO, in the format for the environment. Idempotent.
 
-    So are warnings, and the exceptions that end a thread or the process.
+    Also logs Python warnings, and exceptions that end a thread or the process.
     """
     handler = _Handler()
     handler.setFormatter(formatter(settings))
@@ -51,7 +52,7 @@ def configure_logging(settings: Settings) -> None:
     root.setLevel(logging.INFO)
     for name, level in QUOTING.items():
         logging.getLogger(name).setLevel(level)
-    # No line tells them, and looking them up for each costs more than the line itself
+    # No line shows these, and looking them up costs more than writing the line
     # (https://docs.python.org/3/howto/logging.html#optimization).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.captureWarnings(True)
@@ -61,18 +62,18 @@ def configure_logging(settings: Settings) -> None:
 
 
 def formatter(settings: Settings) -> logging.Formatter:
-    """Return the form of log lines for the environment of `settings`, without their secrets."""
+    """Return the formatter for the environment of `settings`; it removes their secrets."""
     return _formatter(secrets_in(settings), production=settings.production)
 
 
 def formatter_without_settings(*, production: bool) -> logging.Formatter:
-    """Return the form of log lines for a process whose settings cannot be used."""
+    """Return the formatter for a process whose settings are invalid."""
     return _formatter(set(), production=production)
 
 
 @contextmanager
 def log_context(**subject: str | int) -> Iterator[None]:
-    """Put `subject` into every line that is written inside the block, by whatever module: the claim, for one."""
+    """Add `subject` (names to values) to every line that this thread logs until the block ends, such as `claim`."""
     token = _about.set({**_about.get(), **subject})
     try:
         yield
@@ -81,11 +82,12 @@ def log_context(**subject: str | int) -> Iterator[None]:
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Writes to stderr. A line that cannot be made is told by its place alone: logging would print its arguments.
+    """Writes to stderr. For a line that cannot be formatted it writes only the place of the call: the standard handler
+    would print the arguments.
 
-    Lines of the access log wait a moment and are then written in one piece, by a thread of their own: each write lets
-    go of the interpreter's lock, and one for each request costs a busy process a third of its requests a second. They
-    stay in order with all others, and the end of the process writes them.
+    Lines of the access log are buffered for WAIT_S; a thread then writes them at once. Each write releases the
+    interpreter's lock, so one write per request would cost a busy process a third of its throughput. The order of all
+    lines is kept, and the buffer is written when the process ends.
     """
 
     def __init__(self) -> None:
@@ -99,7 +101,7 @@ class _Handler(logging.StreamHandler[TextIO]):
             return bool(super().handle(record))
         self._waiting.append(record)
         if len(self._waiting) > MOST_WAITING:
-            # Whoever reads the lines is slower than requests come: from here on they wait.
+            # The reader of stderr is slower than the requests, so this request writes the lines and waits for it.
             self._write_waiting()
         elif not self._some_wait.is_set():
             self._begin_to_wait()
@@ -141,7 +143,7 @@ class _Handler(logging.StreamHandler[TextIO]):
                 record = self._waiting.popleft()
                 try:
                     lines.append(self.format(record) + self.terminator)
-                except Exception:  # noqa: BLE001 - it is told, as logging itself does
+                except Exception:  # noqa: BLE001 - handleError reports it, as in logging itself
                     self.handleError(record)
             if lines:
                 self.stream.write("".join(lines))
@@ -154,7 +156,10 @@ def _formatter(secrets: set[str], *, production: bool) -> logging.Formatter:
 
 
 class ReadableFormatter(logging.Formatter):
-    """One line for people: time, level, logger, message, in brackets request id and subject. A traceback follows."""
+    """A line for people: time (UTC), level, logger, message, and in brackets request id and subject.
+
+    The traceback of an exception follows on further lines.
+    """
 
     def __init__(self, redact: Callable[[str], str]) -> None:
         super().__init__()
@@ -175,8 +180,10 @@ class ReadableFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `timestamp` (RFC 3339, UTC), `level`, `logger`, `message`, and `request_id`, `exception`,
-    the members of `about` and those of the record's `fields` where there are any."""
+    """One JSON object per line, with `timestamp` (RFC 3339, UTC), `level`, `logger` and `message`.
+
+    Optional members: `request_id`, `exception`, those of `log_context`, and those of the record's `fields`.
+    """
 
     def __init__(self, redact: Callable[[str], str]) -> None:
         super().__init__()
@@ -200,7 +207,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def describe_exception(error: BaseException) -> str:
-    """Return the traceback of `error` and of what caused it, without local variables or PostgreSQL's values."""
+    """Return the traceback of `error` and of its causes, without local variables and without values from PostgreSQL."""
     parts = []
     seen: set[int] = set()
     link: BaseException | None = error
@@ -229,12 +236,12 @@ def _log_end_of_thread(ended: threading.ExceptHookArgs) -> None:
 
 
 def _log_unraisable(failed: "UnraisableHookArgs") -> None:
-    # Not the object: its representation is not ours.
+    # Leaves out the object: its repr is not under our control.
     logging.getLogger("rdservice").error("an error while cleaning up was ignored", exc_info=failed.exc_value)
 
 
 def _message(record: logging.LogRecord) -> str:
-    """Return the record's message, with exceptions among its arguments cut down to their headlines."""
+    """Return the record's message, with database errors among its arguments reduced to their headlines."""
     if isinstance(record.args, tuple):
         args = tuple(_headline(arg) if isinstance(arg, psycopg.Error) else arg for arg in record.args)
         return str(record.msg) % args if args else str(record.msg)
@@ -242,9 +249,9 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _headline(error: BaseException) -> str:
-    """Return the last line of a traceback.
+    """Return the last line of the error's traceback.
 
-    Of PostgreSQL's errors only the connection's keep their message: the others quote statements and values.
+    Of psycopg's errors, only connection errors keep their message: the others quote statements and values.
     """
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
@@ -258,7 +265,7 @@ def _headline(error: BaseException) -> str:
 
 
 def _request_id(record: logging.LogRecord) -> str | None:
-    """Return the id of the request that a line says it is about, or else of the one that this thread answers."""
+    """Return the request id that the record carries, else the id of the request that this thread serves."""
     request_id = getattr(record, "request_id", None)
     if request_id is None and has_app_context():
         request_id = g.get("request_id")

@@ -1,6 +1,6 @@
-"""Takes secrets and personal data out of texts: of log lines and of the diagnosis's report.
+"""Removes secrets and personal data from text: log lines and the diagnosis's report.
 
-The second fence. The first is care where a text is made: what is not in it need not be found.
+This is the second safeguard. The first is to leave them out when a text is built.
 """
 
 import base64
@@ -17,7 +17,7 @@ from rdservice.config.settings import Settings
 
 BLOT = "[removed]"
 SHORTEST_SECRET = 6
-"""Shorter texts are everywhere: taking them out would leave nothing to read."""
+"""Shorter values occur everywhere by chance; removing them would make text unreadable."""
 
 LOOKS_SECRET = re.compile(
     r"rdk_[a-z2-7]{8}_[\w-]+"
@@ -25,9 +25,9 @@ LOOKS_SECRET = re.compile(
     r"|(?i:(?<=bearer )[\w.~+/=-]{8,})"
     r"|(?<=://)[^\s/:@]*+:[^\s/@]++(?=@)"  # user and password in a URL
     r"|(?<![\w.+-])[\w.+-]++(?:@|%40)[\w-]++(?:\.[\w-]++)++"
-    r"|\+[1-9][0-9](?:[ ().-]{0,2}[0-9]){7,13}"  # a telephone number with its country
+    r"|\+[1-9][0-9](?:[ ().-]{0,2}[0-9]){7,13}"  # a telephone number with a country code
 )
-"""Each alternative begins where a word does and never takes a step back, so that a long text costs its length."""
+"""Each alternative starts at a word boundary and never backtracks, so the search takes linear time."""
 NAMED_SECRET = re.compile(
     r"""(?ix)
     ( (?: \b (?: code | state ) =                                  # in the query of a callback
@@ -40,8 +40,8 @@ NAMED_SECRET = re.compile(
 
 
 def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
-    """Return a function that blots out `secrets`, and what looks like a token, a password, an e-mail address or a
-    telephone number."""
+    """Return a function that replaces `secrets` with BLOT, and all text that looks like a token, a password, an
+    e-mail address or a telephone number."""
     forms = {form for secret in secrets if len(secret) >= SHORTEST_SECRET for form in _forms(secret)}
     exact = re.compile("|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True)))
 
@@ -58,7 +58,7 @@ def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
 
 
 def secrets_in(settings: Settings) -> set[str]:
-    """Return every secret of `settings`, also in the other forms in which a setting may give it."""
+    """Return every secret of `settings`, in each form in which the setting may be written."""
     found = {*settings.client_secrets, settings.secret_key}
     for key in settings.encryption_keys:
         found |= {key.decode(), base64.urlsafe_b64decode(key).hex()}
@@ -70,7 +70,7 @@ def secrets_in(settings: Settings) -> set[str]:
 
 
 def _forms(secret: str) -> set[str]:
-    """Return how `secret` is written in plain text, in URLs, in JSON and in the representation of a Python object."""
+    """Return the forms of `secret` in plain text, in URLs, in JSON and in the repr of a Python object."""
     return {
         secret,
         quote(secret),
@@ -83,9 +83,9 @@ def _forms(secret: str) -> set[str]:
 
 
 def _may_look_secret(text: str) -> bool:
-    """Whether LOOKS_SECRET can match at all: each of its alternatives needs one of these.
+    """Return whether LOOKS_SECRET can match: each of its alternatives needs one of these substrings.
 
-    The search itself costs many times as much, and most lines, those of the access log above all, have none of them.
+    The regular expression costs many times more, and most lines, above all those of the access log, have none of them.
     """
     return (
         "@" in text
@@ -98,7 +98,7 @@ def _may_look_secret(text: str) -> bool:
 
 
 def _may_be_named(text: str) -> bool:
-    """The same for NAMED_SECRET."""
+    """Return whether NAMED_SECRET can match."""
     if "=" not in text and ":" not in text:
         return False
     lower = text.lower()

@@ -1,5 +1,6 @@
-"""What the service counts, in one sum over all its processes.
+"""Metrics, summed over all processes of the service.
 
-`definitions` counts in the memory of the process, `api_calls` says how a call to RD Station counts, `flusher` adds the
-counts to the tables of `store`, and `exposition` writes the sums, with the `state`, as Prometheus reads them.
+`definitions` counts in the memory of a process, `flusher` adds the counts to the tables of `store`, and `state` holds
+the gauges. `rdservice.rdstation.call_metrics` counts calls to RD Station; `rdservice.web.api.exposition` writes the
+sums in the text format of Prometheus.
 """

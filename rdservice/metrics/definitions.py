@@ -1,7 +1,7 @@
-"""What a process counts, in ordinary in-memory metrics of prometheus_client.
+"""The metrics of a process, as in-memory metrics of prometheus_client.
 
-Every label has a closed set of values, and every combination that can occur is there from the start, at 0: Prometheus
-sees no increase in a counter whose first value is 1. No account, e-mail, URL or error text is ever a label.
+Every label has a closed set of values, and every combination that can occur exists from the start with the value 0:
+Prometheus sees no increase in a series whose first sample is 1. No account, e-mail, URL or error text is ever a label.
 """
 
 from typing import Literal, get_args
@@ -38,7 +38,7 @@ NotificationResult = Literal["sent", "failed", "given_up"]
 
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 
-# The last two are the deadlines of a call and of a token exchange: whatever takes longer was given up.
+# The last two are the timeouts of a call and of a token exchange; nothing takes longer.
 CALL_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0)
 
 Series = tuple[str, tuple[tuple[str, str], ...]]
@@ -46,16 +46,16 @@ Series = tuple[str, tuple[tuple[str, str], ...]]
 
 
 class Metrics:
-    """The counters of one process. Safe to use from many threads."""
+    """The counters of one process. Thread-safe."""
 
     def __init__(self) -> None:
-        # With PROMETHEUS_MULTIPROC_DIR set the library would keep counts in files, where a process finds those of an
-        # earlier one with its process id and would report them again.
+        # With PROMETHEUS_MULTIPROC_DIR set, the library would keep counts in files. A process could find the file of an
+        # earlier one with the same process id there and count it again.
         values.ValueClass = values.MutexValue
         self.registry = CollectorRegistry()
         self.api_requests = Counter(
             "rdstation_api_requests",
-            "Calls to RD Station by operation and class of the HTTP status; none: no answer.",
+            "Calls to RD Station by operation and class of the HTTP status; none: no response.",
             ["operation", "status_class"],
             registry=self.registry,
         )
@@ -67,14 +67,14 @@ class Metrics:
         )
         self.api_request_duration = Histogram(
             "rdstation_api_request_duration_seconds",
-            "Duration of calls to RD Station, those without an answer included.",
+            "Duration of calls to RD Station, including those without a response.",
             ["operation"],
             buckets=CALL_BUCKETS_S,
             registry=self.registry,
         )
         self._token_refreshes = Counter(
             "rdstation_token_refreshes",
-            "Renewals of access tokens by result; waited: another process was renewing the same token.",
+            "Refreshes of access tokens by result; waited: another process was refreshing the same token.",
             ["result"],
             registry=self.registry,
         )
@@ -86,31 +86,31 @@ class Metrics:
         )
         self._leads_served = Counter(
             "rdstation_leads_served",
-            "Answers with leads by where they came from.",
+            "Responses with leads by cache outcome.",
             ["cache"],
             registry=self.registry,
         )
         self._webhook_events = Counter(
             "rdstation_webhook_events",
-            "Delivered lead events by what became of them; refused: unusable, in a flood or at a wrong address.",
+            "Delivered lead events by result; refused: invalid, in a flood or at a wrong address.",
             ["result"],
             registry=self.registry,
         )
         self._notifications = Counter(
             "rdstation_notifications",
-            "Attempts to send a notification by result; failed: made again; given_up: not made again.",
+            "Attempts to send a notification by result; failed: will be retried; given_up: will not.",
             ["result"],
             registry=self.registry,
         )
         self._flush_failures = Counter(
             "rdstation_metrics_flush_failures",
-            "Attempts to add a process's counts to the database that failed; they are made again.",
+            "Failed attempts to add a process's counts to the database; they are retried.",
             registry=self.registry,
         )
         self._begin_at_zero()
 
     def token_refresh(self, result: RefreshResult) -> None:
-        """Count a renewal, or (`waited`) the wait for one that another process holds."""
+        """Count a refresh; `waited` counts a wait for another process's refresh."""
         self._token_refreshes.labels(result).inc()
 
     def auth_failure(self, stage: AuthStage) -> None:
@@ -118,23 +118,23 @@ class Metrics:
         self._auth_failures.labels(stage).inc()
 
     def leads_served(self, cache: CacheOutcome) -> None:
-        """Count an answer with leads, by what the cache had."""
+        """Count a response with leads, by cache outcome."""
         self._leads_served.labels(cache).inc()
 
     def webhook_events(self, result: EventResult, number: int) -> None:
-        """Count delivered events by what became of them."""
+        """Count delivered events, by result."""
         self._webhook_events.labels(result).inc(number)
 
     def notifications(self, result: NotificationResult, number: int = 1) -> None:
-        """Count attempts to send a notification to a receiver."""
+        """Count attempts to send a notification, by result."""
         self._notifications.labels(result).inc(number)
 
     def flush_failure(self) -> None:
-        """Count that the database did not take this process's counts."""
+        """Count a failed attempt to add this process's counts to the database."""
         self._flush_failures.inc()
 
     def current(self) -> dict[Series, float]:
-        """Return what this process has counted since its start."""
+        """Return all samples of this process's counters and histograms, counted since its start."""
         return {
             (sample.name, tuple(sorted(sample.labels.items()))): float(sample.value)
             for family in self.registry.collect()

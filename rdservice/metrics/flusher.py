@@ -1,6 +1,7 @@
-"""Brings what a process counts to the database, from one thread of its own: no request ever waits for that.
+"""Adds a process's counts to the database in a background thread, so that no request waits for it.
 
-Only differences travel, computed from the counters in memory, so nothing queues up while the database is down.
+Each flush sends the differences since the last one, computed from the counters in memory, so nothing queues up while
+the database is down.
 """
 
 import atexit
@@ -27,9 +28,9 @@ log = logging.getLogger(__name__)
 
 EVERY_S = 10.0
 SOON_S = 0.5
-"""After an outgoing call, so that it is in the database within a second."""
+"""Delay of a flush after an outgoing call, so that the call is in the database within a second."""
 LAST_FLUSH_S = 5.0
-"""How long an ending process tries to hand over its counts."""
+"""How long a process that ends retries its last flush."""
 LAST_FLUSH_PAUSE_S = 0.2
 CLOSE_WITHIN_S = LAST_FLUSH_S + POOL_TIMEOUT_S + 1.0
 
@@ -41,21 +42,21 @@ class Snapshot:
     totals: dict[Series, float]
     state: State
     flushed: bool
-    """Whether the counts of this process are in the sums."""
+    """Whether the sums include the latest counts of this process."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Step:
-    """A batch, and what the process had counted when it was made."""
+    """A batch, and the process's counts at the time of the batch."""
 
     batch: Batch
     counted: dict[Series, float]
 
 
 class Flusher:
-    """Adds what `metrics` counts to the database: every ten seconds, within one of `hurry`, and at the end.
+    """Adds the counts of `metrics` to the database: every ten seconds, within a second after `hurry`, and at the end.
 
-    `start` it once in the process that counts; the interpreter's exit closes it if nobody else does.
+    Call `start` once, in the process that counts. An atexit handler calls `close` if nothing else has.
     """
 
     def __init__(
@@ -69,12 +70,12 @@ class Flusher:
         self._pool = pool
         self._read_state = read_state
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
-        # These belong to whoever holds the condition.
+        # Guarded by `_wake`.
         self._wake = threading.Condition()
         self._due_at = time.monotonic() + EVERY_S
         self._waiting: list[Future[Snapshot]] = []
         self._closing = False
-        # These belong to the thread.
+        # Used by the thread only.
         self._process = uuid4()
         self._sequence = 0
         self._added: dict[Series, float] = {}
@@ -86,7 +87,7 @@ class Flusher:
         atexit.register(self.close)
 
     def close(self) -> None:
-        """Hand over the last counts and end the thread. Safe twice."""
+        """Flush the last counts and end the thread. Idempotent."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -94,7 +95,7 @@ class Flusher:
         atexit.unregister(self.close)
 
     def hurry(self) -> None:
-        """Let what was counted just now reach the database within a second."""
+        """Flush within a second."""
         soon = time.monotonic() + SOON_S
         with self._wake:
             if soon < self._due_at:
@@ -102,9 +103,9 @@ class Flusher:
                 self._wake.notify()
 
     def snapshot(self, within_s: float) -> Snapshot | None:
-        """Flush, then return the sums and the state; None when the database gives no answer within `within_s`.
+        """Flush, then return the sums and the state; None when the database does not respond within `within_s` seconds.
 
-        A database that takes no counts is read all the same. Raises psycopg.Error when it can't be read as it should.
+        Returns them also when the database is read-only. Raises psycopg.Error when a query fails otherwise.
         """
         asked: Future[Snapshot] = Future()
         with self._wake:
@@ -122,7 +123,7 @@ class Flusher:
             waiting, closing = self._wait()
             error = self._flush()
             if waiting:
-                _tell(waiting, error if _is_silence(error) else self._take_snapshot(flushed=error is None))
+                _resolve(waiting, error if _is_silence(error) else self._take_snapshot(flushed=error is None))
         give_up_at = time.monotonic() + LAST_FLUSH_S
         while isinstance(error, UNAVAILABLE) and time.monotonic() < give_up_at:
             time.sleep(LAST_FLUSH_PAUSE_S)
@@ -131,7 +132,7 @@ class Flusher:
             log.error("the database did not take the last counts of this process: they are lost")
 
     def _wait(self) -> tuple[list[Future[Snapshot]], bool]:
-        """Return who waits for a snapshot and whether this is the end, as soon as there is something to do."""
+        """Wait until a flush is due; return the futures that wait for a snapshot, and whether to close."""
         with self._wake:
             while not self._closing and (pause_s := self._due_at - time.monotonic()) > 0:
                 self._wake.wait(pause_s)
@@ -140,7 +141,7 @@ class Flusher:
             return waiting, self._closing
 
     def _flush(self) -> Exception | None:
-        """Add to the sums what they lack; return what prevented it."""
+        """Add the latest counts to the sums; return the error that prevented it, or None."""
         try:
             if self._unsure is not None:
                 self._add(self._unsure)
@@ -167,12 +168,12 @@ class Flusher:
         return _Step(batch=batch, counted=counted)
 
     def _add(self, step: _Step) -> None:
-        # Until the commit is confirmed it may have happened or not: the same batch is sent again before any other.
+        # Until the commit is confirmed, its outcome is unknown: this batch is sent again before any other.
         self._unsure = step
         self._sequence = step.batch.sequence
         with transaction(self._pool) as conn:
             store.add(conn, step.batch)
-        # Not the sum of the differences, which rounding may leave above the count: the next would be negative.
+        # Not a sum of the differences: rounding could leave it above the count, and the next difference negative.
         self._added = step.counted
         self._unsure = None
 
@@ -180,12 +181,12 @@ class Flusher:
         try:
             with transaction(self._pool) as conn:
                 return Snapshot(totals=store.totals(conn), state=self._read_state(conn), flushed=flushed)
-        except Exception as error:  # noqa: BLE001 - it is raised where the snapshot is awaited
+        except Exception as error:  # noqa: BLE001 - `snapshot` raises it
             self._report(error)
             return error
 
     def _report(self, error: Exception) -> None:
-        """Log the first of several failures in a row; an unexpected one always, with its traceback."""
+        """Log the first of consecutive database failures, and every unexpected error with its traceback."""
         if not isinstance(error, UNAVAILABLE):
             log.error("the counts cannot be brought to the database", exc_info=error)
         elif not self._failing:
@@ -194,11 +195,11 @@ class Flusher:
 
 
 def _is_silence(error: Exception | None) -> TypeGuard[Exception]:
-    """Return whether the error came from elsewhere than the database, which said nothing (no SQLSTATE)."""
+    """Return whether the error has no SQLSTATE: the database did not respond."""
     return error is not None and getattr(error, "sqlstate", None) is None
 
 
-def _tell(waiting: list[Future[Snapshot]], outcome: Snapshot | Exception) -> None:
+def _resolve(waiting: list[Future[Snapshot]], outcome: Snapshot | Exception) -> None:
     for asked in waiting:
         if isinstance(outcome, Snapshot):
             asked.set_result(outcome)

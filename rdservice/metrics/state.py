@@ -1,4 +1,4 @@
-"""What `/metrics` shows beside counts: read from the tables at the moment of the scrape."""
+"""The gauges of `/metrics`, read from the tables at each scrape."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Overview:
-    """Numbers of tokens by status, and moments in seconds since 1970, None where there is none."""
+    """Number of accounts by token status, and Unix timestamps in seconds; None where there is no such time."""
 
     tokens: Mapping[str, int]
     earliest_expiry: float | None
-    """Of the tokens that are still renewed."""
+    """Of the tokens that are still refreshed."""
     last_refresh_success: float | None
     worker_heartbeat: float | None
 
@@ -21,4 +21,4 @@ class State:
 
     overview: Overview
     failing_notifications: int
-    """Messages of the last day that their receivers have not accepted."""
+    """Notifications of the last day that a receiver has not accepted."""

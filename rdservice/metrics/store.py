@@ -15,7 +15,7 @@ KEEP_PROCESSES_DAYS = 7
 HOURS = 24
 AN_HOUR = timedelta(hours=1)
 
-# Sorted: two processes that add to the same rows in different orders would deadlock.
+# ORDER BY: two processes that add to the same rows in different orders would deadlock.
 ADD = """
 WITH turn AS (
     INSERT INTO rdservice_metric_processes AS p (process, sequence, seen_at)
@@ -30,10 +30,10 @@ SELECT key, value FROM unnest(%(keys)s::text[], %(values)s::float8[]) AS delta (
 ON CONFLICT (key) DO UPDATE SET value = totals.value + EXCLUDED.value
 """
 TOTALS = "SELECT key, value FROM rdservice_metric_totals"
-# What the status page shows of the past day. A note has the sums from before anything was counted in its hour: where
-# there is none, nothing was counted.
+# Series that the status page shows for the past day. The rows of an hour hold the sums from before its first count; an
+# hour without rows had no counts.
 SHOWN = ['["rdstation_leads_served_total", %', '["rdstation_api_requests_total", %']
-# What is counted for the first time is in the note too, as 0: else there would be no note before the very first count.
+# A series that is counted for the first time is included with 0: otherwise its first hour would have no row.
 REMEMBER_HOUR = """
 INSERT INTO rdservice_metric_hours (hour, key, value, taken_at)
 SELECT date_trunc('hour', rd_now()), key, COALESCE(totals.value, 0), rd_now()
@@ -49,7 +49,7 @@ WITH old AS MATERIALIZED (
      WHERE hour < rd_now() - interval '2 days' ORDER BY hour, key LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
 DELETE FROM rdservice_metric_hours h USING old WHERE (h.hour, h.key) = (old.hour, old.key)
 """
-# The notes, and the sums of this moment as the end of the current hour. `kind` is the label that tells what came of it.
+# The rows of each hour, and the current sums as the end of the current hour. `kind` is the label with the outcome.
 HOURLY = """
 WITH kinds AS (
     SELECT key, key::jsonb ->> 0 AS name,
@@ -73,7 +73,7 @@ DELETE FROM rdservice_metric_processes WHERE process = ANY (ARRAY(
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What a process has counted since the batch before. `sequence` numbers the batches of a process from 1."""
+    """A process's counts since its previous batch. `sequence` numbers the batches of a process from 1."""
 
     process: UUID
     sequence: int
@@ -81,7 +81,7 @@ class Batch:
 
 
 def add(conn: psycopg.Connection[Any], batch: Batch) -> None:
-    """Add a batch to the sums, unless it was added before: adding one again is safe."""
+    """Add a batch to the sums, unless it was added before. Safe to repeat."""
     keys = [_key(series) for series in batch.deltas]
     conn.execute(REMEMBER_HOUR, {"shown": SHOWN, "keys": keys})
     conn.execute(
@@ -101,15 +101,16 @@ def totals(conn: psycopg.Connection[Any]) -> dict[Series, float]:
 
 
 def prune_hours(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:
-    """Delete up to `batch` notes of two days ago; return how many."""
+    """Delete up to `batch` hourly rows older than two days; return how many were deleted."""
     return conn.execute(PRUNE_HOURS, {"batch": batch}).rowcount
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hour:
-    """What was counted in the hour that began at `start`: numbers by metric and by what came of it.
+    """The counts of the hour that began at `start`, by metric name and outcome.
 
-    What came of it is `hit`, `miss` or `stale` for leads served, the class of the status for calls to RD Station.
+    The outcome is `hit`, `miss` or `stale` for leads served, and the status class, such as `2xx`, for calls to RD
+    Station.
     """
 
     start: datetime
@@ -117,7 +118,7 @@ class Hour:
 
 
 def hourly(conn: psycopg.Connection[Any]) -> list[Hour]:
-    """Return the leads served and the calls to RD Station of the last 24 hours, the current one last."""
+    """Return the leads served and the calls to RD Station in each of the last 24 hours, the current hour last."""
     (this_hour,) = conn.execute(THIS_HOUR).fetchone() or (None,)
     marks: dict[datetime, dict[tuple[str, str], float]] = {}
     for hour, name, kind, value in conn.execute(HOURLY, {"shown": SHOWN}):
@@ -128,7 +129,7 @@ def hourly(conn: psycopg.Connection[Any]) -> list[Hour]:
     after = marks.get(this_hour + AN_HOUR, {})
     for ago in range(HOURS):
         start = this_hour - ago * AN_HOUR
-        # Without a note nothing was counted until the next one.
+        # Without rows, nothing was counted until the next hour that has rows.
         before = marks.get(start, after)
         counts = {of: value - before.get(of, 0.0) for of, value in after.items()}
         found.append(Hour(start=start, counts=counts))
@@ -137,7 +138,7 @@ def hourly(conn: psycopg.Connection[Any]) -> list[Hour]:
 
 
 def prune_processes(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:
-    """Forget up to `batch` processes that have added nothing for a week; return how many. Their counts stay."""
+    """Delete up to `batch` processes silent for a week; return how many. The sums keep their counts."""
     return conn.execute(PRUNE_PROCESSES, {"days": KEEP_PROCESSES_DAYS, "batch": batch}).rowcount
 
 

@@ -1,1 +1,1 @@
-"""Telling people when an account needs them: what has to be told, the messages, and their way to whoever reads them."""
+"""Notifies people when an account needs attention: incidents, messages and their deliveries."""

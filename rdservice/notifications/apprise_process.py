@@ -1,9 +1,11 @@
-"""`python -m rdservice.notifications.apprise_process SECONDS`: apprise, in a process of its own.
+"""`python -m rdservice.notifications.apprise_process SECONDS`: runs apprise in its own process.
 
-Reads one question as JSON from stdin and writes one answer as JSON to stdout: to
-`{"do": "check", "urls": […]}` `{"usable": [true, …]}`, to `{"do": "send", "url", "title", "body"}` `{"error": null}` or
-the kind of error. Writes nothing else: what apprise would log may quote URLs. Ends by itself after SECONDS, also where
-whoever asked was killed.
+Reads one request as JSON from stdin and writes one response as JSON to stdout:
+
+- `{"do": "check", "urls": […]}` → `{"usable": [true, …]}`
+- `{"do": "send", "url": …, "title": …, "body": …}` → `{"error": null}`, or the kind of error in place of null
+
+Writes nothing else, because apprise's log may quote URLs. Exits after SECONDS, even if its parent was killed.
 """
 
 import json
@@ -21,7 +23,7 @@ APP = "RD Station connection"
 
 
 class _Overheard(logging.Handler):
-    """Keeps from apprise's log lines only the kind of error in them."""
+    """Extracts the kind of error from apprise's log lines and drops the rest."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,17 +45,19 @@ def main() -> None:
     overheard = _Overheard()
     logger.handlers, logger.propagate = [overheard], False
     logger.setLevel(logging.WARNING)
-    question = json.load(sys.stdin)
-    if question["do"] == "check":
-        response: dict[str, Any] = {"usable": [_usable(url) for url in question["urls"]]}
+    request = json.load(sys.stdin)
+    if request["do"] == "check":
+        response: dict[str, Any] = {"usable": [_usable(url) for url in request["urls"]]}
     else:
-        response = {"error": _send(question, overheard)}
+        response = {"error": _send(request, overheard)}
     json.dump(response, sys.stdout)
 
 
 def _asset() -> AppriseAsset:
-    """Return settings under which nothing is read from or written to this machine's disk, and no redirect followed:
-    a message goes where the operator's URL says, and nowhere else."""
+    """Return settings with which apprise does not touch the disk and follows no redirect.
+
+    So a message goes to the operator's URL and nowhere else.
+    """
     return AppriseAsset(
         app_id=APP,
         app_desc=APP,
@@ -74,13 +78,13 @@ def _usable(url: str) -> bool:
     return Apprise.instantiate(url, asset=_asset()) is not None
 
 
-def _send(question: dict[str, str], overheard: _Overheard) -> str | None:
-    """Send the message; return the kind of error, None where it was accepted."""
+def _send(request: dict[str, str], overheard: _Overheard) -> str | None:
+    """Send the message; return the kind of error, None when the receiver accepted it."""
     messenger = Apprise(asset=_asset())
-    if not messenger.add(question["url"]):
+    if not messenger.add(request["url"]):
         return "invalid"
     sent = messenger.notify(
-        title=question["title"], body=question["body"], body_format=NotifyFormat.TEXT, notify_type="warning"
+        title=request["title"], body=request["body"], body_format=NotifyFormat.TEXT, notify_type="warning"
     )
     return None if sent else overheard.error or "refused"
 

@@ -1,7 +1,7 @@
-"""Messages and their way to each target. The only owner of `rdservice_notifications` and `rdservice_deliveries`.
+"""Notifications and their delivery to each target. Owns `rdservice_notifications` and `rdservice_deliveries`.
 
-A delivery is claimed under a lease, sent without any transaction, and its outcome recorded: two workers never send the
-same one at once. Who is killed between sending and recording leaves a lease behind, after which it is sent again.
+A worker leases a delivery, sends it outside of any transaction and records the outcome, so two workers never send the
+same delivery at once. If the worker dies between sending and recording, the delivery is sent again after the lease.
 """
 
 from collections.abc import Sequence
@@ -28,10 +28,10 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 30, 3600
 TEST_EVERY_S = 30
 KEEP_DAYS = 90
 APART_S, MOST_APART_S = 300, 3600
-"""Between two messages lie as many times five minutes as there were messages in six hours, at the most an hour."""
+"""Minimum interval between two messages: five minutes for each message of the last six hours, at most an hour."""
 
 TEST_LOCK = 0x5244_5445
-"""Key of the advisory lock under which tests are begun ("RDTE")."""
+"""Key of the advisory lock that serializes the start of tests ("RDTE" in ASCII)."""
 
 MAY_TELL = """
 SELECT COALESCE(max(created_at) + LEAST(count(*) * make_interval(secs => %(apart_s)s),
@@ -51,7 +51,7 @@ LAST_TEST_AGO = """
 SELECT EXTRACT(epoch FROM rd_now() - max(created_at))::float8 FROM rdservice_notifications
  WHERE kind = 'test' AND created_at > rd_now() - make_interval(secs => %(within_s)s)
 """
-CLAIM = """
+LEASE = """
 WITH picked AS (
     SELECT notification_id, target FROM rdservice_deliveries
      WHERE outcome IS NULL AND next_attempt_at <= rd_now() AND target = ANY (%(targets)s)
@@ -98,7 +98,7 @@ SELECT n.notification_id, n.kind, n.created_at, d.label, d.outcome, d.attempts, 
   FROM rdservice_notifications n JOIN rdservice_deliveries d USING (notification_id)
  WHERE n.notification_id = %(notification)s ORDER BY d.label, d.target
 """
-# Where all receivers have accepted a test since then, what was wrong is mended.
+# A later test that all receivers accepted shows that the cause is fixed.
 FAILED = """
 SELECT d.error FROM rdservice_deliveries d JOIN rdservice_notifications n USING (notification_id)
  WHERE n.kind = 'incidents' AND n.created_at > rd_now() - interval '2 days' AND d.error IS NOT NULL
@@ -110,7 +110,7 @@ SELECT d.error FROM rdservice_deliveries d JOIN rdservice_notifications n USING 
                            WHERE r.notification_id = t.notification_id AND r.outcome IS DISTINCT FROM 'sent'))
  ORDER BY d.notification_id, d.target
 """
-# What tells who was told of an incident's beginning stays as long as the incident.
+# Keeps messages that opened an incident while it lasts: they say who is told of its end.
 PRUNE = """
 DELETE FROM rdservice_notifications WHERE notification_id = ANY (ARRAY(
     SELECT notification_id FROM rdservice_notifications n
@@ -121,8 +121,8 @@ DELETE FROM rdservice_notifications WHERE notification_id = ANY (ARRAY(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
-    """A delivery that this process may send now. `holder` is the lease's nonce."""
+class Leased:
+    """A delivery that this process has leased. `holder` is the lease's nonce."""
 
     notification_id: int
     target: str
@@ -131,13 +131,13 @@ class Claimed:
 
     @property
     def only_attempt(self) -> bool:
-        """Whoever asked for a test waits for its result: it is not tried again."""
+        """Whether a failure is final: a person waits for the result of a test."""
         return self.kind == "test"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """A message to one target, as people may see it. `outcome` None: it is still to be sent, or tried again."""
+    """A message to one target, for display. `outcome` is None until it is sent or given up."""
 
     notification_id: int
     kind: NotificationKind
@@ -151,9 +151,9 @@ class Delivery:
 
 
 def tell(conn: psycopg.Connection[Any], targets: Sequence[Target]) -> None:
-    """Write one message of all that has to be told, unless the last one was too short a time ago.
+    """Create one message about all unreported changes, unless the minimum interval since the last one still runs.
 
-    The caller holds the lock of `incidents.compare`: nothing is told twice.
+    The caller holds the lock of `incidents.compare`, so no change is reported twice.
     """
     values = {"apart_s": APART_S, "most_apart_s": MOST_APART_S}
     if targets and incidents.any_untold(conn) and conn.execute(MAY_TELL, values).fetchone() == (True,):
@@ -161,13 +161,16 @@ def tell(conn: psycopg.Connection[Any], targets: Sequence[Target]) -> None:
 
 
 def begin_test(conn: psycopg.Connection[Any], targets: Sequence[Target]) -> int:
-    """Write a test message to all targets and return its number. Raises TooManyRequests within 30 s of another."""
+    """Create a test message to all targets and return its number.
+
+    Raises TooManyRequests within TEST_EVERY_S seconds after another test.
+    """
     conn.execute("SELECT pg_advisory_xact_lock(%s)", [TEST_LOCK])
     last = conn.execute(LAST_TEST_AGO, {"within_s": TEST_EVERY_S}).fetchone()
     if last is not None and last[0] is not None:
         raise TooManyRequests(
             message(
-                "A test was sent less than %(seconds)s seconds ago. Look at its result, or wait a little."
+                "A test was sent less than %(seconds)s seconds ago. Look at its result, or try again later."
             ),
             values={"seconds": TEST_EVERY_S},
             retry_after_s=max(int(TEST_EVERY_S - last[0]), 1),
@@ -177,30 +180,36 @@ def begin_test(conn: psycopg.Connection[Any], targets: Sequence[Target]) -> int:
 
 def lease(
     conn: psycopg.Connection[Any], targets: Sequence[Target], notification_id: int | None = None
-) -> Claimed | None:
-    """Take the next delivery to one of `targets` that is due, of that message alone where one is given."""
+) -> Leased | None:
+    """Lease the next due delivery to one of `targets`, if given only of the message `notification_id`.
+
+    Returns None when no delivery is due.
+    """
     values = {
         "targets": [target.key for target in targets],
         "notification": notification_id,
         "lease_s": LEASE_S,
     }
-    with conn.cursor(row_factory=class_row(Claimed)) as cursor:
-        return cursor.execute(CLAIM, values).fetchone()
+    with conn.cursor(row_factory=class_row(Leased)) as cursor:
+        return cursor.execute(LEASE, values).fetchone()
 
 
-def end(conn: psycopg.Connection[Any], leased: Claimed, outcome: Outcome) -> None:
-    """Note how a delivery ended; nothing when its lease went to somebody else meanwhile."""
+def end(conn: psycopg.Connection[Any], leased: Leased, outcome: Outcome) -> None:
+    """Record a delivery's outcome. Does nothing when another process has taken over the lease."""
     conn.execute(END, _values(leased) | {"outcome": outcome})
 
 
-def fail(conn: psycopg.Connection[Any], leased: Claimed, error: str) -> None:
-    """Note that an attempt failed. It is made again after 30 s, then ever later; that of a test is not."""
+def fail(conn: psycopg.Connection[Any], leased: Leased, error: str) -> None:
+    """Record a failed attempt and schedule the next one with exponential back-off; a test is given up at once.
+
+    Does nothing when another process has taken over the lease.
+    """
     pauses = {"first_s": FIRST_PAUSE_S, "longest_s": LONGEST_PAUSE_S, "last": leased.only_attempt}
     conn.execute(FAIL, _values(leased) | pauses | {"error": error})
 
 
 def give_up(conn: psycopg.Connection[Any]) -> int:
-    """End what could not be sent for a day, and tests after ten minutes; return how many."""
+    """Give up due deliveries of messages older than a day, and tests older than ten minutes; return how many."""
     return conn.execute(GIVE_UP, {"test_s": RETRY_TEST_FOR_S, "retry_s": RETRY_FOR_S}).rowcount
 
 
@@ -217,15 +226,15 @@ def of_notification(conn: psycopg.Connection[Any], notification_id: int) -> list
 
 
 def failed(conn: psycopg.Connection[Any]) -> list[str]:
-    """Return the last error of each message of the last day that its receiver has not accepted.
+    """Return the last error of each delivery of the last day that its receiver has not accepted.
 
-    Tests are no such; and one that all receivers have accepted ends them.
+    Does not include tests, nor deliveries before a test that all receivers accepted.
     """
     return [error for (error,) in conn.execute(FAILED)]
 
 
 def prune(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:
-    """Delete up to `batch` messages that are 90 days old, with their deliveries; return how many."""
+    """Delete up to `batch` messages older than 90 days, with their deliveries; return how many were deleted."""
     return conn.execute(PRUNE, {"days": KEEP_DAYS, "batch": batch}).rowcount
 
 
@@ -244,5 +253,5 @@ def _create(conn: psycopg.Connection[Any], kind: NotificationKind, targets: Sequ
     return int(row[0])
 
 
-def _values(leased: Claimed) -> dict[str, Any]:
+def _values(leased: Leased) -> dict[str, Any]:
     return {"notification": leased.notification_id, "target": leased.target, "holder": leased.holder}

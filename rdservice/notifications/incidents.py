@@ -1,7 +1,7 @@
-"""What needs a person: one incident for an account, one for the settings. The only owner of `rdservice_incidents`.
+"""Incidents: what needs a person's attention, one per account and one for the settings. Owns `rdservice_incidents`.
 
-Incidents are found by comparing the tokens' state with the incidents that are open, so that it makes no difference
-which process looks, how many there are, or what was restarted in between.
+They are derived by comparing the tokens' state with the open incidents. So it does not matter which process compares,
+how many there are, or what was restarted in between.
 """
 
 from dataclasses import dataclass, field
@@ -14,21 +14,21 @@ from psycopg.rows import class_row
 Kind = Literal["reauthorization_required", "expiring", "credentials_refused"]
 
 WELL_FOR_S = 300
-"""How long all must be well before an incident is over: what comes and goes is one incident."""
+"""How long the state must be good before an incident ends, so that a flapping state is one incident."""
 GATHER_S = 15
-"""How long a first incident waits for others of the same cause, so that one message tells of them all."""
+"""How long a new incident waits for others with the same cause, so that one message reports them all."""
 MOST_OPEN = 10_000
-"""So many incidents are open at the most, which bounds what a look costs: where more accounts need somebody, the
-others get theirs as these end."""
+"""Maximum number of open incidents, which bounds the cost of a comparison. Further accounts get an incident when others
+end."""
 KEEP_DAYS = 90
 SHOWN_OF_EACH = 10
-"""So many accounts of a kind are named in a message; of the others it gives the number."""
+"""Maximum number of accounts of a kind that a message names; it gives the number of the rest."""
 
 WATCH_LOCK = 0x5244_4E46
-"""Key of the advisory lock of whoever compares ("RDNF")."""
+"""Key of the advisory lock that serializes comparisons ("RDNF" in ASCII)."""
 
-# A token is renewed with 35 to 40 % of its life left. RD Station's live for a day: the bound by hours lets the index on
-# (status, expires_at) find the few rows that may be meant.
+# A token is refreshed with 35 to 40 % of its lifetime left. RD Station's tokens live for a day; the bound in hours lets
+# PostgreSQL find the few candidate rows by the index on (status, expires_at).
 HORIZON = "interval '6 hours'"
 EXPIRING = f"""
 (t.expires_at < rd_now() + LEAST((t.expires_at - t.issued_at) / 4, {HORIZON})
@@ -61,14 +61,14 @@ UPDATE rdservice_incidents i SET closed_at = rd_now(), ending = 'gone'
  WHERE i.closed_at IS NULL AND i.account_id IS NOT NULL
    AND NOT EXISTS (SELECT FROM rdstation_tokens t WHERE t.account_id = i.account_id)
 """
-# What a person has to do is another thing now, and is told anew.
+# A person now has to do something else, so a new incident reports it.
 CLOSE_REPLACED = """
 UPDATE rdservice_incidents i SET closed_at = rd_now(), ending = 'replaced'
   FROM rdstation_tokens t
  WHERE i.closed_at IS NULL AND i.kind = 'expiring'
    AND t.account_id = i.account_id AND t.status = 'reauthorization_required'
 """
-# NOT IN: PostgreSQL makes a hash of the incidents, whatever it believes about their number.
+# NOT IN: PostgreSQL always hashes the incidents then, whatever its row estimate.
 OPEN = f"""
 WITH known AS MATERIALIZED (
     SELECT account_id FROM rdservice_incidents WHERE closed_at IS NULL AND account_id IS NOT NULL)
@@ -101,7 +101,7 @@ PUT_RECOVERED = """
 UPDATE rdservice_incidents SET recovered_in = %(notification)s
  WHERE ending = 'recovered' AND opened_in IS NOT NULL AND recovered_in IS NULL
 """
-# Told of its end is only who was told of its beginning, and of a beginning only while it has not ended.
+# A target is told of an end only if it was told of the beginning, and of a beginning only while the incident is open.
 TOLD_IN = """
 WITH meant AS (
     SELECT false AS recovered, * FROM rdservice_incidents WHERE opened_in = %(notification)s AND closed_at IS NULL
@@ -133,7 +133,7 @@ DELETE FROM rdservice_incidents WHERE incident_id = ANY (ARRAY(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """An incident as a message tells of it. `of_its_kind`: how many the message is about, named or not."""
+    """An incident in a message. `of_its_kind`: how many of its kind the message reports, named or not."""
 
     recovered: bool
     kind: Kind
@@ -145,7 +145,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenIncident:
-    """An incident that is not over. `told`: a message about it was written."""
+    """An open incident. `told`: a message about it was created."""
 
     kind: Kind
     account_id: str | None
@@ -156,9 +156,10 @@ class OpenIncident:
 
 
 def compare(conn: psycopg.Connection[Any]) -> bool:
-    """Open and close incidents by the state of the tokens.
+    """Open and close incidents according to the state of the tokens.
 
-    Returns False, and does nothing, while another process does it. Lasts until the end of the caller's transaction.
+    Takes an advisory lock until the end of the caller's transaction. Returns False, and does nothing, while another
+    process holds it.
     """
     if conn.execute(TRY_LOCK, {"key": WATCH_LOCK}).fetchone() != (True,):
         return False
@@ -173,29 +174,29 @@ def compare(conn: psycopg.Connection[Any]) -> bool:
 
 
 def any_untold(conn: psycopg.Connection[Any]) -> bool:
-    """Return whether something has to be told: a beginning, or the end of what was told."""
+    """Return whether there is something to report: a beginning, or the end of a reported incident."""
     return conn.execute(ANY_UNTOLD, {"gather_s": GATHER_S}).fetchone() == (True,)
 
 
 def put_into(conn: psycopg.Connection[Any], notification_id: int) -> None:
-    """Let one message tell of everything that has to be told."""
+    """Assign all unreported beginnings and ends to one message."""
     conn.execute(PUT_OPENED, {"notification": notification_id})
     conn.execute(PUT_RECOVERED, {"notification": notification_id})
 
 
 def told_in(conn: psycopg.Connection[Any], notification_id: int, target: str) -> list[Told]:
-    """Return what a message has to tell a target now: nothing, when all has become well before it was sent."""
+    """Return what a message reports to a target now; an empty list when every incident ended before it was sent."""
     values = {"notification": notification_id, "target": target, "shown": SHOWN_OF_EACH}
     with conn.cursor(row_factory=class_row(Told)) as cursor:
         return cursor.execute(TOLD_IN, values).fetchall()
 
 
 def open_now(conn: psycopg.Connection[Any], *, limit: int) -> list[OpenIncident]:
-    """Return up to `limit` incidents that are not over, newest first."""
+    """Return up to `limit` open incidents, newest first."""
     with conn.cursor(row_factory=class_row(OpenIncident)) as cursor:
         return cursor.execute(OPEN_NOW, {"limit": limit}).fetchall()
 
 
 def prune(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:
-    """Delete up to `batch` incidents that ended 90 days ago; return how many."""
+    """Delete up to `batch` incidents that ended more than 90 days ago; return how many were deleted."""
     return conn.execute(PRUNE, {"days": KEEP_DAYS, "batch": batch}).rowcount

@@ -1,8 +1,8 @@
-"""The text of a notification: in Portuguese and then in English.
+"""The text of notifications, in Portuguese followed by English.
 
-Both in one message: it goes to groups and mailboxes whose readers' language nobody knows. It holds names and ids of
-accounts, and links to this service; no secret, and no person's data: an account whose id is an e-mail address is named
-by its company alone.
+A message has both languages because it goes to groups and mailboxes whose readers' language is unknown. It contains
+names and ids of accounts, and links to this service, but no secret and no personal data: an account whose id is an
+e-mail address is named by its company alone.
 """
 
 from collections.abc import Sequence
@@ -40,14 +40,14 @@ BETWEEN = "\n\n— English —\n\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What is sent: a line and a text, both plain."""
+    """A message in plain text."""
 
     title: str
     body: str
 
 
 def test(origin: str) -> Message:
-    """Return the message that a person asked for to see it arrive. `origin`: where the service is reached."""
+    """Return the test message. `origin`: scheme, host and port of the service, for links."""
     return Message(
         title=_both(message("test")),
         body=BETWEEN.join(f"{translated(language, TEST)}\n{origin}/notifications" for language in BOTH),
@@ -55,7 +55,7 @@ def test(origin: str) -> Message:
 
 
 def of_incidents(told: Sequence[Told], origin: str) -> Message:
-    """Return the message that tells of these incidents, in the order of `incidents.told_in`."""
+    """Return the message about these incidents, which come from `incidents.told_in`."""
     begun = sum(count for recovered, count in _counts(told) if not recovered)
     ended = sum(count for recovered, count in _counts(told) if recovered)
     return Message(title=_title(begun, ended), body=BETWEEN.join(_body(told, origin, lang) for lang in BOTH))
@@ -105,7 +105,7 @@ def _line(item: Told, origin: str, language: Language) -> str:
 
 
 def _called(account_id: str, name: str | None, language: Language) -> tuple[str, str]:
-    """Return what an account is called in a message, and the path of its page."""
+    """Return an account's name in a message, and the path of its page without the leading slash."""
     company = None if name is None or names_a_person(name) else name
     if names_a_person(account_id):
         return company or translated(language, "Account whose name is an e-mail address"), ""

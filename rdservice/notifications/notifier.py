@@ -1,5 +1,7 @@
-"""The worker's thread that finds what has to be told and sends it. It never delays a renewal: it shares nothing with
-them but the pool, of which it holds one connection for a moment."""
+"""The worker's thread that compares incidents and sends notifications.
+
+It cannot delay refreshes: it shares only the connection pool with them, and holds one connection for short moments.
+"""
 
 import logging
 import threading
@@ -13,7 +15,7 @@ from rdservice.config.settings import Settings
 from rdservice.database.pool import transaction, write_for_sure
 from rdservice.metrics.definitions import Metrics
 from rdservice.notifications import deliveries, incidents, messages, targets
-from rdservice.notifications.deliveries import Claimed
+from rdservice.notifications.deliveries import Leased
 from rdservice.notifications.messages import Message
 from rdservice.notifications.targets import SendFailed, Target
 
@@ -21,7 +23,7 @@ log = logging.getLogger(__name__)
 
 COMPARE_EVERY_S = 10.0
 LOOK_EVERY_S = 2.0
-"""How often deliveries are looked for: a test that somebody waits for is one."""
+"""How often it looks for due deliveries; short, because a person waits for a test."""
 END_WITHIN_S = 10.0
 BE_QUICK = "SET LOCAL statement_timeout = '5s'"
 
@@ -29,7 +31,7 @@ Send = Callable[[Target, str, str], None]
 
 
 class Notifier:
-    """Looks for incidents and sends messages. Any number may run at once."""
+    """Opens and closes incidents and sends messages. Any number of processes may run one."""
 
     def __init__(
         self,
@@ -50,17 +52,17 @@ class Notifier:
         self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
 
     def start(self) -> None:
-        """Begin, in a thread of its own."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Begin nothing more, and wait up to ten seconds for what is being sent."""
+        """Start nothing new, and wait up to END_WITHIN_S for the message that is being sent."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join(END_WITHIN_S)
 
     def compare(self) -> None:
-        """Open and close incidents, and write the message that tells of them."""
+        """Open and close incidents, and create the message that reports them."""
         given_up = 0
         with transaction(self._pool) as conn:
             conn.execute(BE_QUICK)
@@ -70,7 +72,7 @@ class Notifier:
         self._metrics.notifications("given_up", given_up)
 
     def send_next(self, notification_id: int | None = None) -> bool:
-        """Send the next delivery that is due, of one message where it is given; return whether there was one."""
+        """Send the next due delivery, if given only of the message `notification_id`; return whether there was one."""
         if not self._targets:
             return False
         with transaction(self._pool) as conn:
@@ -85,13 +87,13 @@ class Notifier:
             self._deliver(leased, message)
         return True
 
-    def _message(self, conn: psycopg.Connection[Any], leased: Claimed) -> Message | None:
+    def _message(self, conn: psycopg.Connection[Any], leased: Leased) -> Message | None:
         if leased.kind == "test":
             return messages.test(self._origin)
         told = incidents.told_in(conn, leased.notification_id, leased.target)
         return messages.of_incidents(told, self._origin) if told else None
 
-    def _deliver(self, leased: Claimed, message: Message) -> None:
+    def _deliver(self, leased: Leased, message: Message) -> None:
         target = self._targets[leased.target]
         try:
             self._send(target, message.title, message.body)
@@ -108,7 +110,7 @@ class Notifier:
             self._write(lambda conn: deliveries.end(conn, leased, "sent"))
 
     def _write(self, change: Callable[[psycopg.Connection[Any]], None]) -> None:
-        """Record an outcome, also when the database is away for a moment: else the message would be sent again."""
+        """Record an outcome, with retries: without the record the message would be sent again."""
         write_for_sure(self._pool, change, give_up=self._stop, timeout_s=deliveries.LEASE_S / 2)
 
     def _run(self) -> None:
@@ -123,7 +125,7 @@ class Notifier:
             except (psycopg.Error, PoolTimeout) as error:
                 log.warning("notifications wait for the database (%s)", type(error).__name__)
             except Exception:
-                # Whatever is wrong with one message, the next ones must be told.
+                # An error in one message must not stop the next ones.
                 log.exception("a notification failed unexpectedly")
             self._stop.wait(LOOK_EVERY_S)
             next_comparison_s -= LOOK_EVERY_S

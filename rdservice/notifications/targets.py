@@ -1,8 +1,8 @@
-"""Receivers of notifications: the URLs of NOTIFY_URLS, and apprise, which sends messages there.
+"""Receivers of notifications: the URLs of NOTIFY_URLS, to which apprise sends messages.
 
-apprise runs in a process of its own (`rdservice.notifications.apprise_process`). It imports some two hundred
-plug-ins: there they take no memory from the web processes and the worker, see none of the service's secrets, write
-nothing into its log, and are ended when they hang.
+apprise runs in its own process (`rdservice.notifications.apprise_process`), because it imports about two hundred
+plug-ins. There they take no memory from the web processes and the worker, see none of the service's secrets, write
+nothing to its log, and can be killed when they hang.
 """
 
 import hashlib
@@ -27,12 +27,12 @@ SEND_WITHIN_S = 30.0
 HANDED_ON = re.compile(
     r"(?i)PATH|LANG|LC_.*|TZ|TMPDIR|(HTTPS?|ALL|NO)_PROXY|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE"
 )
-"""Names of the environment variables that the sending process gets: none of the service's own."""
+"""Environment variables that apprise's process inherits: none of the service's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One receiver. `key` names it in the database, `label` before people; neither tells the URL."""
+    """One receiver. `key` identifies it in the database, `label` on pages and in logs; neither reveals the URL."""
 
     url: str = field(repr=False)
     key: str = field(repr=False)
@@ -40,7 +40,7 @@ class Target:
 
 
 class SendFailed(Exception):
-    """A message was not accepted. `error`: timeout, connection, http_404 …, invalid, refused, crashed."""
+    """A message was not accepted. `error`: `timeout`, `connection`, `http_404` …, `invalid`, `refused`, `crashed`."""
 
     def __init__(self, error: str) -> None:
         super().__init__(error)
@@ -48,7 +48,7 @@ class SendFailed(Exception):
 
 
 def targets(urls: Sequence[str], secret_key: str) -> tuple[Target, ...]:
-    """Return the targets of the URLs. `secret_key` keys the hashes, so that nobody finds a URL by guessing."""
+    """Return the targets of the URLs. `secret_key` keys the hashes, so that a URL cannot be found by guessing."""
     return tuple(
         Target(
             url=url,
@@ -60,9 +60,9 @@ def targets(urls: Sequence[str], secret_key: str) -> tuple[Target, ...]:
 
 
 def unusable(urls: tuple[str, ...]) -> tuple[Problem, ...]:
-    """Ask apprise which URLs it cannot use, and return what is wrong with them. Takes up to 30 s.
+    """Ask apprise which URLs it supports; return the problems of the others. Takes up to CHECK_WITHIN_S.
 
-    Where apprise does not answer in time there is no verdict: that is no mistake in a setting.
+    Returns no problem when apprise does not respond in time: that is not an error in a setting.
     """
     try:
         usable = _usable(urls) if urls else ()
@@ -81,22 +81,22 @@ def _usable(urls: tuple[str, ...]) -> tuple[bool, ...]:
 
 
 def send(target: Target, title: str, body: str) -> None:
-    """Send a message, within 30 s. Raises SendFailed."""
+    """Send a message within SEND_WITHIN_S. Raises SendFailed."""
     response = _run({"do": "send", "url": target.url, "title": title, "body": body}, within_s=SEND_WITHIN_S)
     if response["error"] is not None:
         raise SendFailed(str(response["error"]))
 
 
-def _run(question: Mapping[str, Any], *, within_s: float) -> dict[str, Any]:
-    """Ask apprise's process. Raises SendFailed when it does not answer in time, or not at all."""
+def _run(request: Mapping[str, Any], *, within_s: float) -> dict[str, Any]:
+    """Run apprise's process with one request; return its response. Raises SendFailed on a timeout or a crash."""
     environment = {name: value for name, value in os.environ.items() if HANDED_ON.fullmatch(name)}
-    # requests would send a password of ~/.netrc along.
+    # Without NETRC, `requests` would send passwords from ~/.netrc.
     environment |= {"NETRC": os.devnull, "PYTHONWARNINGS": "ignore"}
     command = [sys.executable, "-m", "rdservice.notifications.apprise_process", str(int(within_s) + 5)]
     try:
         done = subprocess.run(  # noqa: S603 - our own module
             command,
-            input=json.dumps(question).encode(),
+            input=json.dumps(request).encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=ROOT,
@@ -106,7 +106,7 @@ def _run(question: Mapping[str, Any], *, within_s: float) -> dict[str, Any]:
         )
         response = json.loads(done.stdout)
     except subprocess.TimeoutExpired:
-        # Without its text, which quotes the command's input and output.
+        # `from None`: the exception's text quotes the command's input and output.
         raise SendFailed("timeout") from None
     except (OSError, ValueError):
         raise SendFailed("crashed") from None

@@ -120,7 +120,7 @@ def test_a_client_whose_time_is_over_is_not_there(pair: Pair, places: threading.
 def test_a_process_that_must_end_goes_on_with_nothing_long(
     pair: Pair, places: threading.BoundedSemaphore
 ) -> None:
-    client = ClientSocket(pair[0], places, ends=lambda: True)
+    client = ClientSocket(pair[0], places, is_stopping=lambda: True)
     assert client.is_connected()
     assert not client.may_go_on()
 
