@@ -1,10 +1,10 @@
-"""What to say of an account of which only its state is known, as in a list: the words of the finding that fits."""
+"""Advice for an account of which only the stored state is known, as in a list: the finding that fits that state."""
 
 from rdservice.diagnosis.findings.finding import Finding
 from rdservice.diagnosis.findings.rdstation_findings import TROUBLES
 from rdservice.tokens.store import Status
 
-# The rest of the error kinds of `rdservice.rdstation.token_responses`, with the findings' words for them.
+# Error kinds of `rdservice.rdstation.token_responses` that `TROUBLES` lacks: code and variant of their findings.
 _BY_ERROR = {
     "damaged": ("value_damaged", None),
     "no_refresh_token": ("reauthorization_required", "no_refresh_token"),
@@ -22,7 +22,7 @@ _BY_STATUS = {
 
 
 def of_account(account_id: str, status: Status, last_error: str | None) -> Finding | None:
-    """Return the finding whose `advice` fits the account, None where nothing is wrong with it."""
+    """Return the finding whose `advice` fits the account's state; None when nothing is wrong."""
     if status == "reauthorization_required":
         if last_error == "damaged":
             return _finding(account_id, "value_damaged", "earlier")

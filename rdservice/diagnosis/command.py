@@ -1,4 +1,4 @@
-"""The command of `scripts/debug_rdstation_integration.py`: diagnoses, writes the file, tells the findings."""
+"""The command `scripts/debug_rdstation_integration.py`: runs the diagnosis, writes the file, prints the findings."""
 
 import argparse
 import contextlib
@@ -27,9 +27,9 @@ STANDARD_OUTPUT = "-"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Return the exit status: 0 all is well, 1 something needs a person, 2 the diagnosis could not run."""
+    """Run the command; return the exit status: 0 all is well, 1 a person must act, 2 the diagnosis could not run."""
     options = _parser().parse_args(arguments)
-    # What the parts of the service log, and libpq's warnings, may name accounts; what matters of it is in the report.
+    # Discards log lines and libpq's warnings, which may name accounts. The report contains what matters.
     logging.getLogger().addHandler(logging.NullHandler())
     logging.captureWarnings(True)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     except CannotWrite as error:
         elsewhere = tell("Choose another place with --output PATH, or '--output -' for the terminal.")
         return _failed(f"{error} {elsewhere}")
-    except Exception as error:  # noqa: BLE001 - told without its message, which could hold a secret
+    except Exception as error:  # noqa: BLE001 - reported without its message, which may hold a secret
         where = "".join(traceback.format_tb(error.__traceback__))
         failed = tell("The diagnosis itself failed:")
         return _failed(f"{failed}\n{where}{type(error).__qualname__}")
@@ -68,7 +68,7 @@ def _diagnosed(options: argparse.Namespace) -> Report:
 
 @contextlib.contextmanager
 def _file(output: str | None) -> Iterator[ReportFile]:
-    """Yield the file, with its place reserved. Raises CannotWrite."""
+    """Yield the report's file, with its place reserved. Raises CannotWrite."""
     try:
         file = ReportFile(Path.cwd() / (output or NAME))
     except FileNotFoundError:
@@ -125,8 +125,8 @@ def _say(stream: TextIO, report: Report, written: Sequence[str]) -> None:
     lines = summary.lines(report.findings, language, coloured=coloured)
     lines += [f"{summary.label(language, 'written')}: {path}" for path in written]
     if isinstance(stream, io.TextIOWrapper):
-        # A terminal that lacks a character must not end the diagnosis.
+        # A terminal that cannot show a character must not abort the diagnosis.
         stream.reconfigure(errors="replace")
-    # The file has it all: it does not matter when nobody reads on at the other end of a pipe.
+    # The file has everything, so a closed pipe does not matter.
     with contextlib.suppress(BrokenPipeError):
         print("\n".join(lines), file=stream, flush=True)

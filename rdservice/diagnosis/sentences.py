@@ -1,4 +1,4 @@
-"""What a finding is told with: sentences by part, and those that several findings share."""
+"""The sentences of a finding, by part, and sentences that several findings share."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from rdservice.text.catalogue import Plural, message
 
 
 class Words(NamedTuple):
-    """What a finding says, in one language."""
+    """The text of a finding in one language."""
 
     seen: str
     meaning: str
@@ -14,9 +14,9 @@ class Words(NamedTuple):
 
 
 class Sentences(NamedTuple):
-    """The sentences of each part, in English, with places for the finding's values.
+    """The English sentences of each part, with placeholders for the finding's values.
 
-    The value `count` chooses the form of a plural.
+    The value `count` selects the plural form.
     """
 
     seen: list[str | Plural]

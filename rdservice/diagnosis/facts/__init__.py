@@ -1,1 +1,1 @@
-"""Looks: collects facts about settings, database, network and RD Station."""
+"""Collects facts about settings, database, network and RD Station."""

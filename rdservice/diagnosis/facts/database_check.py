@@ -1,4 +1,4 @@
-"""Asks the database, over a connection of its own, whether it can be used and what is in it."""
+"""Checks over its own connection whether the database is usable, and reads its contents for the diagnosis."""
 
 import os
 import socket
@@ -29,8 +29,8 @@ MAX_WORKERS = 20
 LONGEST_ERROR = 400
 
 TIME_LIMITS = "SET LOCAL statement_timeout = '5s'; SET LOCAL lock_timeout = '2s'"
-# Of the catalogue and of the statistics alone: counting would read every page of every table, and asking for a table's
-# exact size waits for whoever holds a lock on it.
+# Estimates from the catalogue and the statistics: counting would read every page of every table, and asking for a
+# table's exact size waits for locks on it.
 TABLES = r"""
 SELECT c.relname AS name, COALESCE(s.n_live_tup, 0) AS estimated_rows,
        c.relpages::bigint * current_setting('block_size')::bigint AS estimated_bytes
@@ -51,27 +51,27 @@ CLOCK = "SELECT EXTRACT(epoch FROM rd_now())::float8"
 
 @dataclass(frozen=True, kw_only=True)
 class DatabaseCheck:
-    """What came of it. `error` is what went wrong, None when all could be read; what was not read is None or empty."""
+    """The result of a check. `error`: the first error, None if there was none. What was not read is None or empty."""
 
     reached: bool = False
     error: str | None = None
     connect_ms: int | None = None
     server: dict[str, Any] = field(default_factory=dict)
-    """Its version, whether it takes writes, its connections."""
+    """The columns of SERVER: version, whether it accepts writes, number of connections."""
     applied: tuple[str, ...] = ()
     pending: tuple[str, ...] = ()
     tables: tuple[dict[str, Any], ...] = ()
-    """Our tables with their estimated numbers of rows and bytes."""
+    """The service's tables with their estimated numbers of rows and bytes."""
     clock_ahead_s: float | None = None
-    """By how much the database's clock is ahead of this machine's."""
+    """Seconds by which the database's clock is ahead of this machine's."""
     facts: DatabaseFacts | None = None
     by_status: dict[str, int] | None = None
-    """How many accounts there are of each status, of all."""
+    """Number of accounts per status, over all accounts."""
     workers: tuple[Heartbeat, ...] = ()
     attempts: dict[str, list[Attempt]] = field(default_factory=dict)
-    """The latest attempts of some accounts, newest first."""
+    """The latest refresh attempts of some accounts, newest first, by account id."""
     budgets: dict[str, dict[str, rate_budget.State]] = field(default_factory=dict)
-    """The rate budgets of the same accounts; without those that nobody used lately."""
+    """The rate budgets of the same accounts that were used lately."""
 
     @property
     def read_only(self) -> bool:
@@ -79,9 +79,9 @@ class DatabaseCheck:
 
 
 def check(known: KnownSettings, *, first: str, within_s: float) -> DatabaseCheck:
-    """Read all that can be read; the account `first` is looked at if it exists. Never raises psycopg.Error.
+    """Read everything that can be read, including the account `first` if it exists. Never raises psycopg.Error.
 
-    After `within_s` seconds the connection is cut, whether the server answers or not.
+    Cuts the connection after `within_s` seconds, whether the server responds or not.
     """
     started = time.monotonic()
     try:
@@ -92,7 +92,7 @@ def check(known: KnownSettings, *, first: str, within_s: float) -> DatabaseCheck
             connect_timeout=CONNECT_TIMEOUT_S,
         )
     except psycopg.Error as error:
-        # libpq's message names host, port, user and database, and never the password.
+        # libpq's message names host, port, user and database, but never the password.
         return DatabaseCheck(error=" ".join(str(error).split())[:LONGEST_ERROR])
     connect_ms = round((time.monotonic() - started) * 1000)
     with conn, _cut_after(conn, within_s - (time.monotonic() - started)) as was_cut:
@@ -101,21 +101,21 @@ def check(known: KnownSettings, *, first: str, within_s: float) -> DatabaseCheck
         except psycopg.Error as error:
             found = DatabaseCheck(reached=True, error=describe(error))
         if was_cut.is_set():
-            found = replace(found, error=f"no answer within {within_s:.0f} s")
+            found = replace(found, error=f"no response within {within_s:.0f} s")
     return replace(found, connect_ms=connect_ms)
 
 
 def describe(error: psycopg.Error) -> str:
-    """Name an error without PostgreSQL's message, which may quote values."""
+    """Return an error's class and SQLSTATE, without PostgreSQL's message, which may quote values."""
     state = f" (SQLSTATE {error.sqlstate})" if error.sqlstate else ""
     return f"{type(error).__name__}{state}"
 
 
 @contextmanager
 def _cut_after(conn: psycopg.Connection[Any], seconds: float) -> Iterator[threading.Event]:
-    """Shut the connection's socket down after `seconds`, which ends every wait on it; yield whether that happened.
+    """Shut down the connection's socket after `seconds`, which ends every wait on it. The yielded event is set then.
 
-    The server's own time limits do not help when it takes packets and answers nothing.
+    The server's own timeouts do not help when it accepts packets and never responds.
     """
     was_cut = threading.Event()
     handle = socket.socket(fileno=os.dup(conn.fileno()))
@@ -125,7 +125,7 @@ def _cut_after(conn: psycopg.Connection[Any], seconds: float) -> Iterator[thread
         try:
             handle.shutdown(socket.SHUT_RDWR)
         except OSError:
-            # It has ended by itself.
+            # The connection is closed already.
             return
 
     timer = threading.Timer(max(0.0, seconds), cut)
@@ -149,14 +149,14 @@ def _read(conn: psycopg.Connection[Any], known: KnownSettings, first: str) -> Da
         applied=tuple(name for name in names if name not in pending),
         pending=pending,
     )
-    # Each step by itself: what one cannot read must not hide what the others can. The clock is read first in its
-    # transaction: rd_now() is the time at which that began.
+    # Each step has its own transaction, so that one failure does not hide what the others can read. `_clock` needs its
+    # own also because rd_now() is the time at which the transaction began.
     for step in (_clock, _tables, _accounts(known, first), _counts, _workers):
         try:
             with _transaction(conn):
                 found = step(conn, found)
         except psycopg.Error as failure:
-            # Without all migrations the tables need not be there; that is the finding then, and this only follows.
+            # With pending migrations, missing tables are a consequence and no finding of their own.
             if not (pending and isinstance(failure, psycopg.ProgrammingError)):
                 found = replace(found, error=found.error or describe(failure))
         if conn.closed:

@@ -1,4 +1,4 @@
-"""Reads the facts that are in the database. It changes nothing, and asks nobody else."""
+"""Reads facts from the database. It changes nothing and contacts nothing else."""
 
 import re
 from typing import Any
@@ -23,9 +23,9 @@ def read(
     scope: str,
     first: str | None = None,
 ) -> DatabaseFacts:
-    """Return what the tables say; the account `first` is among the accounts if there is such a row.
+    """Return the facts in the tables, with up to MAX_ACCOUNTS accounts, including `first` if it exists.
 
-    `keys` and `fingerprint` (of the client credentials) are None where the settings for them cannot be used.
+    `keys` and `fingerprint` (of the client credentials) are None when their settings are invalid.
     """
     rows = inspection.rows(conn, first=first, limit=MAX_ACCOUNTS + 1)
     return DatabaseFacts(
@@ -62,7 +62,7 @@ def _account(row: inspection.Row, keys: KeyRing | None, *, api_url: str, scope: 
 def _open(
     row: inspection.Row, column: str, stored: str, keys: KeyRing | None
 ) -> tuple[StoredValue, str | None]:
-    """Return what can be said of a stored value, and the value itself where it can be read."""
+    """Return the description of a stored value, and the decrypted value, None when it cannot be decrypted."""
     if not re.match(ENCRYPTED, stored):
         return StoredValue(key_id=None, state="plain"), None
     key_id = stored.split(".", 1)[0]

@@ -1,4 +1,4 @@
-"""What a report may say of a secret: how long it is, and a mark by which two machines can be compared."""
+"""What a report may reveal about a secret: its length, and a fingerprint for comparing two machines."""
 
 import hashlib
 from typing import Any
@@ -9,13 +9,13 @@ DIGITS = 4
 
 
 def fingerprint(secret: str) -> str | None:
-    """Return 4 hexadecimal digits by which people compare a secret on two machines, None for a short one.
+    """Return 4 hexadecimal digits for comparing a secret on two machines; None for a secret under 16 characters.
 
-    It must not help to guess the secret. 16 bits of a hash do not confirm a guess: of a dictionary's billion words some
-    15,000 have the same mark. They take 16 bits off the work of who tries all values, which leaves 112 of the 128 that
-    RD Station's secrets and tokens have. Of less than 16 characters, such as a password that a person made up, the
-    work that is left could be too little, so there is no mark of it. Equal marks of two different secrets are had by
-    chance once in 65,536.
+    The fingerprint must not help to guess the secret. 16 bits of a hash do not confirm a guess: about 15,000 of a
+    billion dictionary words share a fingerprint. They save an attacker 16 bits of a brute-force search, which leaves
+    112 of the 128 bits of RD Station's secrets and tokens. For shorter secrets, such as a password that a person made
+    up, the remaining work could be too little, so they get none. Two different secrets share a fingerprint with a
+    probability of 1 in 65,536.
     """
     if len(secret) < SHORTEST:
         return None
@@ -23,6 +23,6 @@ def fingerprint(secret: str) -> str | None:
 
 
 def described(secret: str) -> dict[str, Any]:
-    """Return a secret's length, and its fingerprint where it has one."""
+    """Return a secret's `length`, and its `fingerprint` if it has one."""
     mark = fingerprint(secret)
     return {"length": len(secret)} | ({} if mark is None else {"fingerprint": mark})

@@ -1,4 +1,4 @@
-"""The settings as the diagnosis sees them: what is wrong, what can be used all the same, and all of it masked."""
+"""The settings for the diagnosis: their problems, the values that are still usable, and a masked view of all."""
 
 import base64
 import re
@@ -24,8 +24,8 @@ SECRETS = (
     "NOTIFY_URLS",
     "DATABASE_URL",
 )
-# Valid values that stand in for broken ones, so that the others can be used. Nothing is ever sent or opened with them:
-# see `KnownSettings.usable`.
+# Placeholders for invalid values, so that the valid ones can be used. Nothing is ever sent or decrypted with them: see
+# `KnownSettings.usable`.
 STAND_INS = {
     "RDSTATION_CLIENT_ID": "00000000-0000-0000-0000-000000000000",
     "RDSTATION_CLIENT_SECRET": "stand-in-for-a-broken-client-secret",
@@ -43,7 +43,7 @@ CALLING = frozenset(
         "DATABASE_URL",
     }
 )
-"""What a call to RD Station depends on. Also one with a live token: it may lead to a refresh."""
+"""The variables that a call to RD Station needs. Even a call with a valid token may lead to a refresh."""
 
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 """The form of a client id of the RD Station App Store."""
@@ -51,7 +51,7 @@ UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 @dataclass(frozen=True, kw_only=True)
 class KnownSettings:
-    """What could be read. `settings` has stand-ins where `broken` names a variable; use it where `usable` allows."""
+    """The settings that could be read. `settings` has placeholders for variables in `broken`: check `usable` first."""
 
     values: Mapping[str, str] = field(repr=False)
     problems: tuple[Problem, ...]
@@ -59,14 +59,15 @@ class KnownSettings:
     broken: frozenset[str]
 
     def usable(self, *variables: str) -> bool:
-        """Return whether these variables have values of their own that can be used."""
+        """Return whether all of these variables have valid values."""
         return self.broken.isdisjoint(variables)
 
     @property
     def client_mixed_up(self) -> Literal["swapped", "id_form"] | None:
-        """What the form of the client id says: that it stands where the secret belongs, or that it is no app's.
+        """What the form of the client id suggests: it is swapped with the secret, or it is not an app's client id.
 
-        The account page of RD Station shows other ids and tokens, which are no credentials of an app.
+        None when the form is right. The account page of RD Station shows other ids and tokens, which are not an app's
+        credentials.
         """
         if not self.usable("RDSTATION_CLIENT_ID") or UUID.fullmatch(self.settings.client_id):
             return None
@@ -74,12 +75,12 @@ class KnownSettings:
 
     @property
     def can_call(self) -> bool:
-        """Whether RD Station can be called."""
+        """Whether the settings are sufficient to call RD Station."""
         return self.usable(*CALLING)
 
 
 def collect(environ: Mapping[str, str]) -> KnownSettings:
-    """Read the settings from all their sources, as every process of the service does. Never raises SettingsError."""
+    """Read the settings from all sources, as every process of the service does. Never raises SettingsError."""
     problems: list[Problem] = []
     try:
         values: Mapping[str, str] = collect_sources(environ)
@@ -92,7 +93,7 @@ def collect(environ: Mapping[str, str]) -> KnownSettings:
     except SettingsError as error:
         problems += error.problems
         broken = frozenset(problem.variable for problem in error.problems if problem.variable)
-        # A variable without stand-in has a default.
+        # A variable without a placeholder has a default.
         sound = {name: value for name, value in values.items() if name not in broken}
         settings = Settings.from_mapping(
             sound | {name: value for name, value in STAND_INS.items() if name in broken}
@@ -101,7 +102,7 @@ def collect(environ: Mapping[str, str]) -> KnownSettings:
 
 
 def of_running(settings: Settings) -> KnownSettings:
-    """Return the settings of a running process: those in effect, whatever its files and environment hold by now."""
+    """Return the settings in effect in a running process, even if its files and environment have changed since."""
     values = {
         "RDSTATION_CLIENT_ID": settings.client_id,
         "RDSTATION_CLIENT_SECRET": ",".join(settings.client_secrets),
@@ -121,7 +122,7 @@ def of_running(settings: Settings) -> KnownSettings:
 
 
 def _without_home(problem: Problem) -> Problem:
-    """Shorten the path of a file: the name of a home folder is often a person's."""
+    """Shorten the path of a file: the name of a home directory is often a person's."""
     if "file" not in problem.facts:
         return problem
     path = str(problem.facts["file"]).replace(f"{ROOT}/", "").replace(f"{Path.home()}/", "~/")
@@ -129,7 +130,7 @@ def _without_home(problem: Problem) -> Problem:
 
 
 def masked(known: KnownSettings) -> dict[str, Any]:
-    """Return every setting: plain ones with the value in effect, secrets by length and fingerprint only."""
+    """Return every setting as JSON: plain ones with the value in effect, secrets with length and fingerprint only."""
     settings = known.settings
     plain = {
         "RDSTATION_CLIENT_ID": _client_id(settings.client_id),
@@ -153,7 +154,7 @@ def masked(known: KnownSettings) -> dict[str, Any]:
     variables["SECRET_KEY"] = _state(known, "SECRET_KEY") | {
         "entries": [described(part) for part in _entries(known, "SECRET_KEY")]
     }
-    # No fingerprint: people choose this one by hand, so that it could be guessed from it.
+    # No fingerprint: people make this value up, so the fingerprint could help to guess it.
     variables["METRICS_TOKEN"] = _state(known, "METRICS_TOKEN") | {
         "entries": [{"length": len(part)} for part in _entries(known, "METRICS_TOKEN")]
     }
@@ -168,7 +169,7 @@ def masked(known: KnownSettings) -> dict[str, Any]:
 
 
 def secrets_in(known: KnownSettings) -> set[str]:
-    """Return every secret text of the settings, whole and in parts: what no output may hold."""
+    """Return every secret of the settings, whole and in parts. No output may contain any of them."""
     texts = {known.values.get(name, "").strip() for name in SECRETS}
     texts |= {part.strip() for text in texts for part in text.split(",")}
     texts |= notify_urls.secrets_in(known.settings.notify_urls)
@@ -179,7 +180,7 @@ def secrets_in(known: KnownSettings) -> set[str]:
 
 
 def _state(known: KnownSettings, name: str) -> dict[str, Any]:
-    # The values of broken variables are never shown: a secret pasted in the wrong place is a common mistake.
+    # Never shows the value of an invalid variable: a secret pasted into the wrong variable is a common mistake.
     return {"set": bool(known.values.get(name, "").strip()), "valid": known.usable(name)}
 
 
@@ -188,7 +189,7 @@ def _entries(known: KnownSettings, name: str) -> list[str]:
 
 
 def _client_id(value: str) -> Any:
-    # Not a text that may be the secret, swapped with the id.
+    # Any other long text may be the secret, swapped with the id.
     return value if UUID.fullmatch(value) or len(value) < SHORTEST else described(value)
 
 

@@ -1,4 +1,4 @@
-"""How far this machine gets on its way to RD Station: its name, a connection, TLS. Nothing is sent over it."""
+"""Tests the connectivity to RD Station: name resolution, TCP connection, TLS handshake. Sends no request."""
 
 import os
 import socket
@@ -22,9 +22,9 @@ LONGEST_ERROR = 200
 
 
 def measure(url: str) -> Network:
-    """Take the way to the host of `url` once, step by step. Never raises OSError.
+    """Connect to the host of `url` once, step by step. Never raises OSError.
 
-    Each step but the first ends after 5 s; the first is the system's resolver, which may take longer.
+    Each step times out after STEP_TIMEOUT_S, except name resolution, which is up to the system's resolver.
     """
     at = destination(url)
     if at.through_proxy:
@@ -44,7 +44,7 @@ def measure(url: str) -> Network:
 
 
 def destination(url: str) -> Network:
-    """Return where the way leads, before any step of it."""
+    """Return host, port and whether a proxy is in between, before any step."""
     parts = urlsplit(url)
     return Network(
         host=parts.hostname or "",
@@ -54,7 +54,7 @@ def destination(url: str) -> Network:
 
 
 def _connect(addresses: list[tuple[Any, ...]]) -> socket.socket:
-    """Return a connection to the first address that takes one, as HTTP clients do."""
+    """Return a connection to the first address that accepts one, as HTTP clients do."""
     refused: OSError = OSError("the name has no address")
     for family, kind, protocol, _, address in addresses:
         connection = socket.socket(family, kind, protocol)
@@ -88,7 +88,7 @@ def _with_tls(at: Network, connection: socket.socket) -> Network:
 
 
 def _certificates() -> str:
-    """Return the file of trusted certificates that `requests` takes."""
+    """Return the file of trusted certificates that `requests` uses."""
     return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or certifi.where()
 
 
@@ -102,7 +102,7 @@ def _why(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message[:LONGEST_ERROR]
     if isinstance(error, TimeoutError):
-        return f"no answer within {STEP_TIMEOUT_S:.0f} s"
+        return f"no response within {STEP_TIMEOUT_S:.0f} s"
     if isinstance(error, ssl.SSLError):
         return (error.reason or type(error).__name__)[:LONGEST_ERROR]
     text = error.strerror if isinstance(error, OSError) else None

@@ -1,4 +1,4 @@
-"""Tries RD Station with one account, the way every process of the service does: bound by leases and back-off."""
+"""Probes RD Station with one account, under the same leases and back-off as every process of the service."""
 
 import dataclasses
 import time
@@ -16,10 +16,9 @@ from rdservice.tokens.attempts import Attempt
 ERROR_TYPES = frozenset(
     {"UNAUTHORIZED", "ACCESS_DENIED", "FORBIDDEN", "TOO_MANY_REQUESTS", "RESOURCE_NOT_FOUND"}
 )
-"""Those of RD Station that are told as they are. Anything else is told as `other`: it could be a text with somebody's
-data."""
+"""Values of `error_type` that are reported. Others are reported as `other`: they could contain personal data."""
 NOT_OPENED = (400, 401, 422)
-"""With these the dialog is refused to the app. A 403 or 404 rather comes from something in between."""
+"""Statuses with which RD Station refuses the dialog. A 403 or 404 more likely comes from something in between."""
 
 
 def skipped(reason: str) -> Probe:
@@ -27,26 +26,26 @@ def skipped(reason: str) -> Probe:
 
 
 def refresh(services: Services, account: Account, *, by: Author) -> Probe:
-    """Renew the account's tokens now, through the claim of an operator, as every "Refresh now" does."""
+    """Refresh the account's tokens now, under an operator's lease, like "Refresh now" on the pages."""
     if account.refresh_token.state != "readable":
-        # The ordinary refresh would mark the row; a diagnosis leaves it as it found it.
+        # A refresh would mark the row as damaged; a diagnosis must not change it.
         return skipped("the stored refresh token cannot be read")
     started = time.monotonic()
     try:
         result = services.access_tokens.refresh_now(account.account_id, by=by)
     except TooManyRequests:
-        until = account.retry_at.isoformat(timespec="seconds") if account.retry_at else "the next attempt"
-        return skipped(f"back-off until {until}")
+        retry_at = account.retry_at.isoformat(timespec="seconds") if account.retry_at else "the next attempt"
+        return skipped(f"back-off until {retry_at}")
     except RdServiceError as error:
         return _failed(error, started)
     return Probe(result=result.value, duration_ms=_milliseconds(started))
 
 
 def with_outcome(probe: Probe, recent: Iterable[Attempt], *, claimed_by: str, after: int) -> Probe:
-    """Return the refresh with what its attempt's record says: more than the caller is told, and also what came later.
+    """Return the probe of the refresh with the outcome that its recorded attempt has by now.
 
-    `recent` are the account's attempts, newest first; `claimed_by` is the name of the process that refreshed, and
-    `after` the last claim before it: in containers every process may have the same name.
+    `recent`: the account's attempts, newest first. `claimed_by`: the name of the process that refreshed. `after`: the
+    last lease number before the refresh, since in containers every process may have the same name.
     """
     for attempt in recent:
         if attempt.claim_no > after and attempt.claimed_by == claimed_by and attempt.reason == "operator":
@@ -62,7 +61,7 @@ def with_outcome(probe: Probe, recent: Iterable[Attempt], *, claimed_by: str, af
 
 
 def dialog(rdstation: RDStation) -> Probe:
-    """Open the consent dialog with the app's client id and redirect URI, without consenting to anything."""
+    """Open the consent dialog with the app's client id and redirect URI, without giving consent."""
     started = time.monotonic()
     try:
         response = call_once(rdstation.open_dialog)
@@ -80,7 +79,7 @@ def dialog(rdstation: RDStation) -> Probe:
 
 
 def leads(services: Services, account_id: str) -> Probe:
-    """Make the smallest call that leads need; nothing of its answer is kept."""
+    """Make the smallest call that reading leads needs; keep nothing of the response."""
     sent = 0
 
     def send(access_token: str) -> ApiResponse:
@@ -122,20 +121,20 @@ def _error_type(response: ApiResponse) -> str | None:
 
 
 def _clock_ahead_s(response: ApiResponse) -> float | None:
-    """Return by how much RD Station's clock is ahead of this machine's; None when the answer does not tell its time."""
+    """Return the seconds by which RD Station's clock is ahead of this machine's; None without a usable `Date`."""
     if "Age" in response.headers:
-        # From a cache: its Date is that of an earlier answer (RFC 9110 6.6.1).
+        # The response comes from a cache, and its Date is that of an earlier one (RFC 9110 6.6.1).
         return None
     try:
         sent = parsedate_to_datetime(response.headers["Date"])
     except (KeyError, ValueError, OverflowError):
         return None
-    # A Date is cut off to whole seconds.
+    # A Date is truncated to whole seconds.
     return None if sent.tzinfo is None else round(sent.timestamp() + 0.5 - time.time(), 1)
 
 
 def _error_kind(response: ApiResponse) -> str | None:
-    """Return the error kind of an answer to the call for leads, None for a good one."""
+    """Return the error kind of a response to the call for leads; None for a valid response."""
     if response.status == 200:
         body = response.json()
         good = isinstance(body, dict) and isinstance(body.get("segmentations"), list)

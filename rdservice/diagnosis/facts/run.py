@@ -1,5 +1,5 @@
-"""One run of the diagnosis, step by step. Every step is bounded in time, whatever hangs: the database, RD Station, or
-the name server."""
+"""One run of the diagnosis, step by step. Every step has a deadline: the database, RD Station or the name server may
+hang."""
 
 import threading
 import time
@@ -28,19 +28,18 @@ OFFLINE = "offline: RD Station is not asked"
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """Points on the clock of a run, in seconds from its start.
+    """Deadlines (`…_until_s`, seconds from the start of the run) and timeouts (`…_within_s`, seconds).
 
-    An exchange takes up to 21 s and must not be cut off, or its answer, which may hold the only valid refresh token, is
-    lost: so nothing that could begin one begins late.
+    A token exchange takes up to 21 s and must not be aborted: its response may hold the only valid refresh token. So
+    nothing that could start an exchange starts late.
     """
 
     database_until_s: float
     refresh_within_s: float
     begin_leads_until_s: float
     leads_until_s: float
-    way_until_s: float
-    """The way to RD Station, its consent dialog and the receivers' URLs, which are tried from the start beside all
-    else."""
+    connectivity_until_s: float
+    """For connectivity, consent dialog and receivers' URLs, which are checked in parallel to the rest."""
     exchanges_until_s: float
     given_up_until_s: float
     second_look_within_s: float
@@ -51,18 +50,18 @@ OF_A_COMMAND = Schedule(
     refresh_within_s=20.0,
     begin_leads_until_s=20.0,
     leads_until_s=45.0,
-    way_until_s=17.0,
+    connectivity_until_s=17.0,
     exchanges_until_s=50.0,
     given_up_until_s=54.0,
     second_look_within_s=5.0,
 )
-# Heroku's router gives a request up after 30 s. Exchanges that take longer go on in the process.
+# Heroku's router aborts a request after 30 s. Exchanges that take longer continue in the process.
 OF_A_REQUEST = Schedule(
     database_until_s=6.0,
     refresh_within_s=12.0,
     begin_leads_until_s=15.0,
     leads_until_s=22.0,
-    way_until_s=17.0,
+    connectivity_until_s=17.0,
     exchanges_until_s=0.0,
     given_up_until_s=0.0,
     second_look_within_s=3.0,
@@ -71,7 +70,10 @@ OF_A_REQUEST = Schedule(
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What is asked of a run: the account to look at first, whether to renew it, whether to leave RD Station alone."""
+    """Options of a run: the account to probe, whether to refresh its tokens, whether to leave RD Station alone.
+
+    `by` is the author of the refresh.
+    """
 
     account: str | None
     try_refresh: bool
@@ -81,7 +83,7 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Collected:
-    """All that a run found out."""
+    """All facts of a run."""
 
     facts: Facts
     database: DatabaseCheck
@@ -90,12 +92,15 @@ class Collected:
 def run(
     known: KnownSettings, schedule: Schedule, options: Options, services: Services | None = None
 ) -> Collected:
-    """Look at everything and try RD Station. `services` are those of a running process, which go on afterwards."""
+    """Collect all facts and probe RD Station.
+
+    `services`: those of a running process, which stay open; without them the run starts and closes its own.
+    """
     return _Run(known, schedule, options, services).collected()
 
 
 class _Run:
-    """What a run knows so far."""
+    """The state of a run."""
 
     def __init__(
         self, known: KnownSettings, schedule: Schedule, options: Options, services: Services | None
@@ -110,42 +115,48 @@ class _Run:
         self._refresh = self._leads = probes.skipped("not tried")
 
     def collected(self) -> Collected:
-        connectivity, dialog, receivers = self._begin_way(), self._begin_dialog(), self._begin_receivers()
+        connectivity, dialog, receivers = (
+            self._begin_connectivity(),
+            self._begin_dialog(),
+            self._begin_receivers(),
+        )
         if self._known.usable("DATABASE_URL"):
             self._database = self._check_database(self._schedule.database_until_s)
         self._try_rdstation()
         facts = self._facts(
-            self._end_of_way(connectivity), self._end_of_dialog(dialog), self._end_of_receivers(receivers)
+            self._end_of_connectivity(connectivity),
+            self._end_of_dialog(dialog),
+            self._end_of_receivers(receivers),
         )
         return Collected(facts=facts, database=self._database)
 
-    def _begin_way(self) -> Future[Network] | None:
+    def _begin_connectivity(self) -> Future[Network] | None:
         if self._options.offline or not self._known.usable("RDSTATION_API_URL"):
             return None
         return begun(lambda: network.measure(self._known.settings.api_url))
 
-    def _end_of_way(self, connectivity: Future[Network] | None) -> Network | None:
+    def _end_of_connectivity(self, connectivity: Future[Network] | None) -> Network | None:
         if connectivity is None:
             return None
         try:
-            return connectivity.result(self._left_s(self._schedule.way_until_s))
+            return connectivity.result(self._left_s(self._schedule.connectivity_until_s))
         except TimeoutError:
-            # The steps after the first end by themselves.
+            # Only name resolution has no timeout of its own.
             at = network.destination(self._known.settings.api_url)
-            return replace(at, failed_at="dns", error="no answer from the name server")
+            return replace(at, failed_at="dns", error="no response from the name server")
 
     def _begin_dialog(self) -> Future[Probe] | None:
         needed = ("RDSTATION_API_URL", "RDSTATION_CLIENT_ID", "RDSTATION_REDIRECT_URI", "RDSTATION_SCOPE")
         if self._options.offline or not self._known.usable(*needed):
             return None
-        # A client of its own: the dialog is a page for browsers, which no metric counts.
+        # A separate client: the dialog is a page for browsers, which metrics do not count.
         return begun(lambda: probes.dialog(RDStation(self._known.settings)))
 
     def _end_of_dialog(self, dialog: Future[Probe] | None) -> Probe:
         if dialog is None:
             return probes.skipped(OFFLINE if self._options.offline else "the settings for it cannot be used")
         try:
-            return dialog.result(self._left_s(self._schedule.way_until_s))
+            return dialog.result(self._left_s(self._schedule.connectivity_until_s))
         except TimeoutError:
             return Probe(result="failed", error="timeout")
 
@@ -154,18 +165,18 @@ class _Run:
 
     def _end_of_receivers(self, receivers: Future[tuple[Problem, ...]]) -> tuple[Problem, ...]:
         try:
-            return receivers.result(self._left_s(self._schedule.way_until_s))
+            return receivers.result(self._left_s(self._schedule.connectivity_until_s))
         except TimeoutError:
             return ()
 
     def _try_rdstation(self) -> None:
-        """Try a refresh and a call, with what can be used; then look at the database once more."""
+        """Probe a refresh and a call if possible, then read the database again."""
         reason = self._why_not()
         if reason is not None or self._probed is None:
             self._refresh = self._leads = probes.skipped(reason or "no account")
             return
         account = self._probed
-        known_claims = [attempt.claim_no for attempt in self._database.attempts.get(account.account_id, [])]
+        known_leases = [attempt.claim_no for attempt in self._database.attempts.get(account.account_id, [])]
         services = self._running or Services.start(self._known.settings, name="diagnosis", pool_size=3)
         try:
             self._refresh = self._tried_refresh(services, account)
@@ -180,11 +191,11 @@ class _Run:
             self._refresh,
             self._database.attempts.get(account.account_id, []),
             claimed_by=services.refresher.claimed_by,
-            after=max(known_claims, default=0),
+            after=max(known_leases, default=0),
         )
 
     def _why_not(self) -> str | None:
-        """Choose the account to try; return why RD Station is not tried, None when it is."""
+        """Choose the account to probe; return the reason for not probing RD Station, None when it is probed."""
         if self._options.offline:
             return OFFLINE
         if not self._known.can_call:
@@ -236,13 +247,13 @@ class _Run:
         first = self._options.account or DEFAULT_ACCOUNT
         check = begun(lambda: database_check.check(self._known, first=first, within_s=seconds))
         try:
-            # The check ends by itself, but for the name of a host that no name server tells.
+            # The check has a timeout, except for name resolution.
             return check.result(seconds + 1.0)
         except TimeoutError:
-            return DatabaseCheck(error=f"no answer within {seconds:.0f} s")
+            return DatabaseCheck(error=f"no response within {seconds:.0f} s")
 
     def _let_exchanges_end(self, services: Services) -> None:
-        """Wait for the exchanges under way, and for the database to take what they brought."""
+        """Wait for token exchanges in progress, and until the database has stored their tokens."""
         closing = begun(services.close)
         if not self._ended(closing, self._schedule.exchanges_until_s):
             services.refresher.must_end.set()
@@ -260,7 +271,7 @@ class _Run:
 
     def _facts(self, connectivity: Network | None, dialog: Probe, receivers: tuple[Problem, ...]) -> Facts:
         check, settings = self._database, self._known.settings
-        told = (probe.rdstation_clock_ahead_s for probe in (dialog, self._leads))
+        measured = (probe.rdstation_clock_ahead_s for probe in (dialog, self._leads))
         return Facts(
             settings_problems=self._known.problems + receivers,
             client_mixed_up=self._known.client_mixed_up,
@@ -276,7 +287,7 @@ class _Run:
             redirect_uri=settings.redirect_uri,
             network=connectivity,
             clocks=Clocks(
-                rdstation_s=next((ahead for ahead in told if ahead is not None), None),
+                rdstation_s=next((ahead for ahead in measured if ahead is not None), None),
                 database_s=check.clock_ahead_s,
             ),
             dialog=dialog,
@@ -286,13 +297,13 @@ class _Run:
 
 
 def begun(step: Callable[[], T]) -> Future[T]:
-    """Return what `step` will return. Its thread keeps no process from ending, whatever hangs."""
+    """Run `step` in a daemon thread and return its future. If it hangs, it does not keep the process from ending."""
     future: Future[T] = Future()
 
     def run_step() -> None:
         try:
             future.set_result(step())
-        except BaseException as error:  # noqa: BLE001 - it is raised again where the result is awaited
+        except BaseException as error:  # noqa: BLE001 - `Future.result` raises it
             future.set_exception(error)
 
     threading.Thread(target=run_step, name="diagnosis", daemon=True).start()

@@ -1,4 +1,4 @@
-"""The plain facts from which findings are made. None of them holds a token, a password or another secret."""
+"""The facts from which findings are derived. None of them contains a token, a password or another secret."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,14 +7,14 @@ from typing import Literal
 from rdservice.config.problems import Problem
 
 TokenState = Literal["readable", "plain", "key_missing", "damaged", "unknown"]
-"""Whether a stored value can be decrypted; `plain` is not encrypted, `unknown` without usable keys."""
+"""Whether a stored value can be decrypted. `plain`: it is not encrypted; `unknown`: no keys are configured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredValue:
-    """An encrypted value of an account's row; `key_id` names the key that it needs, None when it tells none.
+    """A stored value of an account's row. `key_id`: the key that it needs, None when it is not encrypted.
 
-    `length` and `fingerprint` (see `fingerprints`) are those of the value itself, None where it cannot be read.
+    `length` and `fingerprint` (see `fingerprints`) describe the decrypted value; None when it cannot be decrypted.
     """
 
     key_id: str | None
@@ -25,7 +25,7 @@ class StoredValue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenClaims:
-    """What a readable access token says of itself (RFC 7519); None for what it does not say."""
+    """The claims of a decrypted access token (RFC 7519). None for a claim that it lacks."""
 
     aud: list[str] | None
     scope: list[str] | None
@@ -37,7 +37,7 @@ class TokenClaims:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """An account's row. Times in seconds count from the moment of reading, by the database's clock."""
+    """An account's row. Times in seconds count from the time of reading, by the database's clock."""
 
     account_id: str
     status: str
@@ -52,11 +52,11 @@ class Account:
     access_token: StoredValue
     refresh_token: StoredValue
     claims: TokenClaims | None
-    """None when the access token cannot be read or is no JWT."""
+    """None when the access token cannot be decrypted or is not a JWT."""
     generation: int = 0
-    """The number of the claim that stored the tokens: it grows with each renewal."""
+    """The number of the lease that stored the tokens. It grows with each refresh."""
     leased: bool = False
-    """Whether a process is renewing the account just now."""
+    """Whether a process has the account leased and is refreshing it."""
 
     @property
     def values(self) -> tuple[StoredValue, StoredValue]:
@@ -65,27 +65,27 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseFacts:
-    """What the tables say."""
+    """The facts in the database's tables."""
 
     accounts: list[Account]
-    """Those in trouble first; not all where there are many."""
+    """Accounts with problems first; at most `database_facts.MAX_ACCOUNTS`."""
     more_accounts: bool
-    """Whether there are accounts beyond these."""
+    """Whether there are more accounts than these."""
     worker_silent_s: float | None
-    """Seconds since any worker's last heartbeat, None without one."""
+    """Seconds since the last heartbeat of any worker; None without one."""
     credentials_closed_for_s: float | None
-    """Seconds until RD Station is asked again while it refuses the client credentials, else None."""
+    """Seconds until the next attempt while RD Station refuses the client credentials, else None."""
     key_ids: list[str] | None
-    """Of TOKEN_ENCRYPTION_KEYS; None without usable keys."""
+    """Ids of TOKEN_ENCRYPTION_KEYS; None when that setting is invalid."""
     failed_notifications: tuple[str, ...] = ()
-    """The last error of each notification of the last day that was not accepted by a receiver."""
+    """The last error of each delivery of the last day that its receiver has not accepted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """How far this machine gets on its way to RD Station, in three steps: name, connection, TLS.
+    """The connectivity to RD Station, in three steps: name resolution, TCP connection, TLS handshake.
 
-    Times are in milliseconds, None for a step that was not reached. Through a proxy no step can be tried.
+    Times are in milliseconds; None for a step that was not reached. Through a proxy, no step can be tested.
     """
 
     host: str
@@ -98,12 +98,12 @@ class Network:
     certificate_ends: datetime | None = None
     failed_at: Literal["dns", "tcp", "tls"] | None = None
     error: str | None = None
-    """Why the step failed, in the words of the system or of the TLS library."""
+    """Why the step failed, as the system or the TLS library reports it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clocks:
-    """By how many seconds other clocks are ahead of this machine's; negative: behind; None: not known."""
+    """Seconds by which other clocks are ahead of this machine's. Negative: behind; None: unknown."""
 
     rdstation_s: float | None = None
     database_s: float | None = None
@@ -111,11 +111,11 @@ class Clocks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """What came of an attempt in this run.
+    """The outcome of one probe.
 
     `result` is `ok`, `failed`, `skipped`, a `rdservice.tokens.refresh.Result` or a code of `rdservice.errors`.
-    `error` is an error kind as in `rdservice.rdstation.token_responses`. `reason` is an English sentence, where the
-    result needs one.
+    `error` is an error kind of `rdservice.rdstation.token_responses`. `reason` is an English sentence that explains the
+    result, or None.
     """
 
     result: str
@@ -123,31 +123,31 @@ class Probe:
     error: str | None = None
     duration_ms: int | None = None
     renewed: bool = False
-    """For a call: it was repeated with a token that was renewed because RD Station refused the first one."""
+    """For a call: RD Station refused the first access token, and the call was repeated after a refresh."""
     reason: str | None = None
     error_type: str | None = None
-    """The `error_type` of RD Station's error body; None where the answer has none, as that of a gateway."""
+    """The `error_type` of RD Station's error body; None when the response has none, such as that of a gateway."""
     rdstation_clock_ahead_s: float | None = None
-    """By how much the `Date` of the answer was ahead of this machine's clock; precise to a second or two."""
+    """Seconds by which the `Date` of the response was ahead of this machine's clock; precise to a second or two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """All that findings are made from. What was not looked at is None, or empty."""
+    """All facts from which findings are derived. What was not examined is None or empty."""
 
     settings_problems: tuple[Problem, ...] = ()
     database_error: str | None = None
     database_reached: bool = True
-    """Whether PostgreSQL let us in, so that `database_error` is about what came then."""
+    """Whether the connection succeeded, so that `database_error` is a later error."""
     client_mixed_up: Literal["swapped", "id_form"] | None = None
-    """What the form of client id and secret says: swapped with each other, or an id that no app has."""
+    """What the form of client id and secret suggests: swapped with each other, or not an app's client id."""
     pending_migrations: tuple[str, ...] = ()
     database_read_only: bool = False
     database: DatabaseFacts | None = None
     asked_account: str | None = None
-    """The account that was asked for by name."""
+    """The account that the caller named."""
     probed_account: str | None = None
-    """The account with which RD Station was tried."""
+    """The account with which RD Station was probed."""
     api_url: str = "https://api.rd.services"
     required_scope: str = "contacts"
     redirect_uri: str = ""

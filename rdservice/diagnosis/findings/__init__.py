@@ -1,1 +1,1 @@
-"""Concludes: findings from facts, their words, and the verdict."""
+"""Derives findings from facts, with their sentences and their order."""

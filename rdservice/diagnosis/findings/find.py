@@ -1,4 +1,4 @@
-"""Findings: conclusions from plain facts, the root cause first, each with what was seen, what it means and what to do.
+"""Derives findings from facts, the root cause first.
 
 Pure functions: no database, no network, no clock.
 """
@@ -14,14 +14,14 @@ from rdservice.diagnosis.findings.guide import GUIDE
 from rdservice.diagnosis.findings.verdict import ordered
 
 WORKER_SILENT_S = 60.0
-"""A worker beats every 10 s; six beats missed are no coincidence."""
+"""A worker sends a heartbeat every 10 s; six missed ones are not a coincidence."""
 
 SETTINGS_VARIANTS: Mapping[Code, str] = {
     "file_not_utf8": "file",
     "file_unreadable": "file",
     "undecodable": "encoding",
 }
-"""Which sentences of `settings_broken` fit; for all other mistakes those without a variant."""
+"""Variants of `settings_broken`. All other problems use the sentences without a variant."""
 
 REFUSED_SO_FAR = frozenset({"revoked", "unauthorized", "answer_lost"})
 
@@ -43,7 +43,7 @@ def find(facts: Facts) -> list[Finding]:
 def _settings(problems: Iterable[Problem]) -> Iterator[Finding]:
     for problem in problems:
         if problem.code in ("notify_url_unusable", "notify_url_web_address"):
-            # Web and worker run all the same.
+            # Web and worker run despite this problem.
             yield Finding(
                 code="notifications_failing", severity="warning", variant="unusable", problem=problem
             )
@@ -73,7 +73,7 @@ def _database(facts: Facts) -> Iterator[Finding]:
 
 
 def _installation(database: DatabaseFacts, facts: Facts) -> Iterator[Finding]:
-    """Yield what concerns no single account."""
+    """Yield findings that do not concern a single account."""
     silent_s = database.worker_silent_s
     if silent_s is None:
         yield Finding(code="worker_not_running", severity="error", variant="never")
@@ -95,7 +95,7 @@ def _installation(database: DatabaseFacts, facts: Facts) -> Iterator[Finding]:
             values={"wait": duration(database.credentials_closed_for_s)},
         )
     elif refused:
-        # Not by the settings of this process: they were changed since, or another process has other ones.
+        # Not with this process's settings: they have changed since, or another process has different ones.
         values = {"count": rdstation_findings.count(refused, database)}
         yield Finding(code="credentials_refused", severity="warning", variant="earlier", values=values)
 
@@ -106,9 +106,9 @@ def _installation(database: DatabaseFacts, facts: Facts) -> Iterator[Finding]:
 
 
 def _client_id_is_known(facts: Facts) -> bool:
-    """Whether RD Station showed its consent page for this client ID, so that the secret must be the wrong one.
+    """Return whether RD Station showed its consent page for this client ID, so that the secret must be wrong.
 
-    A redirect says nothing: it may lead to a log-in before the client ID is looked at.
+    A redirect proves nothing: it may lead to a log-in before RD Station checks the client ID.
     """
     return facts.dialog is not None and facts.dialog.http_status == HTTPStatus.OK
 
@@ -139,7 +139,7 @@ def _account(account: Account, facts: Facts) -> Iterator[Finding]:
 
 
 def _values(account: Account, facts: Facts) -> Iterator[Finding]:
-    """Yield what is wrong with the stored values themselves."""
+    """Yield findings about the account's stored values."""
     states = {value.state for value in account.values}
     if "key_missing" in states:
         needed = {value.key_id or "?" for value in account.values if value.state == "key_missing"}
@@ -164,7 +164,7 @@ def _reauthorization(account: Account) -> Iterator[Finding]:
 
 
 def _claims(account: Account, facts: Facts) -> Iterator[Finding]:
-    """Yield what the access token lacks by its own words: an error once RD Station has refused leads with it."""
+    """Yield findings about the access token's claims: errors once RD Station has refused a call for leads with it."""
     if account.claims is None:
         return
     probed = account.account_id == facts.probed_account

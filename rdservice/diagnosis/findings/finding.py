@@ -1,4 +1,4 @@
-"""One conclusion of the diagnosis: what it is called, how serious it is, and in which words it is told."""
+"""One finding of the diagnosis: its code, its severity and its sentences."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -13,15 +13,15 @@ from rdservice.text import settings_problems
 from rdservice.text.catalogue import Language, Plural, translated, translated_plural
 
 Severity = Literal["error", "warning", "info"]
-"""`error`: leads stop, or will within a day, until somebody acts; `warning`: look at it; `info`: resolves itself."""
+"""`error`: leads stop now or within a day unless a person acts; `warning`: look at it; `info`: resolves itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One conclusion. `variant` chooses among the sentences for a code, `values` fill them.
+    """One finding. `variant` selects among the sentences of a code; `values` fill their placeholders.
 
-    The value `count` chooses the form of a plural, `kinds` (the errors behind it) is for `reference`, and `left` says
-    for how long the account's access token still works, empty when it has expired.
+    The value `count` selects the plural form, `kinds` lists error kinds for `reference`, and `left` is the remaining
+    lifetime of the account's access token, empty when it has expired.
     """
 
     code: str
@@ -30,44 +30,44 @@ class Finding:
     variant: str | None = None
     values: dict[str, str] = field(default_factory=dict)
     problem: Problem | None = None
-    """The mistake in the settings that this is about."""
+    """The settings problem that this finding reports."""
     follows_from: str | None = None
-    """The code of the finding whose consequence this is: it goes when that one is mended. None for a cause."""
+    """The code of the finding that causes this one, and whose solution resolves it. None for a cause."""
 
     @property
     def words(self) -> str:
-        """The name of this finding's sentences in `words_en.WORDS` and `guide.GUIDE`."""
+        """The key of this finding in `words.WORDS` and `guide.GUIDE`."""
         return self.code if self.variant is None else f"{self.code}/{self.variant}"
 
     @property
     def who(self) -> Who:
-        """Who must act. Nobody acts on a consequence, but on its cause."""
+        """Who must act. `nobody` for a consequence: act on its cause."""
         return "nobody" if self.follows_from else guide.GUIDE[self.words].who
 
     @property
     def action(self) -> Action:
-        """What helps on the pages of this service. For a consequence it is its cause that must be mended first."""
+        """The button of the pages that helps. `none` for a consequence: fix its cause first."""
         return "none" if self.follows_from else guide.GUIDE[self.words].action
 
     @property
     def reference(self) -> str:
-        """The small print: the code, and the errors behind it where there are any."""
+        """The small print: the code, and the error kinds if there are any."""
         kinds = self.values.get("kinds")
         return f"{self.code}: {kinds}" if kinds else self.code
 
     def text(self, language: Language) -> Words:
-        """Return the sentences, filled."""
+        """Return the sentences in `language`, with placeholders filled."""
         seen, meaning, todo = WORDS[self.words]
         if "left" in self.values:
             meaning = [*meaning, STILL_WORKS if self.values["left"] else NO_LONGER_WORKS]
-        return Words(*(self._told(part, language) for part in (seen, meaning, todo)))
+        return Words(*(self._filled(part, language) for part in (seen, meaning, todo)))
 
     def advice(self, language: Language) -> str:
-        """Return what it means and what to do, for a place where it can be seen already."""
+        """Return what it means and what to do, for a place that shows the rest already."""
         _, meaning, todo = WORDS[self.words]
-        return f"{self._told(meaning, language)} {self._told(todo, language)}"
+        return f"{self._filled(meaning, language)} {self._filled(todo, language)}"
 
-    def _told(self, sentences: list[str | Plural], language: Language) -> str:
+    def _filled(self, sentences: list[str | Plural], language: Language) -> str:
         values = {**self.values, "account": self.account_id or "", "login": self._login_path}
         if self.problem is not None:
             values["variable"] = self.problem.variable or ""
@@ -76,7 +76,7 @@ class Finding:
         return " ".join(
             translated(language, sentence, **values)
             if isinstance(sentence, str)
-            # "100+" where not all were counted.
+            # The count is "100+" when there are more.
             else translated_plural(language, *sentence, int(values["count"].rstrip("+")), **values)
             for sentence in sentences
         )
@@ -87,7 +87,7 @@ class Finding:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration in the two largest units that it has, which read the same in both languages."""
+    """Return a duration in its two largest units, such as `2 h 5 min`, which read the same in both languages."""
     left = max(0, round(seconds))
     parts = []
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):

@@ -3,16 +3,16 @@
 from typing import Literal, NamedTuple
 
 Who = Literal["operator", "server", "rdstation", "nobody"]
-"""`operator`: whoever uses the status page and may give consent in RD Station; `server`: whoever runs this service (its
-settings, processes, database, network, and the app in the RD Station App Store); `rdstation`: RD Station's support;
-`nobody`: it passes by itself."""
+"""`operator`: a user of the status page who may give consent in RD Station; `server`: the administrator of this service
+(its settings, processes, database, network, and the app in the RD Station App Store); `rdstation`: RD Station's
+support; `nobody`: it resolves itself."""
 Action = Literal["connect", "refresh", "upload", "none"]
 """`connect`: "Connect again" (`/rd/login?account_id=`); `refresh`: "Refresh now"; `upload`: new tokens; `none`: no
 button of this service helps."""
 
 
 class Guide(NamedTuple):
-    """Who acts on a finding, and how on the pages."""
+    """Who must act on a finding, and which button of the pages helps."""
 
     who: Who
     action: Action

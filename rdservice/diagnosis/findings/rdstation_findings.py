@@ -1,6 +1,6 @@
-"""Findings about RD Station: the way to it, its clock, its consent dialog, and its answers to renewals and calls.
+"""Findings about RD Station: connectivity, clock, consent dialog, and its responses to refreshes and calls.
 
-Pure functions, as in `findings`.
+Pure functions, as in `find`.
 """
 
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from rdservice.diagnosis.facts.types import Account, Clocks, DatabaseFacts, Facts, Probe
 from rdservice.diagnosis.findings.finding import Finding, duration
 
-# What stopped a renewal or a call, by the error kinds of `rdservice.rdstation.token_responses` and of the probes.
+# Error kinds of `rdservice.rdstation.token_responses` and of the probes, with the code of their finding.
 TROUBLES = {
     "timeout": "rdstation_unreachable",
     "connection": "rdstation_unreachable",
@@ -19,13 +19,13 @@ TROUBLES = {
 }
 
 SKEW_S = 60.0
-"""From here a clock is wrong: measuring itself is precise to a few seconds."""
+"""A smaller skew is not reported: the measurement is precise to a few seconds."""
 HARMFUL_SKEW_S = 3600.0
-"""An hour shortens the life of tokens noticeably, and makes certificates look invalid."""
+"""An hour shortens the lifetime of tokens noticeably, and makes certificates look invalid."""
 
 
 def find(facts: Facts) -> Iterator[Finding]:
-    """Yield what is to be said of RD Station."""
+    """Yield the findings about RD Station."""
     yield from _clock(facts.clocks)
     yield from _dialog(facts)
     yield from _rdstation(facts)
@@ -33,7 +33,7 @@ def find(facts: Facts) -> Iterator[Finding]:
 
 
 def _clock(clocks: Clocks) -> Iterator[Finding]:
-    """Yield that a clock is wrong: the database's, which decides what is due, or else only that of this machine."""
+    """Yield a finding for a wrong clock: the database's, which decides what is due, or only this machine's."""
     if clocks.rdstation_s is None:
         return
     machine_s = -clocks.rdstation_s
@@ -54,7 +54,7 @@ def _skewed(ahead_s: float, variant: str | None) -> Finding:
 
 
 def _dialog(facts: Facts) -> Iterator[Finding]:
-    """Yield that nobody can connect an account. Connected ones are renewed without the redirect URI."""
+    """Yield a finding when no account can be connected. Refreshes of connected ones do not need the redirect URI."""
     dialog = facts.dialog
     if dialog is None or dialog.error != "refused":
         return
@@ -68,7 +68,7 @@ def _dialog(facts: Facts) -> Iterator[Finding]:
 
 
 def _rdstation(facts: Facts) -> Iterator[Finding]:
-    """Yield what keeps RD Station from answering: in this run, or else by what the accounts' rows say."""
+    """Yield failures of RD Station: those of this run, and others that the accounts' rows record."""
     found = _in_this_run(facts)
     accounts = facts.database.accounts if facts.database else []
     for code in sorted(set(TROUBLES.values()) - set(found)):
@@ -90,7 +90,7 @@ def _rdstation(facts: Facts) -> Iterator[Finding]:
 
 
 def _in_this_run(facts: Facts) -> dict[str, Finding]:
-    """Return the troubles of this run by their codes."""
+    """Return the failures of this run by their codes."""
     found: dict[str, Finding] = {}
     for operation, probe in _tried(facts):
         code = "forbidden_by_gateway" if _from_gateway(operation, probe) else TROUBLES.get(probe.error or "")
@@ -111,7 +111,7 @@ def _in_this_run(facts: Facts) -> dict[str, Finding]:
 
 
 def _tried(facts: Facts) -> list[tuple[str, Probe]]:
-    """Return what was asked of RD Station in this run; the way to it and the dialog count where nothing else was."""
+    """Return the probes of this run with their operations; connectivity or dialog only when no call was made."""
     calls = [("token_refresh", facts.refresh), ("segmentations_list", facts.leads)]
     tried = [(operation, probe) for operation, probe in calls if probe is not None]
     if any(probe.error is not None or probe.http_status is not None for _, probe in tried):
@@ -122,8 +122,10 @@ def _tried(facts: Facts) -> list[tuple[str, Probe]]:
 
 
 def _from_gateway(operation: str, probe: Probe) -> bool:
-    """Whether a 403 is not RD Station's own: its answers are JSON with an error_type, errors included (documented), and
-    none is documented for a renewal."""
+    """Return whether a 403 does not come from RD Station itself.
+
+    According to its documentation, its errors are JSON with an error_type, and a refresh never gets a 403.
+    """
     return probe.http_status == 403 and (operation == "token_refresh" or probe.error_type is None)
 
 
@@ -132,12 +134,12 @@ def _variant(code: str, probe: Probe, facts: Facts) -> str | None:
         return "budget" if probe.http_status is None else None
     if code != "rdstation_unreachable" or facts.network is None or facts.network.through_proxy:
         return None
-    # The way is open: it is RD Station that says nothing.
+    # Connectivity is fine, so RD Station itself does not respond.
     return facts.network.failed_at or "silent"
 
 
 def count(accounts: int, database: DatabaseFacts | None) -> str:
-    """Return how many accounts, with a plus where not all were looked at."""
+    """Return the number of accounts, with a plus when there are more than were examined."""
     return f"{accounts}+" if database is not None and database.more_accounts else str(accounts)
 
 
@@ -152,7 +154,7 @@ def _answer(probe: Probe) -> str:
 
 
 def _leads(facts: Facts) -> Iterator[Finding]:
-    """Yield what RD Station has against the call for leads."""
+    """Yield a finding when RD Station refused the call for leads."""
     probe = facts.leads
     if probe is None:
         return

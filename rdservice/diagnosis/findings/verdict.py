@@ -1,4 +1,4 @@
-"""Puts findings in order: the one root cause, what follows from it, then the rest.
+"""Orders findings: the root cause, its consequences, then the rest.
 
 Pure functions over findings: no database, no network, no clock.
 """
@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from rdservice.diagnosis.findings.finding import Finding
 
-# Causes before what they bring about: without usable settings nothing starts, without a worker tokens expire, …
+# Causes before their consequences: with invalid settings nothing starts, without a worker tokens expire, …
 ORDER = (
     "redirect_uri_holds_secret",
     "client_secret_holds_url",
@@ -46,11 +46,11 @@ ORDER = (
     "notifications_failing",
 )
 
-_NO_RENEWAL = frozenset({"token_expired", "refresh_backing_off", "unverified"})
-_NO_PROCESS = _NO_RENEWAL | {"worker_not_running"}
+_NO_REFRESH = frozenset({"token_expired", "refresh_backing_off", "unverified"})
+_NO_PROCESS = _NO_REFRESH | {"worker_not_running"}
 
 CONSEQUENCES: dict[str, frozenset[str]] = {
-    # Web and worker end with status 78, or wait, before they do anything.
+    # Web and worker exit with status 78, or wait, before they do anything.
     "redirect_uri_holds_secret": _NO_PROCESS,
     "client_secret_holds_url": _NO_PROCESS,
     "redirect_uri_local_host": _NO_PROCESS,
@@ -59,25 +59,25 @@ CONSEQUENCES: dict[str, frozenset[str]] = {
     "settings_broken": _NO_PROCESS,
     "database_unreachable": _NO_PROCESS,
     "migrations_pending": _NO_PROCESS,
-    # A worker that cannot write its heartbeat looks as if it did not run.
+    # A worker that cannot write its heartbeat looks like one that does not run.
     "database_read_only": _NO_PROCESS,
-    # A worker whose keys cannot open a row gives it back and ends with status 78.
+    # A worker whose keys cannot decrypt a row returns the lease and exits with status 78.
     "key_missing": _NO_PROCESS,
-    "value_damaged": _NO_RENEWAL,
-    "token_not_encrypted": _NO_RENEWAL,
-    "worker_not_running": _NO_RENEWAL,
-    # With an unknown client id the dialog does not open either.
-    "credentials_refused": _NO_RENEWAL | {"redirect_uri_not_registered"},
-    "rdstation_unreachable": _NO_RENEWAL,
-    "forbidden_by_gateway": _NO_RENEWAL | {"rdstation_unexpected"},
-    "rdstation_failing": _NO_RENEWAL,
-    "rdstation_unexpected": _NO_RENEWAL,
-    "refresh_refused": _NO_RENEWAL,
+    "value_damaged": _NO_REFRESH,
+    "token_not_encrypted": _NO_REFRESH,
+    "worker_not_running": _NO_REFRESH,
+    # With an unknown client id, the dialog does not open either.
+    "credentials_refused": _NO_REFRESH | {"redirect_uri_not_registered"},
+    "rdstation_unreachable": _NO_REFRESH,
+    "forbidden_by_gateway": _NO_REFRESH | {"rdstation_unexpected"},
+    "rdstation_failing": _NO_REFRESH,
+    "rdstation_unexpected": _NO_REFRESH,
+    "refresh_refused": _NO_REFRESH,
     "rate_limited": frozenset({"refresh_backing_off"}),
     "audience_old": frozenset({"unauthorized_api", "forbidden_api"}),
     "scope_missing": frozenset({"unauthorized_api", "forbidden_api"}),
 }
-"""What a cause brings about: for its account where it concerns one, else for every account."""
+"""The consequences of a cause: for its account if it concerns one, else for every account."""
 
 SERIOUSNESS = {"error": 0, "warning": 1, "info": 2}
 
@@ -85,11 +85,11 @@ SERIOUSNESS = {"error": 0, "warning": 1, "info": 2}
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
     """Return the findings with the root cause first.
 
-    The consequences of a cause stand behind it and name it in `follows_from`. Causes go by the worst that they bring
-    about, and among equals those first that could bring about the others.
+    The consequences of a cause follow it and name it in `follows_from`. Causes are ordered by the worst severity in
+    their group; among equals, potential causes of others come first (ORDER).
     """
-    by_place = sorted(findings, key=lambda finding: ORDER.index(finding.code))
-    linked = [_linked(finding, by_place) for finding in by_place]
+    by_order = sorted(findings, key=lambda finding: ORDER.index(finding.code))
+    linked = [_linked(finding, by_order) for finding in by_order]
     causes = dict.fromkeys(finding.code for finding in linked if finding.follows_from is None)
     groups = [
         [one for one in linked if one.code == code and one.follows_from is None] + _after(code, linked)
@@ -100,7 +100,7 @@ def ordered(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def _after(cause: str, linked: list[Finding]) -> list[Finding]:
-    """Return the consequences of a cause, each code with its own consequences behind it."""
+    """Return the consequences of a cause, each code followed by its own consequences."""
     direct = [one for one in linked if one.follows_from == cause]
     made: list[Finding] = []
     for code in dict.fromkeys(one.code for one in direct):
@@ -109,8 +109,8 @@ def _after(cause: str, linked: list[Finding]) -> list[Finding]:
     return made
 
 
-def _linked(finding: Finding, by_place: list[Finding]) -> Finding:
-    cause = next((cause for cause in by_place if _brings_about(cause, finding)), None)
+def _linked(finding: Finding, by_order: list[Finding]) -> Finding:
+    cause = next((cause for cause in by_order if _brings_about(cause, finding)), None)
     return finding if cause is None else replace(finding, follows_from=cause.code)
 
 

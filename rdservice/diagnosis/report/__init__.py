@@ -1,1 +1,1 @@
-"""Tells: the report for terminals, files and pages."""
+"""Presents the diagnosis: on a terminal, in a file, and on pages."""

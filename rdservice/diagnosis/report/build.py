@@ -1,4 +1,4 @@
-"""The whole diagnosis as one report: for the command's file, and for a page of the running service."""
+"""Runs the diagnosis and builds its report, for the command and for the pages of a running service."""
 
 import json
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ BY_COMMAND = audit.command_line("debug_rdstation_integration.py")
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """`content` is JSON without secrets and personal data; `findings` are those in its verdict, in order."""
+    """A report. `content`: JSON without secrets and personal data; `findings`: those of its verdict, in order."""
 
     content: dict[str, Any] = field(repr=False)
     findings: list[Finding]
@@ -41,10 +41,10 @@ class Report:
 def diagnose(
     environ: Mapping[str, str], *, account: str | None, try_refresh: bool, offline: bool = False
 ) -> Report:
-    """Make the diagnosis of a command, with settings that may be broken. It ends within about a minute.
+    """Run the diagnosis for a command, also with invalid settings. Takes at most about a minute.
 
-    RD Station is tried with `account`, or else with `default`, or else with the only account; `offline` leaves it, and
-    the way to it, alone. Threads that hang may be left behind.
+    Probes RD Station with `account`, else with the account `default`, else with the only account. With `offline` it
+    tests neither RD Station nor the network. Hanging threads may be left behind.
     """
     known = known_settings.collect(environ)
     options = Options(account=account, try_refresh=try_refresh, offline=offline, by=BY_COMMAND)
@@ -54,12 +54,11 @@ def diagnose(
 def diagnose_running(
     services: Services, *, by: Author, account: str | None = None, try_refresh: bool = False
 ) -> Report:
-    """Make the diagnosis from within a running process, such as a web process that answers a request.
+    """Run the diagnosis in a running process, such as a web process that serves a request.
 
-    It ends within 26 s, writes no file, asks RD Station with what `services` has, and never raises for a database or an
-    RD Station that cannot be reached. `account` is chosen as by `diagnose`; the refresh is one of `by`, bound by claim
-    and back-off as any other. `Report.to_bytes` is what a download holds, `Report.findings` what a page shows; in both,
-    names of accounts that are e-mail addresses are masked.
+    Takes at most 26 s, writes no file, calls RD Station through `services`, and does not raise when the database or RD
+    Station is unreachable. Chooses the account as `diagnose` does. `by` is the author of the refresh, which obeys lease
+    and back-off. In the report, account ids that are e-mail addresses are masked.
     """
     known = known_settings.of_running(services.settings)
     options = Options(account=account, try_refresh=try_refresh, offline=False, by=by)
@@ -77,7 +76,7 @@ def _report(known: KnownSettings, collected: Collected, *, asked: str | None) ->
     probed = None if facts.probed_account is None else names[facts.probed_account]
     content = {
         "generated_at": sections.time(datetime.now(UTC)),
-        # The sentences are ours, their values are redacted already: an example in them may look like a password.
+        # Not redacted again: its values are redacted already, and an example in a sentence may look like a password.
         "verdict": sections.verdict(found),
         **masking.redacted(
             {

@@ -1,4 +1,4 @@
-"""Takes out of a report what must not be in it. The second fence: nothing of that kind should have been put in."""
+"""Masks secrets and personal data in a report. A second safeguard: the report should contain none of them anyway."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -9,7 +9,7 @@ from rdservice.names import names_a_person
 
 
 def account_names(account_ids: Iterable[str]) -> dict[str, str]:
-    """Return what to call each account in a report: its id, or a number where the id is an e-mail address."""
+    """Return each account's name in a report: its id, or `e-mail-1` and so on when the id is an e-mail address."""
     names: dict[str, str] = {}
     for account_id in account_ids:
         if account_id not in names:
@@ -18,7 +18,7 @@ def account_names(account_ids: Iterable[str]) -> dict[str, str]:
 
 
 def redacted(value: Any, redact: Callable[[str], str]) -> Any:
-    """Return a copy of a JSON value in which each string went through `redact`; names of members stay."""
+    """Return a copy of a JSON value with `redact` applied to each string; member names stay."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):
@@ -29,12 +29,12 @@ def redacted(value: Any, redact: Callable[[str], str]) -> Any:
 
 
 def masked(finding: Finding, names: dict[str, str], redact: Callable[[str], str]) -> Finding:
-    """Return the finding fit for a report."""
+    """Return the finding with account id and values masked."""
     account_id, problem = finding.account_id, finding.problem
     return replace(
         finding,
         account_id=None if account_id is None else redact(names.get(account_id, account_id)),
         values={name: redact(value) for name, value in finding.values.items()},
-        # Its example is ours: a URL with "user:password" in it, for one.
+        # Keeps the example, which is a constant that may look like a secret, such as "user:password" in a URL.
         problem=problem and replace(problem, facts=redacted(dict(problem.facts), redact)),
     )

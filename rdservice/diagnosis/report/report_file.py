@@ -1,4 +1,4 @@
-"""The file of a report: readable by its owner alone, and there as a whole or not at all."""
+"""Writes the report's file: readable by its owner only, and either complete or not there."""
 
 import os
 import secrets
@@ -13,11 +13,11 @@ MODE = 0o600
 
 
 class CannotWrite(Exception):
-    """The report cannot be written there; the message says where and why."""
+    """The report cannot be written. The message, in the terminal's language, says where and why."""
 
 
 class ReportFile:
-    """Where the report will be. A new file is made beforehand: a folder that cannot be written is known early."""
+    """The report's file. `reserved` creates a temporary file first, so that an unwritable folder is noticed early."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -25,11 +25,11 @@ class ReportFile:
 
     @contextmanager
     def reserved(self) -> Iterator[None]:
-        """Hold a new file in the folder; whatever was not written by the end is removed. Raises CannotWrite."""
+        """Create the temporary file, and remove it at the end if `write` has not used it. Raises CannotWrite."""
         if self.path.is_dir() and not self.path.is_symlink():
             raise CannotWrite(tell("%(path)s is a folder.", path=self.path))
         try:
-            # O_EXCL makes a file of our own, and follows no symbolic link.
+            # O_EXCL guarantees a new file and follows no symbolic link.
             os.close(os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE))
         except OSError as error:
             raise CannotWrite(
@@ -41,14 +41,14 @@ class ReportFile:
             self._new.unlink(missing_ok=True)
 
     def write(self, content: bytes) -> None:
-        """Put `content` there in place of whatever has the name; a symbolic link is replaced, not followed.
+        """Replace the file at `path` with `content` atomically. Replaces a symbolic link instead of following it.
 
         Raises CannotWrite.
         """
         try:
             descriptor = os.open(self._new, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW)
             with os.fdopen(descriptor, "wb") as out:
-                # The mode at its making was subject to the umask.
+                # The umask may have changed the mode at creation.
                 os.fchmod(out.fileno(), MODE)
                 out.write(content)
                 out.flush()

@@ -1,4 +1,4 @@
-"""The sections of a report: what was found out, as JSON."""
+"""The sections of a report, as JSON."""
 
 import os
 import platform
@@ -21,7 +21,7 @@ from rdservice.tokens.attempts import Attempt
 
 
 def verdict(findings: list[Finding]) -> dict[str, Any]:
-    """The findings in order; `root_cause` is the code of the first, None when all is well."""
+    """Return the findings in order. `root_cause`: code of the first, None when there are none."""
     return {
         "root_cause": findings[0].code if findings else None,
         "needs_a_person": any(finding.severity == "error" for finding in findings),
@@ -84,7 +84,7 @@ def database(check: DatabaseCheck) -> dict[str, Any]:
 
 
 def accounts(check: DatabaseCheck, names: Mapping[str, str]) -> dict[str, Any]:
-    """Those in trouble first; where there are many, the others only as numbers."""
+    """Return accounts with problems first, up to a limit, and the number of accounts per status."""
     shown = [] if check.facts is None else check.facts.accounts
     return {
         "total": None if check.by_status is None else sum(check.by_status.values()),
@@ -137,7 +137,7 @@ def _attempt(attempt: Attempt, account: str) -> dict[str, Any]:
 
 
 def worker(check: DatabaseCheck) -> dict[str, Any]:
-    """Without names: those of worker processes hold that of the machine, which may be a person's."""
+    """Return the workers without their names, which contain the machine's name, often a person's."""
     silent_s = None if check.facts is None else check.facts.worker_silent_s
     return {
         "seconds_since_last_beat": None if silent_s is None else round(silent_s, 1),
@@ -156,7 +156,7 @@ def network(connectivity: Network | None) -> dict[str, Any] | None:
 
 
 def clocks(found: Clocks) -> dict[str, Any]:
-    """Seconds by which one clock is ahead of another."""
+    """Return the seconds by which one clock is ahead of another."""
     both = found.database_s is not None and found.rdstation_s is not None
     return {
         "rdstation_ahead_of_this_machine_s": found.rdstation_s,
@@ -172,13 +172,13 @@ def probe(tried: Probe | None, account: str | None) -> dict[str, Any]:
 
 
 def dialog(facts: Facts) -> dict[str, Any]:
-    """The consent dialog, which concerns no account."""
+    """Return the probe of the consent dialog, which does not concern an account."""
     tried = facts.dialog or Probe(result="skipped")
     return {
         name: getattr(tried, name) for name in ("result", "http_status", "error", "duration_ms", "reason")
     }
 
 
-def time(moment: datetime | None) -> str | None:
-    """Return a moment as in RFC 3339, in UTC."""
-    return None if moment is None else moment.astimezone(UTC).isoformat(timespec="seconds")
+def time(value: datetime | None) -> str | None:
+    """Return `value` as RFC 3339 in UTC."""
+    return None if value is None else value.astimezone(UTC).isoformat(timespec="seconds")

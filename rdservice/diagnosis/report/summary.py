@@ -1,4 +1,4 @@
-"""The findings as text for a terminal: the root cause with its consequences first, then the rest."""
+"""The findings as text for a terminal: the root cause with its consequences, then the rest."""
 
 from collections.abc import Sequence
 from typing import TextIO
@@ -7,7 +7,7 @@ from rdservice.diagnosis.findings.finding import Finding
 from rdservice.text.catalogue import Language, message, translated
 
 MAX_FINDINGS = 20
-"""The file has all."""
+"""Findings to print. The file has all."""
 
 RED, YELLOW, BLUE, GREEN, BOLD = "31", "33", "34", "32", "1"
 COLOURS = {"error": RED, "warning": YELLOW, "info": BLUE}
@@ -38,7 +38,7 @@ def label(language: Language, name: str) -> str:
 
 
 def lines(findings: Sequence[Finding], language: Language, *, coloured: bool) -> list[str]:
-    """Return the summary, line by line; `coloured` adds the escape codes of terminals (ECMA-48)."""
+    """Return the lines of the summary. `coloured` adds escape sequences (ECMA-48)."""
     labels = {name: label(language, name) for name in LABELS}
 
     def paint(text: str, *codes: str) -> str:
@@ -70,5 +70,5 @@ def lines(findings: Sequence[Finding], language: Language, *, coloured: bool) ->
 
 
 def takes_colours(stream: TextIO, environ: dict[str, str]) -> bool:
-    """Return whether a stream is a terminal that shows colours, and NO_COLOR (no-color.org) does not forbid them."""
+    """Return whether the stream is a terminal with colours and NO_COLOR (no-color.org) is not set."""
     return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"

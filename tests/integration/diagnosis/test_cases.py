@@ -273,7 +273,7 @@ def test_a_database_that_takes_packets_and_answers_nothing_is_cut_off(
         monkeypatch.setattr("rdservice.diagnosis.facts.database_check.TIME_LIMITS", "SELECT 1")
         made = diagnosed(working)
     assert [finding.words for finding in made.findings] == ["database_unreachable/failing"]
-    assert made.content["database"]["error"] == "no answer within 1 s"
+    assert made.content["database"]["error"] == "no response within 1 s"
 
 
 def test_ten_thousand_accounts_are_counted_and_the_worst_of_them_listed(

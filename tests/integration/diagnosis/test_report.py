@@ -332,7 +332,7 @@ def test_a_database_that_hangs_is_given_up(
     finally:
         released.set()
     assert codes(made) == ["database_unreachable"]
-    assert "no answer within" in made.content["database"]["error"]
+    assert "no response within" in made.content["database"]["error"]
 
 
 def test_a_receiver_that_apprise_cannot_use_is_a_warning_in_both_languages(
