@@ -1,11 +1,8 @@
 """Settings: what is read from where, and what is said about mistakes."""
 
 import base64
-import os
 import random
 import string
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError
 from pathlib import Path
@@ -15,7 +12,7 @@ from cryptography.fernet import Fernet
 
 from rdservice.config import settings as settings_module
 from rdservice.config.problems import Code, Problem, SettingsError
-from rdservice.config.settings import EXIT_CONFIG, ROOT, Settings, collect_sources
+from rdservice.config.settings import Settings, collect_sources
 from rdservice.encryption import KeyRing
 from rdservice.text import settings_problems
 from rdservice.text.catalogue import LANGUAGES
@@ -504,61 +501,3 @@ def test_no_message_quotes_a_value(seed: int) -> None:
                 and part not in "https://app.example.com/rd/callback postgres://user:password@host"
             ):
                 assert part not in told, name
-
-
-# Processes
-
-
-AUDITED = """
-import sys
-from rdservice.config.settings import Settings
-seen = []
-def hook(event, _arguments):
-    if event.startswith(("socket.", "subprocess.")) or event in {
-        "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"
-    }:
-        seen.append(event)
-sys.addaudithook(hook)
-print(len(Settings.load().notify_urls), seen)
-"""
-"""Names of events: https://docs.python.org/3/library/audit_events.html."""
-
-
-def test_reading_the_settings_starts_no_process_and_touches_no_network() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", AUDITED],
-        cwd=ROOT,
-        env=VALID | {"NOTIFY_URLS": "json://hook.example.com/a slack://a/b/c", "RDSERVICE_ENV": "production"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.stdout, done.stderr) == ("2 []\n", "")
-
-
-@pytest.mark.parametrize("command", [["flask", "settings", "check"], ["worker"], ["flask", "release"]])
-def test_a_process_with_broken_settings_ends_with_78_and_all_problems_on_stderr(
-    command: list[str], tmp_path: Path
-) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=ROOT,
-        env={
-            "PATH": os.environ["PATH"],
-            "RDSERVICE_ENV": "production",
-            "FLASK_SKIP_DOTENV": "1",
-            "HOME": str(tmp_path),
-            "RDSTATION_CLIENT_SECRET": "https://planted.example.com/rd/callback",
-            "SECRET_KEY": "planted-short-key",
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert ended.returncode == EXIT_CONFIG == 78, ended.stderr
-    for name in REQUIRED:
-        assert f"  - {name}" in ended.stderr
-    assert "planted" not in ended.stdout + ended.stderr
-    assert "Traceback" not in ended.stderr
