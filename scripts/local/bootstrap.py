@@ -236,8 +236,10 @@ def install_packages(requirements: str) -> None:
     )
     progress = Progress(count)
     pip = ["pip", "install", "--progress-bar", "off", "--disable-pip-version-check", "--no-input"]
-    # Python compiles at its first import what is imported, a small part.
-    options = ["--no-compile", "--require-hashes", "--only-binary", ":all:", "--requirement", requirements]
+    options = ["--require-hashes", "--only-binary", ":all:", "--requirement", requirements]
+    if not sys.dont_write_bytecode:
+        # Python compiles at its first import what is imported, a small part.
+        options.append("--no-compile")
     try:
         run_module(*pip, *options, on_line=progress.note)
     finally:

@@ -128,3 +128,16 @@ def test_a_failed_installation_says_what_to_do(checkout: Path) -> None:
     )
     assert done.returncode == 69
     assert "online?" in done.stderr
+
+
+@pytest.mark.parametrize(("keeps_none", "leaves_out"), [(False, True), (True, False)])
+def test_pip_compiles_where_python_would_keep_nothing_that_it_compiles(
+    monkeypatch: pytest.MonkeyPatch, keeps_none: bool, leaves_out: bool
+) -> None:
+    commands: list[tuple[str, ...]] = []
+    monkeypatch.setattr(bootstrap, "run_module", lambda *command, on_line: commands.append(command))
+    monkeypatch.setattr(bootstrap, "say", lambda _text: None)
+    monkeypatch.setattr(sys, "argv", ["bootstrap.py", "start"])
+    monkeypatch.setattr(sys, "dont_write_bytecode", keeps_none)
+    bootstrap.install_packages("requirements.txt")
+    assert ("--no-compile" in commands[0]) is leaves_out
