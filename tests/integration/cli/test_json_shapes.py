@@ -47,7 +47,7 @@ def filled(run: Run, connected: Services, sandbox: SandboxProcess, conn: psycopg
 
 
 def documented(language: str) -> dict[str, tuple[str, list[str], list[str]]]:
-    """Return by command: what is told of the answer, its members, and those of the `attempts` in it."""
+    """Return by command: what is documented of the output: its form, its members, and those of the `attempts` in it."""
     found: dict[str, tuple[str, list[str], list[str]]] = {}
     members: list[str] = []
     for row in table_rows(page(language, "reference/commands").partition("\n## JSON\n")[2]):

@@ -1,8 +1,9 @@
-"""Who may call which route with which method, and what everyone else is answered: the specification of access.
+"""Who may call which route with which method, and what all others get: the specification of access.
 
-ROUTES says of every route and method who is let in, and what whoever is let in is answered in an empty database.
-CALLERS says what each kind of caller meets at each kind of route. Every combination is one request. A new route is one
-line in ROUTES; a new scope is one word in SCOPES; a new kind of caller is one line in CALLERS and one method below.
+ROUTES lists every route and method with those who may call it, and with the response that they get from an empty
+database. CALLERS says what each kind of caller gets at each kind of route. Every combination is one request. A new
+route is one line in ROUTES; a new scope is one word in SCOPES; a new kind of caller is one line in CALLERS and one
+method below.
 """
 
 import itertools
@@ -57,7 +58,7 @@ POST       /rd/tokens/<account_id>/unsubscribe  tokens:write    409 not_connecte
 POST       /rd/tokens/<account_id>/disconnect   operator        404 not_found
 GET HEAD   /rd/leads                            leads:read      409 not_connected
 GET HEAD   /rd/leads/export                     leads:read      409 not_connected
-GET HEAD   /rd/leads/<lead_name:uuid>                     leads:read      409 not_connected
+GET HEAD   /rd/leads/<lead_name:uuid>           leads:read      409 not_connected
 GET HEAD   /rd/leads/email/<path:email>         leads:read      409 not_connected
 POST       /rd/leads/lookup                     leads:read      409 not_connected
 GET HEAD   /rd/segmentations                    leads:read      409 not_connected
@@ -151,7 +152,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route with one method: a line of ROUTES, or the OPTIONS that Flask answers for it."""
+    """One route with one method: a line of ROUTES, or the OPTIONS that Flask handles for it."""
 
     method: str
     rule: str
@@ -182,7 +183,7 @@ def routes() -> list[Route]:
         at = next(number for number, word in enumerate(words) if word.startswith("/"))
         rule, who, status, *code = words[at:]
         found += [Route(method, rule, who, int(status), code[0] if code else None) for method in words[:at]]
-    # Flask answers it by itself, to those whom the first line of the rule lets in without a CSRF token.
+    # Flask handles it automatically, for those whom the first line of the rule lets in without a CSRF token.
     for rule, same in itertools.groupby(
         sorted(found, key=lambda route: route.rule), lambda route: route.rule
     ):
@@ -245,7 +246,7 @@ class Callers:
         assert keys.revoke(conn, self._revoked_key[4:12])
 
     def responses(self, caller: str, route: Route) -> Iterator[tuple[str, TestResponse]]:
-        """Yield the answers that this kind of caller gets, each with what is particular about it."""
+        """Yield the responses to this kind of caller, each with what is particular about it."""
         kind, with_session = caller.removesuffix(", live session"), caller.endswith(", live session")
         if "key" in kind or kind == "empty Authorization":
             for name, header in self._authorizations(kind, route):

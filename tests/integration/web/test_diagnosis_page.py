@@ -26,7 +26,7 @@ def app(connected: Services) -> Flask:
 
 def test_the_page_says_what_the_file_holds_and_does_not_hold(signed_in: Browser) -> None:
     shown = signed_in.get("/diagnosis").text
-    assert "You can send it to whoever helps you, also to a stranger." in shown
+    assert "You can send it to anyone who helps you." in shown
     assert "no token, password, key or other secret" in shown
     assert NAME in shown
 

@@ -1,4 +1,4 @@
-"""The fast reads answer as Flask does, to the last header, and whatever they cannot answer is left to Flask."""
+"""The fast reads respond as Flask does, to the last header, and leave to Flask all that they cannot serve."""
 
 import itertools
 import json
@@ -41,7 +41,7 @@ REFUSED = "UPDATE rdstation_tokens SET status = 'reauthorization_required' WHERE
 
 
 class Reply(NamedTuple):
-    """An answer without what differs each time: its request id, and seconds that count up or down."""
+    """A response without what differs each time: its request id, and seconds that count up or down."""
 
     status: str
     headers: list[tuple[str, str]]
@@ -83,8 +83,8 @@ class Ways:
         return {name: value for name, value in made.items() if value is not None}
 
     def both(self, method: str, path: str, query: str = "", **headers: str) -> tuple[Reply, Reply, bool]:
-        """Return the answers of both ways, and whether the first one came from the fast reads."""
-        # What Flask answers first it may have asked RD Station for.
+        """Return the responses of both ways, and whether the first one came from the fast reads."""
+        # Flask, called first, may have asked RD Station for its response.
         run_wsgi_app(self._flask_way, self.environ(method, path, query, **headers))
         before = self.by_flask
         fast = _reply(run_wsgi_app(self._fast, self.environ(method, path, query, **headers)))
@@ -103,7 +103,7 @@ class Ways:
 
 
 SECONDS = ("Age", "Retry-After")
-"""Headers that go on counting between two answers."""
+"""Headers that go on counting between two responses."""
 
 
 def _reply(response: Any) -> Reply:
@@ -392,7 +392,7 @@ def test_an_account_that_is_gone_is_gone_as_soon_as_the_memory_of_its_row_ends(
 def test_leads_that_are_no_longer_fresh_are_renewed_by_flask(
     ways: Ways, connected: Services, sandbox: SandboxProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connected.cache, "_fresh_s", 0.0)
+    monkeypatch.setattr(connected.cache, "_max_age_s", 0.0)
     before = ways.by_flask
     ways.get(LEADS)
     assert ways.by_flask == before + 1

@@ -1,4 +1,4 @@
-"""The headers of every answer: what browsers may do with it, and who may keep it."""
+"""The headers of every response: what browsers may do with it, and which caches may store it."""
 
 from collections.abc import Callable
 
@@ -29,7 +29,7 @@ FIXED = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 CACHED = {"/static/<path:filename>": "no-cache, max-age=0"}
-"""The only routes whose answers anyone may keep. Leads may be kept by the client alone: see test_leads.py."""
+"""The only routes whose responses any cache may store. Only the client may store leads: see test_leads.py."""
 FOREIGN = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
 MakeServices = Callable[[Settings], Services]
 

@@ -16,8 +16,8 @@ from tests.support.browser import Browser
 Conn = psycopg.Connection[Any]
 
 
-def made(answer_text: str) -> str:
-    found = re.search(r'name="key" type="text" value="(rdk_[^"]+)"', answer_text)
+def made(page: str) -> str:
+    found = re.search(r'name="key" type="text" value="(rdk_[^"]+)"', page)
     assert found
     return found[1]
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the application does: routes, rights, codes, and the shape of real answers."""
+"""The OpenAPI document says what the application does: routes, rights, codes, and the shape of real responses."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -45,11 +45,11 @@ def program(app: Flask) -> Browser:
 
 @pytest.fixture
 def document(program: Browser) -> Json:
-    answer = program.get("/openapi.json")
-    assert (answer.status_code, answer.mimetype) == (200, "application/json")
-    assert answer.data == openapi.DOCUMENT
-    assert isinstance(answer.json, dict)
-    return answer.json
+    response = program.get("/openapi.json")
+    assert (response.status_code, response.mimetype) == (200, "application/json")
+    assert response.data == openapi.DOCUMENT
+    assert isinstance(response.json, dict)
+    return response.json
 
 
 def resolve(document: Json, node: Json) -> Json:
@@ -210,26 +210,26 @@ def test_the_error_codes_are_the_closed_list_each_with_its_statuses(document: Js
     assert documented == codes.keys()
 
 
-def check(document: Json, answer: TestResponse, path: str) -> Json:
-    """Compare a real answer with what is documented for its route; return its JSON."""
-    method = answer.request.method.lower()
+def check(document: Json, response: TestResponse, path: str) -> Json:
+    """Compare a real response with what is documented for its route; return its JSON."""
+    method = response.request.method.lower()
     documented = document["paths"][path][method]["responses"]
-    status = str(answer.status_code)
-    assert status in documented, f"{method} {path}: {status} is not documented ({answer.text})"
-    response = resolve(document, documented[status])
-    for name, reference in response["headers"].items():
+    status = str(response.status_code)
+    assert status in documented, f"{method} {path}: {status} is not documented ({response.text})"
+    described = resolve(document, documented[status])
+    for name, reference in described["headers"].items():
         header = resolve(document, reference)
-        assert name in answer.headers or not header.get("required"), name
-        if name in answer.headers:
-            assert mismatches(document, header["schema"], _read(answer.headers[name], header)) == [], name
-    if "content" not in response:
+        assert name in response.headers or not header.get("required"), name
+        if name in response.headers:
+            assert mismatches(document, header["schema"], _read(response.headers[name], header)) == [], name
+    if "content" not in described:
         return {}
-    assert answer.mimetype in response["content"]
-    if "json" not in str(answer.mimetype):
+    assert response.mimetype in described["content"]
+    if "json" not in str(response.mimetype):
         return {}
-    assert isinstance(answer.json, dict)
-    body: Json = answer.json
-    assert mismatches(document, response["content"][answer.mimetype]["schema"], body) == []
+    assert isinstance(response.json, dict)
+    body: Json = response.json
+    assert mismatches(document, described["content"][response.mimetype]["schema"], body) == []
     return body
 
 
@@ -254,9 +254,9 @@ def test_answers_about_tokens_are_as_documented(
     one, access, refresh = (f"/rd/tokens/{{account_id}}{rest}" for rest in ("", "/access-token", "/refresh"))
 
     def ask(method: str, url: str, path: str, status: int, **more: Any) -> Json:
-        answer = program.open(method, url, headers, **more)
-        assert answer.status_code == status, answer.text
-        return check(document, answer, path)
+        response = program.open(method, url, headers, **more)
+        assert response.status_code == status, response.text
+        return check(document, response, path)
 
     def change(statement: LiteralString) -> None:
         conn.execute(statement)
@@ -303,9 +303,9 @@ def test_answers_with_leads_are_as_documented(
     connected: Services,
 ) -> None:
     def ask(method: str, url: str, path: str, status: int, **more: Any) -> Json:
-        answer = program.open(method, url, headers, **more)
-        assert answer.status_code == status, answer.text
-        return check(document, answer, path)
+        response = program.open(method, url, headers, **more)
+        assert response.status_code == status, response.text
+        return check(document, response, path)
 
     one, by_email, lookup = "/rd/leads/{uuid}", "/rd/leads/email/{email}", "/rd/leads/lookup"
     assert ask("GET", "/rd/leads", "/rd/leads", 409)["code"] == "not_connected"
@@ -371,9 +371,9 @@ def test_answers_with_metrics_are_as_documented(
     variables: dict[str, str],
 ) -> None:
     here = {"REMOTE_ADDR": "127.0.0.1"}
-    answer = program.get("/metrics", environ_overrides=here)
-    check(document, answer, "/metrics")
-    assert (answer.status_code, "rdstation_database_up 1.0\n" in answer.text) == (200, True)
+    response = program.get("/metrics", environ_overrides=here)
+    check(document, response, "/metrics")
+    assert (response.status_code, "rdstation_database_up 1.0\n" in response.text) == (200, True)
     elsewhere = program.get("/metrics", {"X-Forwarded-For": "203.0.113.9"}, environ_overrides=here)
     assert check(document, elsewhere, "/metrics")["code"] == "insufficient_scope"
     guarded = Settings.from_mapping(variables | {"METRICS_TOKEN": "the-token-of-the-tests"})
@@ -400,8 +400,8 @@ def test_answers_to_those_who_may_not_are_as_documented(
         if method == "get":
             assert check(document, Browser(program.client.application).open(*call), path) == {}
         else:
-            answer = signed_in.open(*call, {"Accept": "application/json"})
-            assert check(document, answer, path)["code"] == "csrf_failed"
+            response = signed_in.open(*call, {"Accept": "application/json"})
+            assert check(document, response, path)["code"] == "csrf_failed"
 
 
 def test_answers_of_pages_are_as_documented(program: Browser, signed_in: Browser, document: Json) -> None:

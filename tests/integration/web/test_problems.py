@@ -131,16 +131,16 @@ def program(app: Flask) -> Browser:
 def test_an_error_is_a_problem_document_and_for_browsers_a_page(
     app: Flask, program: Browser, method: str, path: str, status: int, code: str
 ) -> None:
-    answer = program.open(method, path)
-    assert answer.status_code == status
-    assert answer.mimetype == "application/problem+json"
-    assert answer.json is not None
-    assert set(answer.json) == {"type", "title", "status", "detail", "code", "request_id"}
-    assert answer.json["type"] == f"urn:rdservice:problem:{code}"
-    assert answer.json["status"] == status
-    assert answer.json["code"] == code
-    assert answer.json["detail"]
-    assert answer.json["request_id"] == answer.headers["X-Request-ID"]
+    response = program.open(method, path)
+    assert response.status_code == status
+    assert response.mimetype == "application/problem+json"
+    assert response.json is not None
+    assert set(response.json) == {"type", "title", "status", "detail", "code", "request_id"}
+    assert response.json["type"] == f"urn:rdservice:problem:{code}"
+    assert response.json["status"] == status
+    assert response.json["code"] == code
+    assert response.json["detail"]
+    assert response.json["request_id"] == response.headers["X-Request-ID"]
 
     for language in ("en", "pt-BR"):
         page = Browser(app, language=language).open(method, path)
@@ -151,23 +151,23 @@ def test_an_error_is_a_problem_document_and_for_browsers_a_page(
 
 
 def test_405_names_the_methods_there_are(program: Browser) -> None:
-    answer = program.open("POST", "/healthz")
-    assert set(re.split(r",\s*", answer.headers["Allow"])) == {"GET", "HEAD", "OPTIONS"}
+    response = program.open("POST", "/healthz")
+    assert set(re.split(r",\s*", response.headers["Allow"])) == {"GET", "HEAD", "OPTIONS"}
 
 
 @pytest.mark.parametrize("kind", list(all_errors()))
 def test_an_error_of_ours_keeps_its_status_code_and_extra_members(
     app: Flask, program: Browser, kind: type[RdServiceError]
 ) -> None:
-    answer = program.get(f"/fail/service/{kind.__name__}")
-    assert answer.status_code == kind.status
-    assert answer.headers["Retry-After"] == "3"
-    assert answer.json is not None
-    assert answer.json["code"] == kind.code
-    assert answer.json["title"] == kind.title
-    assert answer.json["detail"] == "Do this."
-    assert answer.json["reauthorize_url"] == "http://localhost:8000/rd/login"
-    assert ("WWW-Authenticate" in answer.headers) == (kind.status == 401)
+    response = program.get(f"/fail/service/{kind.__name__}")
+    assert response.status_code == kind.status
+    assert response.headers["Retry-After"] == "3"
+    assert response.json is not None
+    assert response.json["code"] == kind.code
+    assert response.json["title"] == kind.title
+    assert response.json["detail"] == "Do this."
+    assert response.json["reauthorize_url"] == "http://localhost:8000/rd/login"
+    assert ("WWW-Authenticate" in response.headers) == (kind.status == 401)
     with app.test_request_context(headers={"Accept-Language": "en"}):
         text = page_text(kind.code)
         if kind is not RdServiceError:
@@ -185,9 +185,9 @@ def test_extra_members_cannot_replace_the_standard_ones(app: Flask) -> None:
         raise errors.NotFound("It is not here.", extra={"status": 200, "code": "fine"})
 
     app.register_blueprint(bp)
-    answer = Browser(app, accept="*/*").get("/lying")
-    assert answer.json is not None
-    assert (answer.json["status"], answer.json["code"]) == (404, "not_found")
+    response = Browser(app, accept="*/*").get("/lying")
+    assert response.json is not None
+    assert (response.json["status"], response.json["code"]) == (404, "not_found")
 
 
 def test_an_answer_made_by_hand_is_left_alone(app: Flask) -> None:
@@ -199,16 +199,16 @@ def test_an_answer_made_by_hand_is_left_alone(app: Flask) -> None:
         raise HTTPException(response=app.response_class("as it is", 409))
 
     app.register_blueprint(bp)
-    answer = Browser(app, accept="*/*").get("/handmade")
-    assert (answer.status_code, answer.text) == (409, "as it is")
+    response = Browser(app, accept="*/*").get("/handmade")
+    assert (response.status_code, response.text) == (409, "as it is")
 
 
 @pytest.mark.parametrize("path", ["/fail/json", "/fail/unread", "/login"])
 def test_a_body_over_64_kib_is_refused_whether_it_is_read_or_not(program: Browser, path: str) -> None:
-    answer = program.open("POST", path, data=b"x" * (MAX_BODY_BYTES + 1), content_type="application/json")
-    assert answer.status_code == 413
-    assert answer.json is not None
-    assert answer.json["code"] == "payload_too_large"
+    response = program.open("POST", path, data=b"x" * (MAX_BODY_BYTES + 1), content_type="application/json")
+    assert response.status_code == 413
+    assert response.json is not None
+    assert response.json["code"] == "payload_too_large"
 
 
 def test_a_body_of_64_kib_is_read(program: Browser) -> None:
@@ -230,13 +230,13 @@ def test_without_a_database_the_answer_is_503_and_names_no_server(
     services = make_services(Settings.from_mapping(values))
     app = create_app(services)
     program = Browser(app, accept="*/*")
-    answer = program.get("/readyz")
-    assert answer.status_code == 503
-    assert answer.headers["Retry-After"] == "5"
-    assert answer.json is not None
-    assert answer.json["code"] == "database_unavailable"
+    response = program.get("/readyz")
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "5"
+    assert response.json is not None
+    assert response.json["code"] == "database_unavailable"
     for private in ("someone", "hidden", "127.0.0.1"):
-        assert private not in answer.text
+        assert private not in response.text
     assert Browser(app, language="pt-BR").get("/login").status_code == 200
     assert program.get("/healthz").status_code == 200
 
@@ -250,10 +250,10 @@ def test_without_a_database_the_answer_is_503_and_names_no_server(
 
 @pytest.mark.parametrize("path", ["/fail/read-only", "/fail/stood-still"])
 def test_a_database_that_takes_no_writes_or_ended_a_session_answers_503(program: Browser, path: str) -> None:
-    answer = program.get(path)
-    assert answer.json is not None
-    assert (answer.status_code, answer.json["code"]) == (503, "database_unavailable")
-    assert answer.headers["Retry-After"] == "5"
+    response = program.get(path)
+    assert response.json is not None
+    assert (response.status_code, response.json["code"]) == (503, "database_unavailable")
+    assert response.headers["Retry-After"] == "5"
 
 
 @pytest.mark.parametrize(
@@ -272,14 +272,14 @@ def test_a_trusted_router_s_request_id_is_kept_when_it_looks_like_one(
     make_services: Callable[[Settings], Services], variables: dict[str, str], given: str, kept: bool
 ) -> None:
     behind_a_router = make_services(Settings.from_mapping(variables | {"TRUSTED_PROXIES": "1"}))
-    answer = Browser(create_app(behind_a_router)).get("/nowhere", {"X-Request-ID": given})
-    assert (answer.headers["X-Request-ID"] == given) == kept
-    assert re.fullmatch(r"[A-Za-z0-9-]{8,64}", answer.headers["X-Request-ID"])
+    response = Browser(create_app(behind_a_router)).get("/nowhere", {"X-Request-ID": given})
+    assert (response.headers["X-Request-ID"] == given) == kept
+    assert re.fullmatch(r"[A-Za-z0-9-]{8,64}", response.headers["X-Request-ID"])
 
 
 def test_without_a_trusted_proxy_a_client_cannot_choose_its_request_id(program: Browser) -> None:
-    answer = program.get("/nowhere", {"X-Request-ID": "8d6e1d1c-1111-4222-8333-444455556666"})
-    assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["X-Request-ID"])
+    response = program.get("/nowhere", {"X-Request-ID": "8d6e1d1c-1111-4222-8333-444455556666"})
+    assert re.fullmatch(r"[0-9a-f]{32}", response.headers["X-Request-ID"])
 
 
 @pytest.mark.parametrize(
@@ -314,8 +314,8 @@ def test_pages_need_no_inline_script_or_style(browser: Browser, path: str) -> No
 def test_an_unexpected_error_is_logged_with_its_place_and_without_variables(
     program: Browser, caplog: pytest.LogCaptureFixture
 ) -> None:
-    answer = program.get("/fail/unexpected")
-    assert "LookupError" not in answer.text
+    response = program.get("/fail/unexpected")
+    assert "LookupError" not in response.text
     record = next(record for record in caplog.records if record.message == "unexpected error")
     assert record.exc_info is not None
     assert record.exc_info[1] is not None
@@ -328,9 +328,9 @@ def test_an_unexpected_error_is_logged_with_its_place_and_without_variables(
 def test_values_in_messages_of_the_database_do_not_reach_log_or_answer(
     program: Browser, caplog: pytest.LogCaptureFixture
 ) -> None:
-    answer = program.get("/fail/data")
-    assert answer.status_code == 500
-    assert SECRET not in answer.text
+    response = program.get("/fail/data")
+    assert response.status_code == 500
+    assert SECRET not in response.text
     record = next(record for record in caplog.records if record.message == "unexpected error")
     assert record.exc_info is not None
     error = record.exc_info[1]
@@ -358,7 +358,7 @@ def test_the_access_log_has_routes_and_no_paths(program: Browser, caplog: pytest
 @pytest.mark.parametrize("path", ["/", "/healthz", "/login", "/rd/leads", "/rd/callback", "/nowhere"])
 def test_a_query_that_is_no_text_is_a_malformed_request(app: Flask, path: str) -> None:
     # As gunicorn hands over what stands in the request line as bytes.
-    answer = app.test_client().get(path, environ_overrides={"QUERY_STRING": "account_id=\xff"})
-    assert answer.status_code == 400
-    assert answer.json is not None
-    assert answer.json["code"] == "bad_request"
+    response = app.test_client().get(path, environ_overrides={"QUERY_STRING": "account_id=\xff"})
+    assert response.status_code == 400
+    assert response.json is not None
+    assert response.json["code"] == "bad_request"

@@ -51,7 +51,7 @@ TARGETS = st.one_of(TARGETS, TARGETS.map("/{}".format), TARGETS.map("/rd/login{}
 
 
 def where_a_browser_goes(location: str) -> ada_url.URL:
-    """Return the address that a browser opens for a Location header of the answer to the form."""
+    """Return the address that a browser opens for a Location header of the response to the form."""
     return ada_url.URL(location, base=f"{ORIGIN}/login")
 
 

@@ -1,4 +1,4 @@
-"""`POST /rd/webhooks/<secret>`: what RD Station is answered, and what everyone else is."""
+"""`POST /rd/webhooks/<secret>`: the responses to RD Station and to all others."""
 
 import json
 import logging
