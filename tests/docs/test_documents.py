@@ -30,9 +30,9 @@ from rdservice.diagnosis.report import report_file
 from rdservice.metrics.definitions import OPERATIONS
 from rdservice.services import Services
 from rdservice.tokens import store
-from rdservice.web import create_app
 from rdservice.web.api import openapi
 from rdservice.web.http import guard
+from tests.support.command_line import app_with_commands
 from tests.support.documents import (
     LANGUAGES,
     READMES,
@@ -139,7 +139,7 @@ def test_the_example_file_has_exactly_the_known_variables_and_no_value() -> None
 
 @pytest.fixture
 def app(connected: Services) -> Flask:
-    return create_app(connected)
+    return app_with_commands(connected)
 
 
 @in_both_languages

@@ -18,9 +18,9 @@ from flask import Flask
 from rdservice.access import keys
 from rdservice.config.settings import Settings
 from rdservice.services import Services
-from rdservice.web import create_app
 from rdservice.web.text.problem_texts import page_text
 from scripts.local.sandbox_consent import obtain_tokens
+from tests.support.command_line import app_with_commands
 from tests.support.documents import LANGUAGES, code_blocks, page, read
 
 guide = pytest.mark.parametrize("language", LANGUAGES)
@@ -28,7 +28,7 @@ guide = pytest.mark.parametrize("language", LANGUAGES)
 
 @pytest.fixture
 def app(connected: Services) -> Flask:
-    return create_app(connected)
+    return app_with_commands(connected)
 
 
 def flask_lines(text: str) -> list[list[str]]:
