@@ -19,7 +19,9 @@ def check_account_id(value: object) -> str:
         )
     if not is_readable(value) or "/" in value or value != value.strip() or value in {".", ".."}:
         raise _invalid(
-            message("account_id must contain printable characters only, no slash and no white space around it.")
+            message(
+                "account_id must contain printable characters only, no slash and no white space around it."
+            )
         )
     return value
 

@@ -45,7 +45,7 @@ def test_an_account_is_shown_with_its_attempts_and_without_tokens(
     told = run("accounts", "show")
     assert "Status        connected\n" in told.stdout
     assert re.search(
-        r"\n  20\d\d-\d\d-\d\d \d\d:\d\d UTC  claim \d+  operator  stored HTTP 200\n", told.stdout
+        r"\n  20\d\d-\d\d-\d\d \d\d:\d\d UTC  lease \d+  operator  stored HTTP 200\n", told.stdout
     )
     assert pair["refresh_token"] not in ended.output + told.output
 
@@ -85,7 +85,7 @@ def test_what_cannot_be_revoked_is_a_warning(run: Run, connected: Services, sand
     connect_account(connected)
     ended = run("accounts", "disconnect", "default", "--yes")
     assert ended.exit_code == 0
-    assert "Warning: The tokens were removed here but not revoked" in ended.stderr
+    assert "Warning: The tokens were removed here, but RD Station did not confirm" in ended.stderr
 
 
 @pytest.mark.parametrize("command", ["show", "refresh", "disconnect"])

@@ -166,7 +166,7 @@ def test_an_interruption_says_how_far_it_came_and_the_next_run_finishes(
     monkeypatch.setattr(KeyRing, "encrypt", interrupt)
     ended = run_with(change.both)("encryption", "rotate")
     assert ended.exit_code == 130
-    assert "Interrupted: 1 rows were re-encrypted. Run it again for the others." in ended.stderr
+    assert "Interrupted: 1 row was re-encrypted. Run it again for the others." in ended.stderr
     monkeypatch.setattr(KeyRing, "encrypt", encrypt)
     assert run_with(change.both)("encryption", "rotate").exit_code == 0
     assert stored_pair(change.after, conn, "b") == ("access-of-b", "refresh-of-b")

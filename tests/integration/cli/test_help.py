@@ -26,14 +26,14 @@ def own_commands(services: Services) -> dict[str, click.Command]:
     return found
 
 
-def test_every_list_of_commands_says_in_whole_sentences_what_they_do(run: Run, connected: Services) -> None:
+@pytest.mark.parametrize("locale", ["C", "pt_BR.UTF-8"])
+def test_every_list_of_commands_says_in_whole_sentences_what_they_do(
+    run: Run, connected: Services, locale: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", locale)
     groups = [
         "",
-        *(
-            name
-            for name, command in own_commands(connected).items()
-            if command.__class__.__name__ == "AppGroup"
-        ),
+        *(name for name, command in own_commands(connected).items() if isinstance(command, click.Group)),
     ]
     assert len(groups) > 5
     for group in groups:

@@ -36,7 +36,7 @@ def test_a_release_encrypts_what_an_older_backend_left(
         conn.execute("INSERT INTO rdstation_tokens VALUES ('default', 'planted-a', 'planted-r', now())")
         ended = run_before_release("release")
         assert ended.exit_code == 0
-        assert "Encrypted the plain tokens of 1 accounts." in ended.stdout
+        assert "Encrypted the plain tokens of 1 account." in ended.stdout
         assert "planted" not in ended.output
         assert "planted" not in str(conn.execute("SELECT t::text FROM rdstation_tokens t").fetchall())
     assert "up to date" in run_before_release("release").stdout
