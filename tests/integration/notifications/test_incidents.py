@@ -69,6 +69,27 @@ def outbox(services: Services, notified: Settings) -> Outbox:
     return Outbox(services, notified)
 
 
+@pytest.fixture
+def account(services: Services) -> None:
+    """The account `default`, connected; nobody refreshes its token."""
+    connect_account(services)
+
+
+@pytest.fixture
+def open_incident(outbox: Outbox, trouble: Trouble) -> None:
+    """The account `shop` must be authorized again; a look has found that and told nobody yet."""
+    trouble("shop")
+    assert outbox.look() == [], "others of the same cause are waited for"
+
+
+@pytest.fixture
+def told_incident(open_incident: None, outbox: Outbox, clock: Clock) -> str:
+    """The message about `shop`, which has just gone out."""
+    clock.advance(GATHER_S + 1)
+    [body] = outbox.look()
+    return body
+
+
 def kinds(conn: Conn) -> list[tuple[str, str | None]]:
     return [(found.kind, found.account_id) for found in incidents.open_now(conn, limit=100)]
 
@@ -100,22 +121,17 @@ def test_an_account_that_must_be_authorized_again_is_told_once_with_its_link(
         assert outbox.look() == []
 
 
-def test_a_restarted_or_further_worker_tells_nothing_again(
-    outbox: Outbox, trouble: Trouble, clock: Clock
-) -> None:
-    trouble("shop")
-    outbox.look()
-    clock.advance(GATHER_S + 1)
-    assert len(outbox.look()) == 1
+@pytest.mark.usefixtures("told_incident")
+def test_a_restarted_or_further_worker_tells_nothing_again(outbox: Outbox, clock: Clock) -> None:
     clock.advance(HOUR_S)
     outbox.notifier = outbox.another()
     assert outbox.look() == []
 
 
+@pytest.mark.usefixtures("account")
 def test_a_failing_renewal_is_told_when_a_quarter_of_the_life_is_left(
-    outbox: Outbox, services: Services, conn: Conn, clock: Clock
+    outbox: Outbox, conn: Conn, clock: Clock
 ) -> None:
-    connect_account(services)
     conn.execute("UPDATE rdstation_tokens SET failures = 3, last_error = 'timeout'")
     clock.advance(17 * HOUR_S)
     outbox.look()
@@ -129,10 +145,8 @@ def test_a_failing_renewal_is_told_when_a_quarter_of_the_life_is_left(
     assert "token valid until" in body
 
 
-def test_a_token_that_nobody_renews_at_all_is_told_too(
-    outbox: Outbox, services: Services, conn: Conn, clock: Clock
-) -> None:
-    connect_account(services)
+@pytest.mark.usefixtures("account")
+def test_a_token_that_nobody_renews_at_all_is_told_too(outbox: Outbox, conn: Conn, clock: Clock) -> None:
     clock.advance(19 * HOUR_S)
     outbox.look()
     assert kinds(conn) == [("expiring", "default")]
@@ -163,13 +177,8 @@ def test_refused_credentials_are_one_incident_of_the_service_and_not_of_each_acc
     assert outbox.look() == []
 
 
-def test_recovered_is_told_after_some_minutes_and_once(
-    outbox: Outbox, trouble: Trouble, conn: Conn, clock: Clock
-) -> None:
-    trouble("shop")
-    outbox.look()
-    clock.advance(HOUR_S)
-    outbox.look()
+@pytest.mark.usefixtures("told_incident")
+def test_recovered_is_told_after_some_minutes_and_once(outbox: Outbox, conn: Conn, clock: Clock) -> None:
     recover(conn, "shop")
     assert outbox.look() == []
     clock.advance(WELL_FOR_S - 60)
@@ -182,10 +191,8 @@ def test_recovered_is_told_after_some_minutes_and_once(
     assert outbox.look() == []
 
 
-def test_credentials_that_work_again_are_told(
-    outbox: Outbox, services: Services, conn: Conn, clock: Clock
-) -> None:
-    connect_account(services)
+@pytest.mark.usefixtures("account")
+def test_credentials_that_work_again_are_told(outbox: Outbox, conn: Conn, clock: Clock) -> None:
     conn.execute("UPDATE rdstation_tokens SET status = 'credentials_refused'")
     outbox.look()
     clock.advance(HOUR_S)
@@ -200,13 +207,8 @@ def test_credentials_that_work_again_are_told(
     assert "Client ID e client secret" in body
 
 
-def test_what_comes_and_goes_is_one_incident(
-    outbox: Outbox, trouble: Trouble, conn: Conn, clock: Clock
-) -> None:
-    trouble("shop")
-    outbox.look()
-    clock.advance(HOUR_S)
-    assert len(outbox.look()) == 1
+@pytest.mark.usefixtures("told_incident")
+def test_what_comes_and_goes_is_one_incident(outbox: Outbox, conn: Conn, clock: Clock) -> None:
     for _ in range(10):
         recover(conn, "shop")
         clock.advance(WELL_FOR_S / 2)
@@ -216,11 +218,8 @@ def test_what_comes_and_goes_is_one_incident(
         assert outbox.look() == []
 
 
-def test_what_is_over_before_it_was_told_is_not_told_at_all(
-    outbox: Outbox, trouble: Trouble, conn: Conn, clock: Clock
-) -> None:
-    trouble("shop")
-    outbox.look()
+@pytest.mark.usefixtures("open_incident")
+def test_what_is_over_before_it_was_told_is_not_told_at_all(outbox: Outbox, conn: Conn, clock: Clock) -> None:
     outbox.failing = "connection"
     clock.advance(GATHER_S + 1)
     outbox.look()
@@ -236,13 +235,10 @@ def test_what_is_over_before_it_was_told_is_not_told_at_all(
     assert outcomes == {"not_needed"}
 
 
+@pytest.mark.usefixtures("told_incident")
 def test_a_disconnected_account_ends_its_incident_in_silence(
-    outbox: Outbox, trouble: Trouble, conn: Conn, clock: Clock
+    outbox: Outbox, conn: Conn, clock: Clock
 ) -> None:
-    trouble("shop")
-    outbox.look()
-    clock.advance(HOUR_S)
-    assert len(outbox.look()) == 1
     conn.execute("DELETE FROM rdstation_tokens")
     assert outbox.look() == []
     assert kinds(conn) == []
@@ -250,10 +246,10 @@ def test_a_disconnected_account_ends_its_incident_in_silence(
     assert outbox.look() == []
 
 
+@pytest.mark.usefixtures("account")
 def test_an_expiring_account_that_then_must_be_authorized_is_told_of_that(
-    outbox: Outbox, services: Services, conn: Conn, clock: Clock
+    outbox: Outbox, conn: Conn, clock: Clock
 ) -> None:
-    connect_account(services)
     conn.execute("UPDATE rdstation_tokens SET failures = 3")
     clock.advance(19 * HOUR_S)
     outbox.look()
@@ -346,11 +342,10 @@ def test_only_one_process_compares_at_a_time(services: Services, trouble: Troubl
     assert kinds(conn) == [("reauthorization_required", "shop")]
 
 
+@pytest.mark.usefixtures("open_incident")
 def test_a_message_that_is_not_accepted_is_tried_again_ever_later_for_a_day(
-    outbox: Outbox, trouble: Trouble, conn: Conn, clock: Clock
+    outbox: Outbox, conn: Conn, clock: Clock
 ) -> None:
-    trouble("shop")
-    outbox.look()
     outbox.failing = "http_500"
     clock.advance(GATHER_S + 1)
     outbox.look()
