@@ -9,7 +9,7 @@ from typing import TypeVar
 from rdservice import errors
 from rdservice.account_calls.failures import RETRY_S, call_once
 from rdservice.rdstation.client import ApiResponse
-from rdservice.rdstation.rate_budget import PATIENCE_S, Limit, RateBudget
+from rdservice.rdstation.rate_budget import TIMEOUT_S, Limit, RateBudget
 from rdservice.rdstation.streaming import StreamedResponse
 from rdservice.text.catalogue import message
 from rdservice.tokens.access_tokens import AccessTokens
@@ -17,8 +17,8 @@ from rdservice.tokens.access_tokens import AccessTokens
 A = TypeVar("A", ApiResponse, StreamedResponse)
 
 
-def _go_on() -> None:
-    """Let a request be repeated."""
+def _allow() -> None:
+    """Allow the retry."""
 
 
 class AccountCalls:
@@ -35,25 +35,25 @@ class AccountCalls:
         *,
         limit: Limit = "account",
         background: bool = False,
-        timeout_s: float = PATIENCE_S,
+        timeout_s: float = TIMEOUT_S,
         pause: Callable[[float], None] = time.sleep,
         deadline: float = math.inf,
         refresh_on_401: bool = True,
-        before_repetition: Callable[[], None] = _go_on,
+        before_retry: Callable[[], None] = _allow,
         passed_through: bool = False,
     ) -> A:
-        """Call RD Station with a live access token; `call` takes the token, sends the request, returns the response.
+        """Call RD Station with a valid access token and return its response, whatever its status.
 
-        A 401 is worth one refresh of that token, shared by everyone who meets it, and one repetition, which takes a
-        place in the rate budget of its own; then it is the response. Where a 401 says nothing about the token,
-        `refresh_on_401` is False. `before_repetition` is called when the token has been refreshed, and may raise to
-        prevent the repetition.
+        `call` takes the access token, sends the request and returns the response. After a 401, the token is refreshed
+        once (all callers with the same rejected token share that refresh), and the request is sent once more, with a
+        slot in the rate budget of its own. A second 401 is the response. Set `refresh_on_401` to False if a 401 says
+        nothing about the token. `before_retry` runs after the refresh and may raise to prevent the retry.
 
-        `limit`, `background`, `patience_s` (seconds) and `pause` are those of `RateBudget.spend`, `passed_through` is
-        that of `call_once`. `latest_start` is the monotonic time after which nothing is sent any more.
+        `limit`, `background`, `timeout_s` (seconds) and `pause` are those of `RateBudget.spend`, `passed_through` is
+        that of `call_once`. `deadline`: nothing is sent after that monotonic time.
 
-        Raises what `AccessTokens.usable` raises, TooManyRequests while the budget is spent, RdStationTimeout or
-        RdStationUnavailable without a response, and what `call`, `pause` and `before_repetition` raise.
+        Raises what `AccessTokens.usable` raises, TooManyRequests while the budget is used up, RdStationTimeout or
+        RdStationUnavailable without a response, and what `call`, `pause` and `before_retry` raise.
         """
 
         def spend(access_token: str) -> A:
@@ -75,16 +75,17 @@ class AccountCalls:
         response = spend(token.access_token)
         if response.status != HTTPStatus.UNAUTHORIZED or not refresh_on_401:
             return response
-        renewed = self._access_tokens.replace_rejected(token)
-        if renewed is None:
+        replacement = self._access_tokens.replace_rejected(token)
+        if replacement is None:
             return response
-        before_repetition()
-        return spend(renewed.access_token)
+        before_retry()
+        return spend(replacement.access_token)
 
     def send_counted(self, account_id: str, call: Callable[[], A]) -> A:
-        """Make a call with a token that is not the stored one. It counts in the rate budget and never waits for it.
+        """Make a call with a token that is not stored, such as an uploaded one.
 
-        Raises RdStationTimeout or RdStationUnavailable without a response.
+        The call counts in the rate budget, but never waits for it. Raises RdStationTimeout or RdStationUnavailable
+        without a response.
         """
         self._rate_budget.count(account_id)
         return call_once(call)

@@ -1,4 +1,4 @@
-"""What callers are told when RD Station does not respond, or not with what was asked for."""
+"""The errors that callers see when RD Station does not respond, or responds with something unusable."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -10,7 +10,7 @@ from rdservice.rdstation.client import ApiResponse, TransportError
 from rdservice.text.catalogue import message
 
 RETRY_S = 2.0
-"""When to try again where RD Station does not say."""
+"""`Retry-After` in seconds, if RD Station sends none."""
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 def call_once(call: Callable[[], T], *, passed_through: bool = False) -> T:
     """Return what `call` returns. Raises RdStationTimeout or RdStationUnavailable when RD Station does not respond.
 
-    `passed_through`: the request is a program's own. The error then says in `reached_rd_station` whether the request
+    `passed_through`: the request comes from a program. The error then tells in `reached_rd_station` whether the request
     may have taken effect (`unknown`) or was never sent (`no`).
     """
     try:
@@ -27,42 +27,38 @@ def call_once(call: Callable[[], T], *, passed_through: bool = False) -> T:
         raise _unanswered(failure, passed_through=passed_through) from failure
 
 
-def no_answer_behind(error: RdServiceError) -> TransportError | None:
-    """Return why RD Station did not respond; None for an error of another origin, such as a token's renewal."""
+def transport_error_behind(error: RdServiceError) -> TransportError | None:
+    """Return why RD Station did not respond, or None if the error has another cause, such as a token's refresh."""
     cause = error.__cause__
     return cause if isinstance(cause, TransportError) else None
 
 
 def refusal(response: ApiResponse) -> RdServiceError:
-    """Return the error for a response that is not what was asked for, by its status or by its body."""
+    """Return the error for an unusable response: one with another status than 200, or with an unexpected body."""
     status = response.status
     if status == HTTPStatus.OK:
         return errors.RdStationFailed(
-            message(
-                "RD Station answered with something else than what was asked for, or not to the end. Try again."
-            ),
+            message("RD Station's response has an unexpected form or is incomplete. Try again."),
             retry_after_s=RETRY_S,
         )
     if status == HTTPStatus.UNAUTHORIZED:
         return errors.RdStationFailed(
             message(
-                "RD Station answers 401 in spite of a valid access token: the app may lack the scope contacts, or its"
-                " access was taken back. An operator connects the account again."
+                "RD Station responds with 401 to a valid access token: the app may lack a scope, or its access was"
+                " revoked. An operator must connect the account again."
             )
         )
     if status == HTTPStatus.FORBIDDEN:
         return errors.RdStationFailed(
             message(
-                "RD Station answers 403: neither the app's scope nor the account's plan may allow this. Check both."
+                "RD Station responds with 403: the app's scope or the account's plan does not allow this. Check both."
             )
         )
     if status == HTTPStatus.NOT_FOUND:
-        return errors.NotFound(message("RD Station does not know what was asked for."))
+        return errors.NotFound(message("RD Station has no such resource."))
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return errors.TooManyRequests(
-            message(
-                "RD Station's own limit of calls for the account is spent. Wait as long as Retry-After says."
-            ),
+            message("RD Station limits the calls of this account. Wait as long as Retry-After says."),
             retry_after_s=response.retry_after_s or RETRY_S,
         )
     return errors.RdStationFailed(
@@ -73,7 +69,7 @@ def refusal(response: ApiResponse) -> RdServiceError:
 
 
 def is_transient(response: ApiResponse) -> bool:
-    """Return whether another attempt may bring what was asked for, and this response was not that."""
+    """Return whether another attempt may succeed after this unusable response."""
     return response.status in (HTTPStatus.OK, HTTPStatus.TOO_MANY_REQUESTS) or response.status >= 500
 
 
@@ -82,14 +78,14 @@ def _unanswered(failure: TransportError, *, passed_through: bool) -> RdServiceEr
     if not passed_through:
         slow = failure.kind == "timeout"
         return kind(
-            message("RD Station did not answer in time. Try again.")
+            message("RD Station did not respond in time. Try again.")
             if slow
             else message("RD Station cannot be reached. Try again."),
             retry_after_s=RETRY_S,
         )
     if failure.sent:
         reached = "unknown"
-        detail = "RD Station did not answer. The request may have taken effect: look before you repeat it."
+        detail = "RD Station did not respond. The request may have taken effect: check before you repeat it."
     else:
         reached, detail = "no", "RD Station cannot be reached; the request was not sent. Try again."
     return kind(detail, retry_after_s=RETRY_S, extra={"reached_rd_station": reached})

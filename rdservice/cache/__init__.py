@@ -1,5 +1,5 @@
-"""Answers of RD Station, kept at three levels: this process's memory, a table that all processes share, RD Station.
+"""A cache of RD Station's responses with two levels: the process's memory, and a table that all processes share.
 
-`cache` goes through the levels, `memory` is the first, `table` the second and the only owner of `rdstation_cache`;
-`answers` is what they hand to each other.
+`cache` looks in `memory`, then in `table`, the only owner of `rdstation_cache`, and then calls RD Station. `entries`
+has the types that they exchange.
 """

@@ -1,4 +1,4 @@
-"""Through the levels: memory, table, RD Station; with one fetch of a key at a time in all processes together."""
+"""Returns content from memory, from the table or from RD Station. All processes together fetch a key once at a time."""
 
 import hashlib
 import hmac
@@ -35,24 +35,24 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 WAIT_S = 10.0
-"""How long a caller waits for content that is being fetched."""
+"""Longest wait of a caller for content that is being fetched."""
 POLL_S = 0.1
 COMMIT_ALLOWANCE_S = 5.0
-"""Part of the lease that must be left over for writing the answer."""
-STORE_PATIENCE_S = 10.0
+"""Seconds of the lease reserved for writing the response to the database."""
+STORE_TIMEOUT_S = 10.0
 FETCH_THREADS = 16
-RENEWALS = 8
-"""How many of them may renew content in the background while its callers have older content."""
+REVALIDATIONS = 8
+"""How many of these threads may revalidate content in the background, after their callers got stale content."""
 
 Fetch = Callable[[float], Content]
-"""Fetches content. Takes the moment of the monotonic clock after which no call may begin; raises FetchFailed."""
+"""Fetches content. The argument is a deadline: no call begins after that monotonic time. Raises FetchFailed."""
 Outcome = Served | Failure | None
-"""None: the account has moved on meanwhile; see what its row says now."""
+"""None: the account has another connection or epoch by now, so the caller must read its row again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Query:
-    """What a caller wants, for the account as `token` shows it."""
+    """The request of a caller, for the account as `token` shows it."""
 
     token: StoredToken
     name: Name
@@ -60,18 +60,18 @@ class _Query:
     fetch: Fetch = field(repr=False)
     max_age_s: float
     known: Entry | None
-    insists: bool = False
-    """The caller asks for nothing older than `fresh_s`: it waits for RD Station rather than have older content."""
+    strict: bool = False
+    """Whether the caller gave `max_age_s`: it waits for RD Station instead of accepting older content."""
 
     @property
     def flight(self) -> bytes:
-        """What callers share who wait for the same and are content with the same."""
-        return self.key + repr(self.max_age_s).encode() if self.insists else self.key
+        """The key of the single flight: callers that accept the same content share one."""
+        return self.key + repr(self.max_age_s).encode() if self.strict else self.key
 
     @property
     def failure_s(self) -> float:
-        """The age up to which a failure may be the answer, where it stands for that long."""
-        return self.max_age_s if self.insists else table.CEILING_S
+        """The age in seconds up to which a recorded failure may be the response."""
+        return self.max_age_s if self.strict else table.CEILING_S
 
     @property
     def version(self) -> Version:
@@ -79,17 +79,20 @@ class _Query:
 
     @property
     def refused(self) -> bool:
-        """Whether RD Station has refused the account's authorization: then nothing old may hide it."""
+        """Whether RD Station has refused the account's authorization: stale content must not hide that."""
         return self.token.status == "reauthorization_required"
 
     def may_serve_old(self, row: table.Row) -> bool:
-        """Return whether old content may be served before RD Station was asked: nothing speaks for a dead account."""
+        """Return whether stale content may be served before a call to RD Station.
+
+        A refused authorization is never hidden by stale content.
+        """
         failure = row.last_failure
-        return not self.insists and not self.refused and (failure is None or failure.stale)
+        return not self.strict and not self.refused and (failure is None or failure.stale)
 
 
 class _Seen(NamedTuple):
-    """The table's row, its content as `fresh` or `old`, and `claim` when this process is the one to fetch."""
+    """The table's row, its content (`fresh` or `old`), and the `lease` if this process must fetch."""
 
     row: table.Row
     fresh: Entry | None
@@ -98,11 +101,11 @@ class _Seen(NamedTuple):
 
 
 class NotCached(Exception):
-    """What was asked for is not to be had from this process's memory alone."""
+    """This process's memory has no fresh content, and the caller allowed nothing else (RFC 9111 5.2.1.7)."""
 
 
 class Cache:
-    """Safe to use from many threads."""
+    """The cache of one process. Safe to use from many threads."""
 
     def __init__(
         self,
@@ -115,7 +118,7 @@ class Cache:
         max_age_s: float,
         must_end: threading.Event,
     ) -> None:
-        """`fresh_s`: how long content is served without asking RD Station again. `secret_key` hides what keys name."""
+        """`max_age_s`: how long content is fresh, in seconds. `secret_key` makes the table's keys unguessable."""
         self._pool = pool
         self._keys = keys
         self._tokens = tokens
@@ -126,11 +129,11 @@ class Cache:
         self._memory = CacheMemory()
         self._sweeper = Sweeper(self._memory, pool)
         self._sweeper.start()
-        # Fetches run here and not in the caller's thread: the caller may give up, what RD Station answers is kept.
+        # Fetches run here and not in the caller's thread: a caller may give up, but the response is stored.
         self._executor = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
         self._flights: SingleFlight[Outcome] = SingleFlight()
         self._lock = threading.Lock()
-        self._renewing = 0
+        self._revalidating = 0
 
     def close(self) -> None:
         """Wait for the fetches under way."""
@@ -149,16 +152,16 @@ class Cache:
     ) -> Served:
         """Return the content of `operation` with these parameters; `fetch` gets it from RD Station.
 
-        With `fresh_s` older content is served only where RD Station fails. Of all callers in all processes who ask for
-        the same so, one in `fresh_s` seconds makes a call.
+        `max_age_s` overrides the cache's own age limit: older content is served only if RD Station fails. Of all
+        callers in all processes that give the same `max_age_s`, one makes a call per `max_age_s` seconds.
 
-        With `at_once` it raises NotAtOnce rather than wait, ask the database or fetch.
+        With `only_if_cached` the call raises NotCached instead of waiting, querying the database or fetching.
 
-        Raises NotConnected, ReauthorizationRequired, TokenUnreadable, RdStationUnavailable when nothing came within
-        10 s, or the error of the FetchFailed that `fetch` raised, here or in another process.
+        Raises NotConnected, ReauthorizationRequired, TokenUnreadable, RdStationUnavailable when no content arrived
+        within `WAIT_S`, or the error of the FetchFailed that `fetch` raised in this or another process.
         """
         name = (operation, parameters)
-        give_up_at = time.monotonic() + WAIT_S
+        deadline = time.monotonic() + WAIT_S
         while True:
             token = self._remembered(account_id) if only_if_cached else self._present(account_id)
             entry = self._memory.get(account_id, _version(token), name)
@@ -174,14 +177,14 @@ class Cache:
                 fetch=fetch,
                 max_age_s=enough_s,
                 known=entry,
-                insists=max_age_s is not None,
+                strict=max_age_s is not None,
             )
-            outcome = self._join(query, give_up_at)
+            outcome = self._join(query, deadline)
             if isinstance(outcome, Served):
                 return outcome
             if outcome is not None:
                 self._raise(account_id, outcome)
-            if time.monotonic() > give_up_at:
+            if time.monotonic() > deadline:
                 raise errors.RdStationUnavailable(
                     message("What was asked for keeps changing. Try again."), retry_after_s=2
                 )
@@ -194,7 +197,11 @@ class Cache:
         return token
 
     def _present(self, account_id: str) -> StoredToken:
-        """Return the account's token. Raises NotConnected without a row, ReauthorizationRequired for a dead account."""
+        """Return the account's token.
+
+        Raises NotConnected without a row, ReauthorizationRequired when the token has expired and its authorization was
+        refused.
+        """
         try:
             token = self._access_tokens.stored(account_id)
         except errors.NotConnected:
@@ -206,43 +213,43 @@ class Cache:
 
     def _raise(self, account_id: str, failure: Failure) -> None:
         if failure.code == errors.ReauthorizationRequired.code:
-            # With the URL as this process's settings say.
+            # The failure may come from another process: the URL must come from this process's settings.
             self._access_tokens.raise_refused(account_id)
         raise failure.error()
 
     def key(self, connection_id: UUID, cache_epoch: int, name: Name) -> bytes:
-        """Return the table's key for what an account has under this name."""
+        """Return the key in `rdstation_cache` of an account's content with this name."""
         text = json.dumps([str(connection_id), cache_epoch, *name])
         return hmac.digest(self._secret_key, b"rdservice cache\0" + text.encode(), hashlib.sha256)
 
-    def _join(self, query: _Query, give_up_at: float) -> Outcome:
-        """Wait for what the first caller of this key in this process finds; be that one when there is none."""
+    def _join(self, query: _Query, deadline: float) -> Outcome:
+        """Return the outcome of the flight of this key in this process. Leads the flight if there is none yet."""
         flight, first = self._flights.join(query.flight)
         if first:
-            self._lead(query, flight, give_up_at)
+            self._lead(query, flight, deadline)
         try:
-            return flight.result(timeout=max(0.0, give_up_at - time.monotonic()))
+            return flight.result(timeout=max(0.0, deadline - time.monotonic()))
         except FutureTimeout:
-            return self._in_the_end(query)
+            return self._after_timeout(query)
 
-    def _in_the_end(self, query: _Query) -> Served | Failure:
-        """Return what a caller gets who has waited for too long."""
+    def _after_timeout(self, query: _Query) -> Served | Failure:
+        """Return the outcome for a caller whose wait has timed out."""
         old = None
-        if query.insists and not query.refused:
-            # Looked up again: what was dropped meanwhile must not come back.
+        if query.strict and not query.refused:
+            # Read again: content that was dropped meanwhile must not come back.
             old = self._memory.get(query.token.account_id, query.version, query.name)
         error = errors.RdStationUnavailable(
-            "RD Station is slow; what was asked for is still being fetched. Try again.", retry_after_s=2
+            "RD Station is slow. The data is still being fetched. Try again.", retry_after_s=2
         )
-        return _instead_of(Failure.of(error, stale=True), old)
+        return _stale_or(Failure.of(error, stale=True), old)
 
-    def _lead(self, query: _Query, flight: Future[Outcome], give_up_at: float) -> None:
-        """Settle the flight from the table, or leave that to a fetch in the background."""
+    def _lead(self, query: _Query, flight: Future[Outcome], deadline: float) -> None:
+        """Settle the flight from the table, or hand it to a fetch in the background that settles it."""
         state: State = "hit"
         try:
             while not self._settled(query, flight, state):
-                if time.monotonic() > give_up_at or self._must_end.wait(POLL_S):
-                    self._flights.settle(query.flight, flight, self._in_the_end(query))
+                if time.monotonic() > deadline or self._must_end.wait(POLL_S):
+                    self._flights.settle(query.flight, flight, self._after_timeout(query))
                     return
                 state = "miss"
         except BaseException as error:
@@ -250,9 +257,9 @@ class Cache:
             raise
 
     def _settled(self, query: _Query, flight: Future[Outcome], state: State) -> bool:
-        """Look once at the table. False: another process fetches, and there is nothing to serve meanwhile.
+        """Read the table once. Returns False if another process fetches and there is nothing to serve meanwhile.
 
-        `state` is how fresh content is served: a miss after others were waited for.
+        `state` labels fresh content: it is a miss if this caller has waited for another process.
         """
         seen = self._look(query)
         if seen is None:
@@ -266,11 +273,11 @@ class Cache:
                 self._executor.submit(self._fetch, query, seen.lease, seen.old, flight)
                 return True
             with self._lock:
-                self._renewing += 1
-            self._executor.submit(self._renew, query, seen.lease, seen.old)
+                self._revalidating += 1
+            self._executor.submit(self._revalidate, query, seen.lease, seen.old)
             self._flights.settle(query.flight, flight, _served(seen.old, "stale"))
-        elif seen.row.failing and failure is not None and _stands(failure, query):
-            self._flights.settle(query.flight, flight, _instead_of(failure, seen.old))
+        elif seen.row.failing and failure is not None and _still_counts(failure, query):
+            self._flights.settle(query.flight, flight, _stale_or(failure, seen.old))
         elif seen.old is not None and query.may_serve_old(seen.row):
             self._flights.settle(query.flight, flight, _served(seen.old, "stale"))
         else:
@@ -278,7 +285,7 @@ class Cache:
         return True
 
     def _look(self, query: _Query) -> _Seen | None:
-        """Read the row, and claim the fetch where it is due and free. None: the account has moved on."""
+        """Read the row, and lease it if a fetch is due. None: the account has another connection or epoch by now."""
         lease, looked_at = None, time.monotonic()
         with transaction(self._pool) as conn:
             known = query.known.fetched_at if query.known is not None else None
@@ -291,37 +298,37 @@ class Cache:
                 )
         entry = self._entry(query, row, looked_at)
         if entry is None and row.fetched_at is not None and lease is None:
-            # What cannot be read is fetched anew by whoever finds that.
+            # The stored value cannot be decrypted: replace it now.
             with transaction(self._pool) as conn:
                 lease = table.lease(conn, query.key, query.token, max_age_s=0.0)
         fresh = entry is not None and entry.age_s() < query.max_age_s
         return _Seen(row, entry if fresh else None, None if fresh else entry, lease)
 
     def _is_due(self, row: table.Row, query: _Query) -> bool:
-        """Return whether a fetch is worth a claim; the claim itself looks once more."""
+        """Return whether to try to lease the row; the lease's statement checks once more."""
         if row.age_s is not None and row.age_s < query.max_age_s:
             return False
         failure = row.last_failure
-        if row.leased or (row.failing and failure is not None and _stands(failure, query)):
+        if row.leased or (row.failing and failure is not None and _still_counts(failure, query)):
             return False
-        # With old content to serve nobody is in a hurry: fetches that callers wait for go first.
-        return row.fetched_at is None or not query.may_serve_old(row) or self._renewing < RENEWALS
+        # With stale content to serve there is no hurry: fetches that callers wait for go first.
+        return row.fetched_at is None or not query.may_serve_old(row) or self._revalidating < REVALIDATIONS
 
     def _entry(self, query: _Query, row: table.Row, looked_at: float) -> Entry | None:
-        """Return the row's content, from memory where it is known, or None without readable content."""
+        """Return the row's content, from memory if that has the same, or None without readable content."""
         if row.fetched_at is None or row.age_s is None:
             self._memory.remove(query.token.account_id, query.name)
             return None
-        # The database tells the age: this process's clock stands still while its machine sleeps.
+        # The age comes from the database: this process's clock stops while its machine sleeps.
         born = time.monotonic() - row.age_s
         if query.known is not None and query.known.fetched_at == row.fetched_at:
             return self._remember(query, replace(query.known, born=born, confirmed_at=looked_at))
         if row.value is None:
             return None
         try:
-            content = Content.unsealed(self._keys, query.key, query.token.account_id, row.value)
+            content = Content.decrypt(self._keys, query.key, query.token.account_id, row.value)
         except (KeyMissing, ValueDamaged) as error:
-            log.warning("cached content is fetched anew: %s", error)
+            log.warning("cached content is fetched again: %s", error)
             return None
         entry = Entry(content=content, fetched_at=row.fetched_at, born=born, confirmed_at=looked_at)
         return self._remember(query, entry)
@@ -333,22 +340,22 @@ class Cache:
     def _fetch(
         self, query: _Query, lease: table.Lease, old: Entry | None, flight: Future[Outcome] | None
     ) -> None:
-        """Call RD Station and settle the flight with what comes of it; without a flight nobody waits."""
+        """Call RD Station and settle the flight with the outcome. Without a flight no caller waits for it."""
         try:
             outcome: Outcome | BaseException = self._fetched(query, lease, old)
-        except BaseException as error:  # noqa: BLE001 - it is raised where the outcome is awaited, or logged
+        except BaseException as error:  # noqa: BLE001 - the waiting callers raise it, or it is logged
             outcome = error
         if flight is not None:
             self._flights.settle(query.flight, flight, outcome)
         elif isinstance(outcome, BaseException):
-            log.error("renewing cached content failed unexpectedly", exc_info=outcome)
+            log.error("revalidating cached content failed unexpectedly", exc_info=outcome)
 
-    def _renew(self, query: _Query, lease: table.Lease, old: Entry) -> None:
+    def _revalidate(self, query: _Query, lease: table.Lease, old: Entry) -> None:
         try:
             self._fetch(query, lease, old, None)
         finally:
             with self._lock:
-                self._renewing -= 1
+                self._revalidating -= 1
 
     def _fetched(self, query: _Query, lease: table.Lease, old: Entry | None) -> Outcome:
         deadline = lease.started + table.LEASE_S - CALL_DEADLINE_S - COMMIT_ALLOWANCE_S
@@ -359,7 +366,7 @@ class Cache:
         except BaseException:
             self._write(lambda conn: table.release(conn, lease))
             raise
-        value = content.sealed(self._keys, query.key, query.token.account_id)
+        value = content.encrypt(self._keys, query.key, query.token.account_id)
         written_at = time.monotonic()
         if not self._write(lambda conn: table.store(conn, lease, value)):
             return None
@@ -372,10 +379,10 @@ class Cache:
         kept = self._write(
             lambda conn: table.fail(conn, lease, failed.failure, shared_s=failed.shared_s, gone=failed.gone)
         )
-        return _instead_of(failed.failure, old) if kept else None
+        return _stale_or(failed.failure, old) if kept else None
 
     def _write(self, change: Callable[[psycopg.Connection[Any]], T]) -> T:
-        return write_for_sure(self._pool, change, give_up=self._must_end, timeout_s=STORE_PATIENCE_S)
+        return write_for_sure(self._pool, change, give_up=self._must_end, timeout_s=STORE_TIMEOUT_S)
 
 
 def _version(token: StoredToken) -> Version:
@@ -386,10 +393,10 @@ def _served(entry: Entry, state: State) -> Served:
     return Served(content=entry.content, age_s=entry.age_s(), state=state)
 
 
-def _instead_of(failure: Failure, old: Entry | None) -> Served | Failure:
+def _stale_or(failure: Failure, old: Entry | None) -> Served | Failure:
     return _served(old, "stale") if old is not None and failure.stale else failure
 
 
-def _stands(failure: Failure, query: _Query) -> bool:
-    """Return whether a failure counts: a refused authorization no longer does once there is a new one."""
+def _still_counts(failure: Failure, query: _Query) -> bool:
+    """Return whether a recorded failure still counts: a refused authorization does not after a new one."""
     return query.refused or failure.code != errors.ReauthorizationRequired.code

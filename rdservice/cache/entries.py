@@ -1,4 +1,4 @@
-"""What the cache keeps and gives out: the content of a good answer, or why there is none."""
+"""The types of the cache: the content of a good response, or the reason why there is none."""
 
 import base64
 import binascii
@@ -14,16 +14,16 @@ from rdservice.encryption import KeyRing, ValueDamaged
 from rdservice.errors import RdServiceError
 
 SHARED_S = 2.0
-"""How long a failed call stands for everyone who asks the same."""
-QUICKLY = 1
-"""zlib's level: JSON shrinks to a fifth or less in well under the time that encrypting the difference takes."""
+"""How long a failed call is the response to all equal requests."""
+COMPRESSION_LEVEL = 1
+"""zlib's fastest. It shrinks JSON to a fifth or less, in less time than encrypting the difference would take."""
 
 State = Literal["hit", "miss", "stale"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Content:
-    """The body of a good answer, byte for byte, with its `pagination-*` headers and a strong entity tag."""
+    """The unchanged body of a good response, with its `pagination-*` headers and a strong entity tag."""
 
     body: bytes = field(repr=False)
     paging: tuple[tuple[str, str], ...]
@@ -33,27 +33,27 @@ class Content:
     def of(cls, body: bytes, paging: Sequence[tuple[str, str]]) -> Self:
         return cls(body=body, paging=tuple(paging), etag=f'"{hashlib.sha256(body).hexdigest()[:32]}"')
 
-    def sealed(self, keys: KeyRing, key: bytes, account_id: str) -> str:
-        """Return the content compressed and encrypted, bound to the account and to the row with this key."""
+    def encrypt(self, keys: KeyRing, key: bytes, account_id: str) -> str:
+        """Return the content compressed and encrypted, bound to the account and to the row with the key `key`."""
         plain = json.dumps(self.paging).encode() + b"\n" + self.body
-        text = base64.b64encode(zlib.compress(plain, QUICKLY)).decode()
+        text = base64.b64encode(zlib.compress(plain, COMPRESSION_LEVEL)).decode()
         return keys.encrypt(bound_column(key), account_id, text)
 
     @classmethod
-    def unsealed(cls, keys: KeyRing, key: bytes, account_id: str, value: str) -> Self:
-        """Return what `sealed` made `value` of. Raises KeyMissing or ValueDamaged."""
+    def decrypt(cls, keys: KeyRing, key: bytes, account_id: str, value: str) -> Self:
+        """Return the content from which `encrypt` made `value`. Raises KeyMissing or ValueDamaged."""
         text = keys.decrypt(bound_column(key), account_id, value)
         try:
             head, _, body = zlib.decompress(base64.b64decode(text)).partition(b"\n")
             paging = [(str(name), str(number)) for name, number in json.loads(head)]
         except (binascii.Error, zlib.error, ValueError, TypeError, RecursionError):
-            raise ValueDamaged(f"a cached answer of account {account_id!r} is damaged") from None
+            raise ValueDamaged(f"a cached response of account {account_id!r} is damaged") from None
         return cls.of(body, paging)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """Content as a caller gets it. `age_s`: seconds since RD Station was asked for it."""
+    """Content for a caller. `age_s`: seconds since the fetch began (the `Age` of RFC 9111)."""
 
     content: Content
     age_s: float
@@ -62,9 +62,9 @@ class Served:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """An error that is the same for everyone who asks the same, in the form in which processes share it.
+    """The error of a failed fetch, in the form in which processes share it through the table.
 
-    `stale`: older content may be served instead.
+    `stale`: stale content may be served instead.
     """
 
     code: str
@@ -85,7 +85,10 @@ class Failure:
 
     @classmethod
     def read(cls, shared: object) -> Self | None:
-        """Return what `as_json` made `shared` of; None for none, and for what another version means by it."""
+        """Return the failure from which `as_json` made `shared`.
+
+        None for anything else, such as a failure in the form of another version of this program.
+        """
         if not isinstance(shared, dict) or shared.keys() != _MEMBERS.keys():
             return None
         if not all(isinstance(shared[name], kind) for name, kind in _MEMBERS.items()):
@@ -93,7 +96,7 @@ class Failure:
         return cls(**shared)
 
     def error(self) -> RdServiceError:
-        """Return a new exception that says this."""
+        """Return a new exception for this failure."""
         kind = _ERRORS.get(self.code, RdServiceError)
         return kind(self.detail, retry_after_s=self.retry_after_s, extra=self.extra)
 
@@ -108,10 +111,10 @@ class Failure:
 
 
 class FetchFailed(Exception):
-    """What a fetch raises when RD Station gave no content.
+    """Raised by a fetch when RD Station returned no content.
 
-    `error` is what callers get, or older content where `stale` allows it, for `shared_s` seconds without another call.
-    `gone`: there is nothing any more, so that older content is deleted.
+    For `shared_s` seconds callers get `error`, or stale content if `stale` is set, without another call. `gone`: the
+    resource no longer exists, so the cache deletes stale content.
     """
 
     def __init__(
@@ -130,11 +133,11 @@ _MEMBERS = {
     "retry_after_s": int | float | None,
     "extra": dict,
 }
-"""The members of a failure in the form in which processes share it, with their types."""
+"""The members of a shared failure, with their types."""
 
 
 def bound_column(key: bytes) -> str:
-    """Return the name of column that the content of the row with this key is bound to."""
+    """Return the column name to which the encryption binds the content of the row with this key."""
     return f"cache/{key.hex()}"
 
 

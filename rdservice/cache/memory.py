@@ -1,9 +1,8 @@
-"""The first level: content in the memory of this process, as plain bytes, within a bound.
+"""The first level of the cache: content in this process's memory, unencrypted, of limited size.
 
-An entry belongs to one version of its account, which is read from the account's row: whoever looks here has just seen
-the row. A connection that was replaced, or an epoch that was raised, ends all entries of the account. An entry
-may be served for half a second after the table has confirmed it: so long may one process still serve what another one
-has dropped or replaced.
+An entry belongs to one version (connection ID and epoch) of its account. Callers read the account's row first; when its
+version differs, all entries of the account are dropped. An entry may be served for half a second after the table has
+confirmed it, so a process may still serve content for that long after another one has dropped or replaced it.
 """
 
 import threading
@@ -18,7 +17,7 @@ from rdservice.tokens import memory as token_memory
 
 MAX_BYTES = 16 * 1024 * 1024
 ENTRY_BYTES = 1024
-"""What an entry takes beside its body, roughly."""
+"""Approximate memory of an entry without its body."""
 
 Version = tuple[UUID, int]
 """Connection id and epoch."""
@@ -28,9 +27,10 @@ Name = tuple[str, tuple[str | int | None, ...]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """Content that was fetched at `fetched_at` by the database's clock, at `born` by this process's monotonic one.
+    """Content in memory.
 
-    `confirmed_at`: when the table last had it, by the monotonic clock.
+    `fetched_at`: when the fetch began, by the database's clock; `born`: the same by this process's monotonic clock.
+    `confirmed_at`: when this process last found the content in the table, by the monotonic clock.
     """
 
     content: Content
@@ -42,12 +42,12 @@ class Entry:
         return max(0.0, time.monotonic() - self.born)
 
     def is_confirmed(self) -> bool:
-        """Return whether the entry may be served without another look at the table."""
+        """Return whether the entry may be served without reading the table again."""
         return time.monotonic() - self.confirmed_at < token_memory.REMEMBER_S
 
 
 class CacheMemory:
-    """Safe to use from many threads. What was not used for longest goes first."""
+    """Entries up to `max_bytes`; the least recently used go first. Safe to use from many threads."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -57,7 +57,7 @@ class CacheMemory:
         self._versions: dict[str, Version] = {}
 
     def get(self, account_id: str, version: Version, name: Name) -> Entry | None:
-        """Return the entry of this version of the account, however old."""
+        """Return the entry of this version of the account, of any age. Drops all entries of another version."""
         with self._lock:
             if self._versions.get(account_id) != version:
                 self._drop(account_id)
@@ -69,7 +69,7 @@ class CacheMemory:
             return entry
 
     def put(self, account_id: str, version: Version, name: Name, entry: Entry) -> None:
-        """Keep an entry, unless the account has moved on from `version`, or a newer entry is there."""
+        """Store an entry, unless the account has another version by now, or the memory has a newer entry."""
         with self._lock:
             if self._versions.get(account_id) != version:
                 return
@@ -83,30 +83,30 @@ class CacheMemory:
                 self._remove(next(iter(self._entries)))
 
     def remove(self, account_id: str, name: Name) -> None:
-        """Forget one entry."""
+        """Delete one entry."""
         with self._lock:
             self._remove((account_id, name))
 
     def drop(self, account_id: str) -> None:
-        """Forget all that is known of an account."""
+        """Delete all entries of an account."""
         with self._lock:
             if self._versions.pop(account_id, None) is not None:
                 self._drop(account_id)
 
     def versions(self) -> dict[str, Version]:
-        """Return the accounts of which something is remembered, each with its version."""
+        """Return the version of each account that has entries."""
         with self._lock:
             return {account_id: self._versions[account_id] for account_id, _ in self._entries}
 
     def drop_version(self, account_id: str, version: Version) -> None:
-        """Forget an account unless it has moved on from `version` meanwhile."""
+        """Delete all entries of an account if they are still of this version."""
         with self._lock:
             if self._versions.get(account_id) == version:
                 del self._versions[account_id]
                 self._drop(account_id)
 
     def drop_older_than(self, seconds: float) -> None:
-        """Forget the entries that were fetched longer ago."""
+        """Delete the entries that were fetched over `seconds` ago."""
         with self._lock:
             for key in [key for key, entry in self._entries.items() if entry.age_s() > seconds]:
                 self._remove(key)

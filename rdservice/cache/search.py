@@ -1,4 +1,4 @@
-"""Looks through all cached answers for a person, by decrypting each."""
+"""Searches all cached responses for a person by decrypting each."""
 
 import json
 import unicodedata
@@ -20,7 +20,7 @@ BATCH = 100
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Someone known by an e-mail address, in the one form in which addresses are compared."""
+    """A person identified by an e-mail address, which is normalized for comparison."""
 
     address: str = field(repr=False)
 
@@ -29,7 +29,7 @@ class Person:
         return cls(_comparable(email).strip())
 
     def is_in(self, body: bytes) -> bool:
-        """Return whether the address stands anywhere in a JSON body, in whatever case and however it is escaped."""
+        """Return whether a JSON body contains the address anywhere, in any case and with any JSON escapes."""
         try:
             texts = _texts(json.loads(body))
         except (ValueError, RecursionError):
@@ -39,11 +39,10 @@ class Person:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """Cached answers, or events, with a person in them.
+    """The number of cached responses, or of events, that contain a person.
 
-    `left`: from before the erasure. `fetched_again`: RD Station was asked, or has delivered, since, and
-    still has the person.
-    `unreadable`: what could not be decrypted, so that nobody can tell.
+    `left`: from before the erasure. `fetched_again`: fetched or delivered since, because RD Station still has the
+    person. `unreadable`: not decryptable, so they may or may not contain the person.
     """
 
     left: int
@@ -62,7 +61,7 @@ class Found:
 def search(
     pool: ConnectionPool[psycopg.Connection[Any]], keys: KeyRing, person: Person, *, since: datetime
 ) -> Found:
-    """Search every stored answer; `since` is the database's time at which the erasure began."""
+    """Search every stored response. `since`: when the erasure began, by the database's clock."""
     left = fetched_again = unreadable = 0
     after = b""
     while True:
@@ -70,7 +69,7 @@ def search(
             rows = table.next_values(conn, after=after, limit=BATCH)
         for row in rows:
             try:
-                content = Content.unsealed(keys, row.key, row.account_id, row.value)
+                content = Content.decrypt(keys, row.key, row.account_id, row.value)
             except (KeyMissing, ValueDamaged):
                 unreadable += 1
                 continue
@@ -87,7 +86,7 @@ def _comparable(text: str) -> str:
 
 
 def _texts(value: object) -> Iterator[str]:
-    """Yield every text in a decoded JSON value, names of members included."""
+    """Yield every string in a decoded JSON value, member names included."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):

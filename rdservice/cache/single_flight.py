@@ -1,4 +1,4 @@
-"""One caller of a key at a time in this process: the others wait for what it finds."""
+"""Single flight: of all concurrent callers with the same key in this process, one works and the others wait for it."""
 
 import threading
 from concurrent.futures import Future
@@ -8,14 +8,14 @@ T = TypeVar("T")
 
 
 class SingleFlight(Generic[T]):
-    """The questions under way in this process, by key. Safe to use from many threads."""
+    """The flights under way in this process, by key. Safe to use from many threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._under_way: dict[bytes, Future[T]] = {}
 
     def join(self, key: bytes) -> tuple[Future[T], bool]:
-        """Return the flight of this key, and whether the caller began it and so must settle it."""
+        """Return the flight of this key, and whether the caller has started it and must settle it."""
         with self._lock:
             flight = self._under_way.get(key)
             if flight is not None:
@@ -24,7 +24,7 @@ class SingleFlight(Generic[T]):
             return flight, True
 
     def settle(self, key: bytes, flight: Future[T], outcome: T | BaseException) -> None:
-        """Let everyone who waits have the outcome; who comes later begins a new flight."""
+        """Pass the outcome, or raise the error, to all waiting callers. Later callers start a new flight."""
         with self._lock:
             if self._under_way.get(key) is flight:
                 del self._under_way[key]

@@ -1,4 +1,4 @@
-"""Empties a process's memory of content that it may no longer serve, also while nobody asks for anything."""
+"""Removes content from a process's memory that it may no longer serve, even without any requests."""
 
 import logging
 import threading
@@ -17,7 +17,10 @@ EVERY_S = 10.0
 
 
 class Sweeper:
-    """A thread that compares what is remembered with the accounts' rows; it asks nothing while there is nothing."""
+    """A thread that compares the memory with the accounts' rows every `EVERY_S` seconds.
+
+    It makes no query while the memory is empty.
+    """
 
     def __init__(self, memory: CacheMemory, pool: ConnectionPool[psycopg.Connection[Any]]) -> None:
         self._memory = memory
@@ -29,13 +32,13 @@ class Sweeper:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread."""
+        """Stop the thread and wait for it."""
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def sweep(self) -> None:
-        """Forget what belongs to accounts that are gone or have moved on, and what is too old. Raises UNAVAILABLE."""
+        """Drop entries that are too old, or whose account is gone or has another version. Raises UNAVAILABLE."""
         self._memory.drop_older_than(table.CEILING_S)
         remembered = self._memory.versions()
         if not remembered:
@@ -51,5 +54,5 @@ class Sweeper:
             try:
                 self.sweep()
             except (psycopg.Error, *UNAVAILABLE) as error:
-                # Nothing is served from memory while the database is down, either.
+                # Harmless: without the database nothing is served from memory either.
                 log.warning("the memory of leads was not swept (%s): trying again", type(error).__name__)

@@ -1,8 +1,8 @@
-"""The second level: the table that all processes share. The only owner of `rdstation_cache`.
+"""The second level of the cache: a table that all processes share. The only owner of `rdstation_cache`.
 
-A lease on a row decides who may call RD Station for its key. Its holder stores what came of the call, unless another
-process has taken the lease over, the row was dropped meanwhile, or the account has moved on from the version
-(connection and epoch) for which it was fetched.
+A lease on a row decides which process may call RD Station for its key. The holder stores the outcome, unless another
+process has taken over the lease, the row was dropped meanwhile, or the account no longer has the version (connection
+and epoch) for which it was fetched.
 """
 
 import time
@@ -22,11 +22,11 @@ from rdservice.tokens.store import StoredToken
 
 LEASE_S = 40
 CEILING_S = 86_400
-"""No content is served, or kept, for longer."""
+"""Age at which content is neither served nor kept any more."""
 EMPTY_KEPT_S = 3_600
 """How long a row without content is kept."""
 
-# No row: the account is gone or has moved on.
+# No row: the account is gone or has another version.
 LOOK = """
 SELECT CASE WHEN kept.fetched_at IS DISTINCT FROM %(known)s THEN c.value END AS value, kept.fetched_at,
        EXTRACT(epoch FROM rd_now() - kept.fetched_at)::float8 AS age_s,
@@ -40,8 +40,8 @@ SELECT CASE WHEN kept.fetched_at IS DISTINCT FROM %(known)s THEN c.value END AS 
            AS fetched_at) kept
  WHERE t.account_id = %(account_id)s AND t.connection_id = %(connection_id)s AND t.cache_epoch = %(epoch)s
 """
-# A refused authorization stands in nobody's way once there is a new one (`authorized`).
-CLAIM = """
+# A recorded refusal of the authorization does not prevent a fetch after a new authorization (`authorized`).
+LEASE = """
 INSERT INTO rdstation_cache AS c (key, account_id, connection_id, epoch, holder, leased_until, expires_at)
 SELECT %(key)s, account_id, connection_id, cache_epoch, gen_random_uuid(),
        rd_now() + make_interval(secs => %(lease_s)s), rd_now() + make_interval(secs => %(kept_s)s)
@@ -118,10 +118,10 @@ DELETE FROM rdstation_cache WHERE key = ANY (ARRAY(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What stands in the table for a key; all None and false without a row.
+    """The row of a key; all None and False if there is none.
 
-    `value` is encrypted, and left out where the caller knows it. `failure` is that of the last fetch, `failing` whether
-    it still stands for another one. `leased`: a process fetches now.
+    `value` is encrypted, and None if the caller has it already. `failure` is that of the last fetch; `failing`: it is
+    still the response to new requests. `leased`: a process is fetching.
     """
 
     value: str | None = field(repr=False)
@@ -138,7 +138,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Value:
-    """An encrypted answer. `current`: it belongs to the account's connection and epoch of now."""
+    """An encrypted response. `current`: it belongs to the account's present connection and epoch."""
 
     key: bytes
     account_id: str
@@ -149,7 +149,10 @@ class Value:
 
 @dataclass(frozen=True, kw_only=True)
 class Lease:
-    """The right to fetch the content of a key. `started`: monotonic clock of this process, from before the claim."""
+    """The right to fetch the content of a key.
+
+    `started`: when the lease began by this process's monotonic clock, in seconds, read before the statement.
+    """
 
     key: bytes
     holder: UUID
@@ -165,11 +168,10 @@ def look(
     known: datetime | None,
     failure_s: float = CEILING_S,
 ) -> Row | None:
-    """Return what stands under `key`, without a value that was fetched at `known`.
+    """Return the row of `key`, without its value if that was fetched at `known`.
 
-    A failure that is older than `failure_s` does not stand any more.
-
-    None: the account's row is gone, or of another connection or epoch than `token`.
+    A failure older than `failure_s` seconds no longer counts as `failing`. None: the account's row is gone, or has
+    another connection or epoch than `token`.
     """
     with conn.cursor(row_factory=class_row(Row)) as cur:
         values = {"known": known, "failure_s": failure_s, "ceiling_s": CEILING_S}
@@ -184,13 +186,14 @@ def lease(
     max_age_s: float,
     failure_s: float = CEILING_S,
 ) -> Lease | None:
-    """Claim the fetch of `key`; None when its content is younger than `fresh_s`, another fetches, or one just failed.
+    """Lease the row of `key`, creating it if necessary.
 
-    `failure_s`: as for `look`.
+    None if its content is younger than `max_age_s` seconds, another process holds a lease, a recent failure counts, or
+    the account has another connection or epoch. `failure_s` is that of `look`.
     """
     started = time.monotonic()
     row = conn.execute(
-        CLAIM,
+        LEASE,
         {
             **_version(key, token),
             "lease_s": LEASE_S,
@@ -204,9 +207,9 @@ def lease(
 
 
 def store(conn: psycopg.Connection[Any], lease: Lease, value: str) -> bool:
-    """Store fetched content.
+    """Store fetched content, encrypted as `value`.
 
-    False when the account has moved on, the row was dropped, or another process has taken the lease over.
+    False if the account has another version, the row was dropped, or another process has taken over the lease.
     """
     values = {**_held(lease), "value": value, "claimed_at": lease.claimed_at, "ceiling_s": CEILING_S}
     return conn.execute(STORE, values).fetchone() is not None
@@ -215,9 +218,9 @@ def store(conn: psycopg.Connection[Any], lease: Lease, value: str) -> bool:
 def fail(
     conn: psycopg.Connection[Any], lease: Lease, failure: Failure, *, shared_s: float, gone: bool
 ) -> bool:
-    """Note for `shared_s` seconds that the fetch failed; `gone` deletes the content.
+    """Record that the fetch failed, which counts for `shared_s` seconds; `gone` also deletes the content.
 
-    False when the account has moved on, the row was dropped, or another process has taken the lease over.
+    False if the account has another version, the row was dropped, or another process has taken over the lease.
     """
     values = {
         "failure": Jsonb(failure.as_json()),
@@ -229,35 +232,35 @@ def fail(
 
 
 def release(conn: psycopg.Connection[Any], lease: Lease) -> None:
-    """Give a claim back without an outcome."""
+    """End a lease without an outcome."""
     conn.execute(RELEASE, _held(lease))
 
 
 def drop(conn: psycopg.Connection[Any], keys: Collection[bytes]) -> None:
-    """Delete what stands under these keys, failures and leases included.
+    """Delete the rows of these keys, with their failures and leases.
 
-    A fetch under way finds its lease gone, so what it brings from before the drop is not stored: its callers fetch
-    again. A claim that this transaction does not see begins its fetch after it.
+    A fetch under way loses its lease, so its response, from before the drop, is not stored, and its callers fetch
+    again. A lease that this transaction does not see yet starts its fetch after it.
     """
     conn.execute(DROP, {"keys": list(keys)})
 
 
 def versions(conn: psycopg.Connection[Any], accounts: Sequence[str]) -> dict[str, tuple[UUID, int]]:
-    """Return connection and epoch of those accounts that there are."""
+    """Return connection ID and epoch of each of these accounts that exists."""
     rows = conn.execute(VERSIONS, {"accounts": list(accounts)})
     return {account_id: (connection_id, epoch) for account_id, connection_id, epoch in rows}
 
 
 def delete_all_of(conn: psycopg.Connection[Any], accounts: Sequence[str]) -> int:
-    """Delete all rows of these accounts; return how many.
+    """Delete all rows of these accounts; return the number deleted.
 
-    The caller has locked the accounts' rows, so that no further row appears until its transaction ends.
+    The caller must have locked the accounts' rows: then no new row appears until its transaction ends.
     """
     return conn.execute(DELETE_ALL_OF, {"accounts": list(accounts)}).rowcount
 
 
 def next_values(conn: psycopg.Connection[Any], *, after: bytes, limit: int) -> list[Value]:
-    """Return the next stored answers in the order of their keys."""
+    """Return the next stored responses after the key `after`, in the order of their keys."""
     with conn.cursor(row_factory=class_row(Value)) as cur:
         return cur.execute(NEXT_VALUES, {"after": after, "limit": limit}).fetchall()
 
@@ -269,7 +272,7 @@ def prune(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:
 
 @dataclass(frozen=True, slots=True)
 class CacheTable:
-    """The table's encrypted values, for those who look through them or replace them."""
+    """The table's encrypted values, for the inventory and rotation of keys."""
 
     name: str = "rdstation_cache"
     disposable: bool = True
@@ -295,7 +298,7 @@ class CacheTable:
         ]
 
     def replace(self, conn: psycopg.Connection[Any], replacements: Sequence[Replacement]) -> int:
-        """See EncryptedTable. A value that is deleted is fetched anew by whoever asks for it."""
+        """See EncryptedTable. The next request fetches a deleted value again."""
         changes = [
             (given.row.place, given.row.values[column], new)
             for given in replacements

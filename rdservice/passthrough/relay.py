@@ -6,7 +6,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 
 from rdservice import errors
-from rdservice.account_calls.failures import no_answer_behind
+from rdservice.account_calls.failures import transport_error_behind
 from rdservice.errors import RdServiceError, TooManyRequests
 from rdservice.rdstation.rate_budget import Limit
 from rdservice.rdstation.streaming import (
@@ -104,11 +104,11 @@ class _Call:
                 self._account_id,
                 self._send,
                 limit=limit_of(self._outgoing.method, self._outgoing.target),
-                before_repetition=self._check_repeatable,
+                before_retry=self._check_repeatable,
                 passed_through=True,
             )
         except (errors.RdStationTimeout, errors.RdStationUnavailable) as error:
-            if no_answer_behind(error) is None:
+            if transport_error_behind(error) is None:
                 raise
             return error
         except ClientDisconnected as gone:
@@ -122,7 +122,7 @@ class _Call:
         self.close()
         self._answer = None
         self._answer = self._services.streamed_calls.send(
-            self._outgoing, access_token, ends=self._began + DEADLINE_S, is_connected=self._is_connected
+            self._outgoing, access_token, deadline=self._began + DEADLINE_S, is_connected=self._is_connected
         )
         return self._answer
 
@@ -140,7 +140,7 @@ class _Call:
         """Return how long to wait before another attempt, or None when there must be none."""
         repeatable = self._outgoing.method in IDEMPOTENT
         if isinstance(outcome, RdServiceError):
-            transport_error = no_answer_behind(outcome)
+            transport_error = transport_error_behind(outcome)
             is_safe = transport_error is not None and (
                 not transport_error.sent or (repeatable and transport_error.kind == "connection")
             )
@@ -174,7 +174,7 @@ def limit_of(method: str, target: str) -> Limit:
 def _nobody_waits(*, sent: bool) -> RdServiceError:
     return errors.BadRequest(
         "The connection was closed before RD Station answered. Keep it open in both directions."
-        + (" The request may have taken effect: look before you repeat it." if sent else ""),
+        + (" The request may have taken effect: check before you repeat it." if sent else ""),
         extra={"reached_rd_station": "unknown" if sent else "no"},
     )
 

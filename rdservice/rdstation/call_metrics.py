@@ -1,4 +1,4 @@
-"""How a call to RD Station counts."""
+"""Counts calls to RD Station in the metrics."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -8,7 +8,7 @@ from rdservice.rdstation.client import ApiResponse, TransportError
 from rdservice.rdstation.token_responses import Meaning, judge
 
 TOKEN_OPERATIONS = frozenset({"token_exchange", "token_refresh"})
-# Their good answers need not have a body that can be understood.
+# Operations whose good responses may have any body.
 ANY_BODY = frozenset({"revoke", "other"})
 
 STATUS_CLASSES: dict[int, StatusClass] = {2: "2xx", 3: "3xx", 4: "4xx"}
@@ -24,7 +24,7 @@ REASONS: dict[Meaning, Reason] = {
 def count(
     metrics: Metrics, hurry: Callable[[], None], outcome: ApiResponse | TransportError, duration_s: float
 ) -> None:
-    """Count one call, `duration_s` seconds long, and `hurry` the count to the database."""
+    """Count one call, `duration_s` seconds long, and call `hurry`, which flushes the counts to the database soon."""
     operation = _operation(outcome)
     metrics.api_requests.labels(operation, status_class(outcome)).inc()
     metrics.api_request_duration.labels(operation).observe(duration_s)
@@ -37,14 +37,14 @@ def count(
 
 
 def status_class(outcome: ApiResponse | TransportError) -> StatusClass:
-    """Return the class of the status; what is none counts as 5xx (RFC 9110 15)."""
+    """Return the class of the status, or `none` without a response. An invalid status counts as 5xx (RFC 9110 15)."""
     if isinstance(outcome, TransportError):
         return "none"
     return STATUS_CLASSES.get(outcome.status // 100, "5xx")
 
 
 def failure_reason(outcome: ApiResponse | TransportError) -> Reason | None:
-    """Return why the call failed, or None when it did not."""
+    """Return why the call failed, or None if it succeeded."""
     if isinstance(outcome, TransportError):
         return "timeout" if outcome.kind == "timeout" else "connection"
     response_class = status_class(outcome)

@@ -1,9 +1,10 @@
-"""The operations of RD Station that this service knows, each with its HTTP request.
+"""The operations of RD Station's API that this service uses, one method each.
 
-`rdservice.rdstation.streaming` sends requests that programs make up; nothing else connects to RD Station. Calls for an
-account go through `rdservice.account_calls`.
+`rdservice.rdstation.streaming` sends the requests that programs compose; nothing else connects to RD Station. Calls for
+an account go through `rdservice.account_calls`.
 
-Facts of the API: https://developers.rdstation.com/reference (authentication, contacts, account info).
+The source of facts about the API is https://developers.rdstation.com/reference (authentication, contacts, account
+info).
 """
 
 import json
@@ -29,16 +30,19 @@ EXCHANGE_DEADLINE_S = 20.0
 CALL_DEADLINE_S = 15.0
 CONNECT_TIMEOUT_S = 5.0
 LONGEST_WAIT_S = 86_400.0
-"""No limit of RD Station has a longer window: whoever is told to wait for years has been told nonsense."""
+"""Upper bound of `Retry-After`. No limit of RD Station has a window of over a day, so a longer wait is a mistake."""
 MAX_RESPONSE_BYTES = 2 * 1024 * 1024
 
 TOKEN_LIFETIME_S = 86_400
-"""Documented life of an access token, used where an answer does not tell."""
+"""Documented lifetime of an access token, for responses without a usable `expires_in`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ApiResponse:
-    """An HTTP answer of RD Station. `body` may hold tokens or personal data and stays out of `repr`."""
+    """An HTTP response of RD Station. `body` may hold tokens or personal data, so `repr` leaves it out.
+
+    `oversized`: the body was larger than `MAX_RESPONSE_BYTES`, and `body` is empty.
+    """
 
     operation: str
     status: int
@@ -47,7 +51,7 @@ class ApiResponse:
     oversized: bool = False
 
     def json(self) -> Any:
-        """Return the decoded JSON body, or None when it is no complete JSON."""
+        """Return the decoded JSON body, or None if it is not complete, valid JSON."""
         if self.oversized:
             return None
         try:
@@ -57,7 +61,7 @@ class ApiResponse:
 
     @property
     def error_type(self) -> str | None:
-        """The `error_type` (or RFC 6749 `error`) of an error body, in any of the shapes that RD Station uses."""
+        """The `error_type` (or RFC 6749 `error`) of an error body in any of the forms that RD Station uses."""
         body = self.json()
         if isinstance(body, dict) and "errors" in body:
             body = body["errors"]
@@ -70,7 +74,7 @@ class ApiResponse:
 
     @property
     def retry_after_s(self) -> float | None:
-        """The `Retry-After` header in seconds, a day at most; RFC 9110 allows a number or a date."""
+        """The `Retry-After` header in seconds, at most `LONGEST_WAIT_S`; a number or a date (RFC 9110 10.2.3)."""
         value = self.headers.get("Retry-After", "").strip()
         if re.fullmatch("[0-9]{1,100}", value):
             return min(float(value), LONGEST_WAIT_S)
@@ -82,9 +86,9 @@ class ApiResponse:
 
 
 class TransportError(Exception):
-    """RD Station did not respond: `kind` is `timeout` or `connection`.
+    """RD Station did not respond. `kind` is `timeout` or `connection`.
 
-    `sent` is whether the request may have reached it, so that it may have taken effect.
+    `sent`: the request may have reached RD Station, and so may have taken effect.
     """
 
     def __init__(self, operation: str, kind: str, *, sent: bool) -> None:
@@ -97,8 +101,8 @@ class TransportError(Exception):
 class _Session(requests.Session):
     """A session without redirects and cookies.
 
-    Even where it does not follow a redirect, requests interprets its target and reads its body, however long it is.
-    Cookies of one account must not travel with the calls of another.
+    Even if told not to follow redirects, requests parses their target and reads their body, of any length. Cookies of
+    one account must not be sent with the calls of another.
     """
 
     def __init__(self) -> None:
@@ -110,7 +114,7 @@ class _Session(requests.Session):
 
 
 class _Bearer(AuthBase):
-    """Sets the Authorization header, or none. Without an `auth`, requests would take one from a .netrc file."""
+    """Sets the Authorization header, or none for None. Without an `auth`, requests would read a .netrc file."""
 
     def __init__(self, token: str | None) -> None:
         self._token = token
@@ -132,14 +136,14 @@ class RDStation:
         transport: Transport | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`on_call` is told what came of each call that was tried, and its duration in seconds."""
+        """`on_call` gets the outcome of each call and its duration in seconds."""
         self._settings = settings
         self._on_call = on_call
         self._transport = transport or WatchedTransport()
         self._monotonic = monotonic
         self._session = new_session(self._transport)
-        # Token requests are never repeated, so each has a connection of its own: one that was kept may be dropped by
-        # the peer at the moment at which the request leaves.
+        # Token requests are never repeated, so each has its own connection: the peer may close a kept connection at
+        # the moment the request is sent.
         self._exchanges = new_session(self._transport, keeps_connections=False)
 
     def close(self) -> None:
@@ -147,7 +151,7 @@ class RDStation:
         self._exchanges.close()
 
     def dialog_url(self, state: str) -> str:
-        """Return the URL of the consent dialog; RD Station sends `state` back to the callback."""
+        """Return the URL of the authorization dialog; RD Station returns `state` to the callback."""
         query = urlencode(
             {
                 "client_id": self._settings.client_id,
@@ -159,60 +163,60 @@ class RDStation:
         return f"{self._settings.api_url}/auth/dialog?{query}"
 
     def open_dialog(self) -> ApiResponse:
-        """Open the consent dialog as a browser would, and consent to nothing. Raises NoAnswer."""
+        """Request the authorization dialog as a browser would, without authorizing anything. Raises TransportError."""
         url = self.dialog_url("diagnosis")
         return self._call("other", "GET", url.removeprefix(self._settings.api_url))
 
     def exchange_code(self, code: str) -> ApiResponse:
-        """Exchange an authorization code (RFC 6749 4.1.3). Raises NoAnswer."""
+        """Exchange an authorization code (RFC 6749 4.1.3). Raises TransportError."""
         return self._token_request(
             "token_exchange",
             {"code": code, "grant_type": "authorization_code", "redirect_uri": self._settings.redirect_uri},
         )
 
     def refresh(self, refresh_token: str) -> ApiResponse:
-        """Exchange a refresh token (RFC 6749 6). Raises NoAnswer."""
+        """Exchange a refresh token (RFC 6749 6). Raises TransportError."""
         return self._token_request(
             "token_refresh", {"grant_type": "refresh_token", "refresh_token": refresh_token}
         )
 
     def account_info(self, access_token: str) -> ApiResponse:
-        """Ask whose token this is; the body of a 200 has `name`. Raises NoAnswer."""
+        """Read the account of this token; the body of a 200 has `name`. Raises TransportError."""
         return self._call("account_info", "GET", "/marketing/account_info", bearer=access_token)
 
     def segmentations(self, access_token: str, query: Mapping[str, str | int]) -> ApiResponse:
-        """List segmentations; `query` may have page, page_size and order. Raises NoAnswer."""
+        """List segmentations; `query` may have page, page_size and order. Raises TransportError."""
         path = f"/platform/segmentations?{urlencode(query)}"
         return self._call("segmentations_list", "GET", path, bearer=access_token)
 
     def segmentation_contacts(
         self, access_token: str, segmentation_id: str, query: Mapping[str, str | int]
     ) -> ApiResponse:
-        """List the contacts of a segmentation; `query` may have page, page_size and order. Raises NoAnswer."""
+        """List the contacts of a segmentation; `query` may have page, page_size and order. Raises TransportError."""
         path = f"/platform/segmentations/{quote(segmentation_id, safe='')}/contacts?{urlencode(query)}"
         return self._call("contacts_list", "GET", path, bearer=access_token)
 
     def contact(self, access_token: str, uuid: str) -> ApiResponse:
-        """Read one contact. Raises NoAnswer."""
+        """Read one contact. Raises TransportError."""
         return self._call(
             "contact_get", "GET", f"/platform/contacts/{quote(uuid, safe='')}", bearer=access_token
         )
 
     def contact_by_email(self, access_token: str, email: str) -> ApiResponse:
-        """Read the contact with this e-mail address. Raises NoAnswer."""
+        """Read the contact with this e-mail address. Raises TransportError."""
         path = f"/platform/contacts/email:{quote(email, safe='')}"
         return self._call("contact_get", "GET", path, bearer=access_token)
 
     def contact_fields(self, access_token: str) -> ApiResponse:
-        """List the fields that contacts of the account have, its own ones included. Raises NoAnswer."""
+        """List the fields of the account's contacts, custom fields included. Raises TransportError."""
         return self._call("other", "GET", "/platform/contacts/fields", bearer=access_token)
 
     def webhooks(self, access_token: str) -> ApiResponse:
-        """List the account's subscriptions to lead events. Raises NoAnswer."""
+        """List the account's subscriptions to lead events. Raises TransportError."""
         return self._call("other", "GET", WEBHOOKS_PATH, bearer=access_token)
 
     def create_webhook(self, access_token: str, url: str, event_type: str) -> ApiResponse:
-        """Let RD Station post lead events of a type to `url`; the body of the answer has `uuid`. Raises NoAnswer."""
+        """Subscribe `url` to lead events of one type; the response's body has `uuid`. Raises TransportError."""
         body = {
             "event_type": event_type,
             "entity_type": "CONTACT",
@@ -224,21 +228,21 @@ class RDStation:
         return self._call("other", "POST", WEBHOOKS_PATH, json_body=body, bearer=access_token)
 
     def delete_webhook(self, access_token: str, uuid: str) -> ApiResponse:
-        """End a subscription. Raises NoAnswer."""
+        """Delete a subscription. Raises TransportError."""
         return self._call("other", "DELETE", f"{WEBHOOKS_PATH}/{quote(uuid, safe='')}", bearer=access_token)
 
     def revoke(self, access_token: str) -> ApiResponse:
-        """Revoke the app's access to the account of this token. Raises NoAnswer."""
+        """Revoke the app's access to the account of this token. Raises TransportError."""
         form = {"token": access_token, "token_type_hint": "access_token"}
         return self._call("revoke", "POST", "/auth/revoke", form=form, bearer=access_token)
 
     def _token_request(self, operation: str, grant: dict[str, str]) -> ApiResponse:
-        """Send `grant` with each client secret in turn until one is accepted, all within one deadline."""
-        ends = self._monotonic() + EXCHANGE_DEADLINE_S
+        """Send `grant` with each client secret in turn until RD Station accepts one, all within one deadline."""
+        deadline = self._monotonic() + EXCHANGE_DEADLINE_S
         for secret in self._settings.client_secrets:
             body = {"client_id": self._settings.client_id, "client_secret": secret, **grant}
             api_response = self._call(
-                operation, "POST", EXCHANGE_PATH, json_body=body, deadline_s=ends - self._monotonic()
+                operation, "POST", EXCHANGE_PATH, json_body=body, deadline_s=deadline - self._monotonic()
             )
             if not is_access_denied(api_response):
                 break
@@ -263,7 +267,7 @@ class RDStation:
                 json=json_body,
                 data=form,
                 auth=_Bearer(bearer),
-                # The deadline is enforced from outside; a read that ended at the same moment would race with it.
+                # The transport enforces the deadline; a read timeout at the same moment would race with it.
                 timeout=(CONNECT_TIMEOUT_S, deadline_s + 1),
                 allow_redirects=False,
                 stream=True,
@@ -286,7 +290,7 @@ class RDStation:
 
 
 def new_session(transport: Transport, *, keeps_connections: bool = True) -> requests.Session:
-    """Return a session that follows no redirect, keeps no cookie, and whose calls can be bounded by `transport`."""
+    """Return a session that follows no redirects, keeps no cookies, and sends through `transport`."""
     session = _Session()
     if not keeps_connections:
         session.headers["Connection"] = "close"
@@ -297,10 +301,10 @@ def new_session(transport: Transport, *, keeps_connections: bool = True) -> requ
 
 
 def _transport_error(operation: str, failure: CallFailed) -> TransportError | None:
-    """Return what callers are told of a failed call, None when the failure is a mistake of ours."""
+    """Return the error that callers get for a failed call, or None if the failure is a bug of this service."""
     cause = failure.__cause__
     if isinstance(cause, DeadlineExceeded | requests.Timeout):
-        # The kind of time-out says nothing: a TLS handshake that hangs is a ReadTimeout too.
+        # The kind of timeout tells nothing: a TLS handshake that hangs is a ReadTimeout too.
         return TransportError(operation, "timeout", sent=failure.sent)
     if isinstance(cause, requests.RequestException | OSError):
         return TransportError(operation, "connection", sent=failure.sent)
@@ -308,12 +312,12 @@ def _transport_error(operation: str, failure: CallFailed) -> TransportError | No
 
 
 def is_access_denied(api_response: ApiResponse) -> bool:
-    """Return whether RD Station refused the client id or secret (or, for a code exchange, the code)."""
+    """Return whether RD Station refused the client ID or secret or, in a code exchange, possibly the code."""
     return api_response.status == 401 and api_response.error_type == "ACCESS_DENIED"
 
 
 def _moment(http_date: str) -> datetime | None:
-    """Return the time of an HTTP date, or None when it is none."""
+    """Return the time of an HTTP date, or None if the text is not one."""
     try:
         at = parsedate_to_datetime(http_date)
     except (ValueError, OverflowError):

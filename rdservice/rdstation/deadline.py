@@ -1,8 +1,8 @@
-"""A bound on the whole of an outgoing call, enforced from outside the HTTP library.
+"""A deadline for a whole outgoing call, enforced from outside the HTTP library.
 
-The time-outs of `requests` bound single waits for the socket, so a peer that sends a byte now and then can hold a call
-for hours. Here the call runs in a thread; when its time is over its socket is shut down, which ends every wait on it,
-and a connection that was still being made is refused before anything is sent on it.
+The timeouts of `requests` bound single waits for the socket, so a peer that sends a byte now and then can hold a call
+for hours. Here the call runs in a thread. At the deadline its socket is shut down, which ends every wait on it; a
+connection that is still being made is closed before anything is sent on it.
 """
 
 import functools
@@ -20,17 +20,17 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 T = TypeVar("T")
 
 READ_ARRIVED_S = 1.0
-"""How long an answer that has arrived by the deadline may take to be read; without one the call ends at once."""
+"""Extra time for reading a response that has arrived by the deadline. Without one, the call ends immediately."""
 
 
 class DeadlineExceeded(Exception):
-    """The call took longer than it may."""
+    """The call did not end by its deadline."""
 
 
 class CallFailed(Exception):
-    """A bounded call did not return; `__cause__` tells why (DeadlineExceeded, or what the call raised).
+    """A bounded call did not return. `__cause__` is DeadlineExceeded, or the exception that the call raised.
 
-    `sent` is whether a connection stood, so that the request may have left.
+    `sent`: there was a connection, so the request may have been sent.
     """
 
     def __init__(self, *, sent: bool) -> None:
@@ -46,10 +46,10 @@ class _Watch:
         self._socket: socket.socket | None = None
         self._expired = False
         self.target: str | None = None
-        """The request target, byte for byte, where the library must not write it in its own way."""
+        """The request target to send unchanged; the library would normalize it."""
         self.length_known = False
-        """Whether the answer tells its length. Of any other, a cut-off one looks whole: http.client takes the end of
-        the connection for the end of the body, and of the headers."""
+        """Whether the response tells its length. If not, a truncated response looks complete: http.client takes the end
+        of the connection for the end of the body or of the headers."""
 
     @property
     def connected(self) -> bool:
@@ -75,12 +75,12 @@ class _Watch:
                 # Not SSLSocket.shutdown(), which changes the TLS object under the reading thread.
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
             except OSError:
-                # The peer or the reading thread closed it first, which is what was wanted.
+                # The peer or the reading thread has closed it already.
                 return
 
 
 class _Outcome(Generic[T]):
-    """Where the thread of a call leaves its result."""
+    """The result of a call's thread."""
 
     def __init__(self) -> None:
         self.done = threading.Event()
@@ -89,36 +89,38 @@ class _Outcome(Generic[T]):
 
 
 class Transport(Protocol):
-    """How calls leave this process, and how each of them is bounded."""
+    """Sends calls and bounds their duration. The simulation has its own."""
 
     def adapter(self, *, keeps_connections: bool = True) -> BaseAdapter:
-        """Return what sends the requests of a `requests` session.
+        """Return the adapter that sends the requests of a `requests` session.
 
-        `keeps_connections`: whether a request may use the connection of an earlier one.
+        `keeps_connections`: whether a request may reuse the connection of an earlier one.
         """
 
     def bounded(self, seconds: float, call: Callable[[], T]) -> T:
-        """Run `call`, which sends through an `adapter`, and return its result within `seconds`; raise CallFailed."""
+        """Run `call`, which sends through an `adapter`, and return its result within `seconds`. Raises CallFailed."""
 
 
 _current = threading.local()
 
 
 def bounded(seconds: float, call: Callable[[], T]) -> T:
-    """Run `call`, which sends through a `WatchedAdapter`, and return its result within `seconds` (and READ_ARRIVED_S).
+    """Run `call`, which sends through a `WatchedAdapter`, and return its result within `seconds` (+ READ_ARRIVED_S).
 
-    Raises CallFailed when the time is over or the call raises.
+    Raises CallFailed at the deadline, or when the call raises.
     """
     watch, outcome = _Watch(), _Outcome[T]()
-    # A daemon: a name server that never answers must not keep the process from ending.
+    # A daemon thread: a name server that never responds must not keep the process from ending.
     threading.Thread(target=_run, args=(call, watch, outcome), name="rdstation-call", daemon=True).start()
     if not outcome.done.wait(seconds):
         watch.expire()
-        # An answer that has arrived is used all the same. A process that stood still finds it in its socket, from which
-        # it can be read after the shutdown, and it may hold the only valid refresh token.
+        # A response that has arrived is used nevertheless. After a process was stopped for a while, the response is in
+        # the socket, readable even after the shutdown, and it may hold the only valid refresh token.
         arrived = watch.connected and outcome.done.wait(READ_ARRIVED_S) and outcome.error is None
         if not (arrived and watch.length_known):
-            raise CallFailed(sent=watch.connected) from DeadlineExceeded(f"no answer within {seconds:.0f} s")
+            raise CallFailed(sent=watch.connected) from DeadlineExceeded(
+                f"no response within {seconds:.0f} s"
+            )
     if outcome.error is not None:
         raise CallFailed(sent=watch.connected) from outcome.error
     return cast(T, outcome.value)
@@ -128,37 +130,37 @@ def _run(call: Callable[[], T], watch: _Watch, outcome: _Outcome[T]) -> None:
     _current.watch = watch
     try:
         outcome.value = call()
-    except BaseException as error:  # noqa: BLE001 - it is raised again where the result is awaited
+    except BaseException as error:  # noqa: BLE001 - the thread that waits for the result raises it
         outcome.error = error
     finally:
         outcome.done.set()
 
 
 class RunningCall:
-    """A call that runs in a thread of its own until it ends, or until someone ends it."""
+    """A call that runs in its own thread until it returns or `end` is called."""
 
     def __init__(self, watch: _Watch) -> None:
         self._watch = watch
 
     @property
     def sent(self) -> bool:
-        """Whether a connection stood, so that the request may have left."""
+        """Whether there was a connection, so that the request may have been sent."""
         return self._watch.connected
 
     @property
     def is_whole(self) -> bool:
-        """Whether an answer that has ended is known to be complete: it has told its length, or nobody cut it off."""
+        """Whether a response that has ended is complete: it told its length, or `end` was not called."""
         return self._watch.length_known or not self._watch.expired
 
     def end(self) -> None:
-        """End every wait of the call; a connection that is still being made is closed before anything is sent."""
+        """End every wait of the call. A connection that is still being made is closed before anything is sent."""
         self._watch.expire()
 
 
-def start(call: Callable[[RunningCall], None], *, target: str) -> RunningCall:
-    """Begin `call`, which sends one request to `target` through a `WatchedAdapter` on a connection of its own.
+def start_call(call: Callable[[RunningCall], None], *, target: str) -> RunningCall:
+    """Start `call`, which sends one request to `target` through a `WatchedAdapter` on its own connection.
 
-    Whoever waits for it sets the bounds, and calls `end`. `call` reports its errors itself.
+    The caller enforces the deadline by calling `end`. `call` must report its errors itself.
     """
     watch = _Watch()
     watch.target = target
@@ -169,17 +171,17 @@ def start(call: Callable[[RunningCall], None], *, target: str) -> RunningCall:
 
 
 class _Watched(HTTPConnection):
-    """What both kinds of connection do more than urllib3's: they show their socket to the watch of the call."""
+    """A connection that hands its socket to the watch of the current call. Base of both kinds."""
 
     def connect(self) -> None:
         super().connect()
         self._show()
 
     def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
-        # A connection that was kept alive by an earlier call.
+        # The connection may be a kept one: then there was no `connect` in this call.
         self._show()
         watch: _Watch | None = getattr(_current, "watch", None)
-        # A proxy for plain HTTP is told the whole URL.
+        # A proxy for plain HTTP gets the whole URL.
         if watch is not None and watch.target is not None and url.startswith("/"):
             url = watch.target
         super().putrequest(method, url, *args, **kwargs)
@@ -222,7 +224,7 @@ SINGLE_USE_POOLS = {"http": _SingleUseHTTPPool, "https": _SingleUseHTTPSPool}
 
 @functools.cache
 def _tls_context() -> ssl.SSLContext:
-    """One for all connections of the process: reading the certificates again costs more than a handshake."""
+    """Return the TLS context of all connections: loading the certificates again would cost more than a handshake."""
     return ssl.create_default_context(cafile=certifi.where())
 
 
@@ -250,13 +252,13 @@ class WatchedAdapter(HTTPAdapter):
         return super().build_response(req, resp)
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        # True is what the context above does anyway; a path comes from REQUESTS_CA_BUNDLE.
+        # For True the context above does it; a path comes from REQUESTS_CA_BUNDLE.
         if verify is not True:
             super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]
 
 
 class WatchedTransport:
-    """The transport of a real process."""
+    """The transport of a real process: calls run in threads, with sockets."""
 
     def adapter(self, *, keeps_connections: bool = True) -> BaseAdapter:
         return WatchedAdapter(keeps_connections=keeps_connections)

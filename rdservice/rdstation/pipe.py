@@ -1,15 +1,15 @@
-"""Bytes on their way from one thread to another, a few pieces at a time."""
+"""A bounded queue that passes bytes from one thread to another."""
 
 import threading
 import time
 from collections import deque
 
 PIECES = 4
-"""How many pieces wait at most: who writes faster than the other side reads has to wait."""
+"""Capacity of the pipe: a writer blocks when the reader falls behind."""
 
 
 class Pipe:
-    """One thread puts pieces in, another takes them out. Moments (`until`) are those of the monotonic clock."""
+    """One thread puts pieces in, another takes them out. Deadlines are times of the monotonic clock."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -18,10 +18,10 @@ class Pipe:
         self._error: Exception | None = None
         self._abandoned = False
 
-    def put(self, piece: bytes, until: float) -> bool:
-        """Add a piece, waiting for room. False: nobody takes any more, or not before `until`."""
+    def put(self, piece: bytes, deadline: float) -> bool:
+        """Add a piece, waiting for room. Returns False if the reader has abandoned the pipe or `deadline` passed."""
         with self._changed:
-            self._changed.wait_for(self._has_room, max(0.0, until - time.monotonic()))
+            self._changed.wait_for(self._has_room, max(0.0, deadline - time.monotonic()))
             if self._abandoned or not self._has_room():
                 return False
             self._pieces.append(piece)
@@ -29,21 +29,21 @@ class Pipe:
             return True
 
     def end(self, error: Exception | None = None) -> None:
-        """Say that no piece follows; with an `error`, that those so far are not all. The first word counts."""
+        """Mark the end; with an `error` if the pieces so far are not all. Only the first call counts."""
         with self._changed:
             if not self._ended:
                 self._ended, self._error = True, error
             self._changed.notify_all()
 
-    def wait(self, until: float) -> bool:
-        """Wait for the next piece or the end; return whether there is either."""
+    def wait(self, deadline: float) -> bool:
+        """Wait for the next piece or the end; return whether one of them has come."""
         with self._changed:
-            return self._changed.wait_for(self._has_news, max(0.0, until - time.monotonic()))
+            return self._changed.wait_for(self._has_news, max(0.0, deadline - time.monotonic()))
 
-    def take(self, until: float) -> bytes | None:
-        """Return the next piece, or None at the end. Raises TimeoutError, or the error with which the pipe ended."""
+    def take(self, deadline: float) -> bytes | None:
+        """Return the next piece, or None at the end. Raises TimeoutError, or the error given to `end`."""
         with self._changed:
-            arrived = self._changed.wait_for(self._has_news, max(0.0, until - time.monotonic()))
+            arrived = self._changed.wait_for(self._has_news, max(0.0, deadline - time.monotonic()))
             if self._pieces:
                 piece = self._pieces.popleft()
                 self._changed.notify_all()
@@ -55,7 +55,7 @@ class Pipe:
             return None
 
     def abandon(self) -> None:
-        """Say that nothing is taken any more."""
+        """Tell the writer that the reader takes no more pieces."""
         with self._changed:
             self._abandoned = True
             self._pieces.clear()

@@ -1,8 +1,9 @@
-"""How many calls an account may still make at RD Station, counted in PostgreSQL for all processes together.
+"""The rate budget: how many calls an account may still make, counted in PostgreSQL for all processes together.
 
-The only owner of `rdstation_rate_limits`: a row for each account and class of calls holds the times of the last ones.
-RD Station counts a call when it arrives, so each counts here for a second longer than there. A call that took over a
-second is noted again when it ends, because it arrived before that.
+This is a sliding-window log. The module is the only owner of `rdstation_rate_limits`, which has a row per account and
+class of calls with the times of the last calls. RD Station counts a call when it arrives, up to a second after it was
+sent, so each call counts here for a second longer. When a call took over a second, its time is replaced once it has
+ended: it arrived before that.
 """
 
 import logging
@@ -23,22 +24,23 @@ from rdservice.errors import TooManyRequests
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 2.0
-"""How long a caller waits for a place if nothing else is said: long enough for the next one beside an export."""
+TIMEOUT_S = 2.0
+"""Default for how long a call waits for a slot: long enough for the next one beside an export."""
 ON_ITS_WAY_S = 1.0
+"""How long a call may take to arrive at RD Station."""
 ONE_IN_KEPT = 40
-"""The background leaves this part of the places to other callers: 3 of 120."""
+"""Background calls leave one slot in so many to other callers: 3 of 120."""
 SHORTEST_CLOSED_S = 1.0
 LONGEST_CLOSED_S = 600.0
 CLOSED_WITHOUT_WORD_S = (5.0, 15.0)
-"""Between these, at random, a class pauses after a 429 that does not say for how long."""
+"""Range of the random pause after a 429 without `Retry-After`."""
 SHORTEST_PAUSE_S = 0.05
 SEGMENTATION_LISTS = 240
-"""Documented: calls a minute that list segmentations on the largest plan. On the others it is the plan's own limit."""
+"""Calls per minute that may list segmentations on the largest plan, as documented. Smaller plans have lower limits."""
 
 
 class Responded(Protocol):
-    """What came of a call."""
+    """The response of a call, as far as the budget reads it."""
 
     @property
     def status(self) -> int: ...
@@ -50,32 +52,32 @@ class Responded(Protocol):
 A = TypeVar("A", bound=Responded)
 
 Limit = Literal["account", "segmentations", "contact"]
-"""The class of a call: a list of segmentations, one of the 24 calls a day for changes and the funnel of a single
-contact, or anything else."""
+"""The class of a call. `segmentations`: a list of segmentations; `contact`: a change of a contact or a call about its
+funnels, of which RD Station allows 24 a day per contact; `account`: anything else."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RateLimit:
-    """So many calls in any `window_s` seconds, for all classes that share the row `name`.
+    """At most `calls` calls in any `window_s` seconds, for all classes that share the row `name`.
 
-    `ahead_s`: how far ahead a caller may reserve a place. `longest_pause_s`: a 429 that asks for a longer pause speaks
-    of something else than this limit.
+    `ahead_s`: how far ahead a caller may reserve a slot. `longest_pause_s`: a 429 with a longer `Retry-After` is about
+    another limit and does not close this one.
     """
 
     name: str
     calls: int
     window_s: float = 60.0
-    ahead_s: float = PATIENCE_S
+    ahead_s: float = TIMEOUT_S
     longest_pause_s: float = math.inf
 
 
 def limits(allowed: int) -> dict[Limit, RateLimit]:
-    """Return the limit of each class. `allowed`: calls a minute (RDSTATION_RATE_LIMIT)."""
+    """Return the limit of each class. `allowed`: calls per minute (RDSTATION_RATE_LIMIT)."""
     account = RateLimit(name="account", calls=allowed)
     return {
         "account": account,
         "segmentations": RateLimit(name="segmentations", calls=min(allowed, SEGMENTATION_LISTS)),
-        # A contact's own limit ends after up to a day, the account's after a minute at the most.
+        # A contact's own limit lasts up to a day, the account's at most a minute.
         "contact": replace(account, longest_pause_s=account.window_s),
     }
 
@@ -83,8 +85,9 @@ def limits(allowed: int) -> dict[Limit, RateLimit]:
 ADD = (
     "INSERT INTO rdstation_rate_limits (budget, class) VALUES (%(budget)s, %(class)s) ON CONFLICT DO NOTHING"
 )
-# A concurrent call waits for the row and then computes with its new content. Times beyond what anyone can have
-# reserved are those of a clock that was set back. The background may be a second behind its even pace and catch up.
+# A concurrent statement waits for the row lock and then computes with the new content. Times further ahead than any
+# caller can reserve come from before the clock was set back. Background calls may fall up to a second behind their even
+# pace and catch up.
 TAKE = """
 WITH found AS (
     SELECT rd_now() AS now,
@@ -98,19 +101,19 @@ WITH found AS (
                        calls[cardinality(calls) - %(most)s + 1] + %(window)s,
                        CASE WHEN %(background)s THEN background_at END) AS at
       FROM found
-), place AS (
+), slot AS (
     SELECT *, at <= now + %(ahead)s AS taken FROM next
 )
 UPDATE rdstation_rate_limits r
-   SET calls = CASE WHEN taken THEN place.calls || at ELSE place.calls END,
+   SET calls = CASE WHEN taken THEN slot.calls || at ELSE slot.calls END,
        background_at = CASE WHEN taken AND %(background)s
-                            THEN GREATEST(place.background_at, at - interval '1 second') + %(pace)s
-                            ELSE place.background_at END,
+                            THEN GREATEST(slot.background_at, at - interval '1 second') + %(pace)s
+                            ELSE slot.background_at END,
        used_in_hour = date_trunc('hour', now)
-  FROM place WHERE budget = %(budget)s AND class = %(class)s
+  FROM slot WHERE budget = %(budget)s AND class = %(class)s
 RETURNING at, EXTRACT(epoch FROM at - now)::float8, taken
 """
-# Of several calls with the same time one is noted again.
+# Of several calls with the same time, this replaces one.
 SETTLE = """
 UPDATE rdstation_rate_limits
    SET calls = calls[:array_position(calls, %(at)s) - 1] || calls[array_position(calls, %(at)s) + 1:]
@@ -143,8 +146,8 @@ DELETE FROM rdstation_rate_limits r USING old WHERE (r.budget, r.class) = (old.b
 
 
 @dataclass(frozen=True)
-class Place:
-    """A moment for a call, `wait_s` seconds from when it was looked for, and whether it was taken."""
+class Slot:
+    """The next free time for a call, `wait_s` seconds from now, and whether this caller has taken it."""
 
     at: datetime
     wait_s: float
@@ -153,17 +156,17 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """Calls of the last minute, and the seconds for which RD Station asked for a pause, 0 without one."""
+    """Calls in the last minute, and the seconds left of a pause after a 429 (0 without one)."""
 
     spent: int
     closed_for_s: float
 
 
 class RateBudget:
-    """Every call to `/platform` and `/marketing` goes through `spend`, or is at least counted with `count`."""
+    """The rate budget. Every call to `/platform` and `/marketing` must go through `spend`, or at least `count`."""
 
     def __init__(self, pool: ConnectionPool[psycopg.Connection[Any]], allowed: int) -> None:
-        """`allowed`: calls a minute and account (RDSTATION_RATE_LIMIT)."""
+        """`allowed`: calls per minute and account (RDSTATION_RATE_LIMIT)."""
         self._pool = pool
         self._allowed = allowed
         self._limits = limits(allowed)
@@ -174,44 +177,45 @@ class RateBudget:
         call: Callable[[], A],
         *,
         background: bool = False,
-        timeout_s: float = PATIENCE_S,
+        timeout_s: float = TIMEOUT_S,
         limit: Limit = "account",
         pause: Callable[[float], None] = time.sleep,
     ) -> A:
-        """Make one call for the account, after `patience_s` seconds at most. No database connection is held meanwhile.
+        """Wait up to `timeout_s` seconds for a slot, make one call for the account, and return its response.
 
-        Raises TooManyRequests, without a call, while the class `limit` is spent or closed for longer. `background`:
-        nobody waits for this call; it goes after all others, which reserve the next free places, and at an even pace.
-        `pause` waits so many seconds, and may raise in order to give up.
+        Raises TooManyRequests, without a call, if the class `limit` has no slot within `timeout_s`. `background`: no
+        person waits for this call; it comes after all others, which reserve the next free slots, and at an even pace.
+        `pause` waits for a number of seconds, and may raise to give up. No database connection is held during waits or
+        during the call.
 
-        A 429 closes the class for as long as RD Station says, in all processes and for everyone.
+        After a 429 no process makes calls of this class for this account for as long as `Retry-After` says.
         """
         kept = self._limits[limit]
-        give_up_at = time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s
         while True:
             began = time.monotonic()
-            left_s = max(0.0, give_up_at - began)
+            left_s = max(0.0, deadline - began)
             ahead_s = 0.0 if background else min(left_s, kept.ahead_s)
             with transaction(self._pool) as conn:
-                place = take(conn, account_id, kept, ahead_s=ahead_s, background=background)
-            if not place.taken and place.wait_s > left_s:
-                raise self._spent(place.wait_s)
-            if place.wait_s > 0:
-                pause(max(place.wait_s, SHORTEST_PAUSE_S))
-            # While this caller waited for its place another one may have been told to pause.
-            if place.taken and not (place.wait_s > 0 and self._is_closed(account_id, kept)):
+                slot = take(conn, account_id, kept, ahead_s=ahead_s, background=background)
+            if not slot.taken and slot.wait_s > left_s:
+                raise self._spent(slot.wait_s)
+            if slot.wait_s > 0:
+                pause(max(slot.wait_s, SHORTEST_PAUSE_S))
+            # While this caller waited for its slot, another one may have got a 429.
+            if slot.taken and not (slot.wait_s > 0 and self._is_closed(account_id, kept)):
                 break
         try:
             response = call()
         finally:
-            if time.monotonic() - began - place.wait_s > ON_ITS_WAY_S:
-                self._note(SETTLE, account_id, kept, at=place.at)
+            if time.monotonic() - began - slot.wait_s > ON_ITS_WAY_S:
+                self._note(SETTLE, account_id, kept, at=slot.at)
         if response.status == HTTPStatus.TOO_MANY_REQUESTS:
             self._close(account_id, kept, response.retry_after_s)
         return response
 
     def count(self, account_id: str) -> None:
-        """Count a call that is made whatever the budget says, such as the check of an uploaded token."""
+        """Count a call that does not wait for the budget, such as the check of an uploaded token."""
         self._note(COUNT, account_id, self._limits["account"])
 
     def _is_closed(self, account_id: str, limit: RateLimit) -> bool:
@@ -226,26 +230,25 @@ class RateBudget:
             self._note(CLOSE, account_id, limit, pause=timedelta(seconds=pause_s))
 
     def _note(self, statement: str, account_id: str, limit: RateLimit, **values: Any) -> None:
-        """Write what happened, if the database takes it: a call that was made must not fail for that."""
+        """Write to the row, but only log a failure of the database: a call that was made must not fail for that."""
         try:
             with transaction(self._pool) as conn:
                 conn.execute(statement.encode(), _values(account_id, limit) | values)
         except (psycopg.Error, PoolTimeout) as error:
-            log.warning("a call's time or a pause was not noted (%s)", type(error).__name__)
+            log.warning("a call's time or a pause was not recorded (%s)", type(error).__name__)
 
     def _spent(self, wait_s: float) -> TooManyRequests:
         return TooManyRequests(
-            "The account's calls to RD Station within a minute are spent"
-            f" (RDSTATION_RATE_LIMIT={self._allowed}), or RD Station asked for a pause."
-            " Wait as long as Retry-After says.",
+            f"The account has used up its calls to RD Station per minute (RDSTATION_RATE_LIMIT={self._allowed}), or RD"
+            " Station asked for a pause. Wait as long as Retry-After says.",
             retry_after_s=max(1.0, wait_s),
         )
 
 
 def take(
     conn: psycopg.Connection[Any], account_id: str, limit: RateLimit, *, ahead_s: float, background: bool
-) -> Place:
-    """Take the next place for a call, if it is no more than `ahead_s` seconds away."""
+) -> Slot:
+    """Take the next slot for a call if it is at most `ahead_s` seconds away."""
     values = _values(account_id, limit)
     most = limit.calls - (limit.calls // ONE_IN_KEPT if background else 0)
     values |= {"most": most, "pace": values["window"] / most, "background": background}
@@ -254,11 +257,11 @@ def take(
     while row is None:
         conn.execute(ADD, values)
         row = conn.execute(TAKE, values).fetchone()
-    return Place(*row)
+    return Slot(*row)
 
 
 def states(conn: psycopg.Connection[Any], account_ids: Sequence[str]) -> dict[str, dict[str, State]]:
-    """Return for each account the state of each limit; none for an account without calls of late."""
+    """Return the state of each limit by account ID and name of the limit; accounts without recent calls are missing."""
     found: dict[str, dict[str, State]] = {}
     for account_id, name, spent, closed_for_s in conn.execute(STATES, {"account_ids": list(account_ids)}):
         found.setdefault(account_id, {})[name] = State(spent=spent, closed_for_s=closed_for_s)
@@ -266,7 +269,7 @@ def states(conn: psycopg.Connection[Any], account_ids: Sequence[str]) -> dict[st
 
 
 def prune(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:
-    """Delete up to `batch` rows that nobody used for an hour; return how many."""
+    """Delete up to `batch` rows that were not used for over an hour; return the number deleted."""
     return conn.execute(PRUNE, {"batch": batch}).rowcount
 
 

@@ -1,6 +1,6 @@
-"""What an answer of RD Station's token endpoint means (RFC 6749 5.1 and 5.2, and RD Station's own error types).
+"""The meaning of responses of RD Station's token endpoint (RFC 6749 5.1 and 5.2, and RD Station's own error types).
 
-Pure judgement: no database, no network. A doubtful answer is never a pair and never a refusal.
+Pure functions, without database or network. A doubtful response is never a pair and never a refusal.
 """
 
 import re
@@ -14,12 +14,12 @@ MAX_TOKEN_LENGTH = 16_384
 VISIBLE_ASCII = re.compile("[!-~]+")
 MAX_LIFETIME_S = 31_536_000
 REFUSED_TYPES = frozenset({"INVALID_REFRESH_TOKEN", "invalid_grant"})
-# A gateway gave up on a request that it may have passed on.
+# A gateway responds with these when it gave up on a request that it may have passed on.
 GATEWAY_STATUSES = frozenset({502, 504})
 
 
 class Meaning(Enum):
-    """What follows from an answer; see `rdservice.tokens.refresh`."""
+    """The kind of a response. `rdservice.tokens.refresh` acts on it."""
 
     PAIR = "pair"
     REFUSED = "refused"
@@ -27,27 +27,27 @@ class Meaning(Enum):
     CREDENTIALS = "credentials"
     RATE_LIMITED = "rate_limited"
     CLIENT_ERROR = "client_error"
-    TRANSIENT = "passing"
+    TRANSIENT = "transient"
 
 
 REFUSALS = frozenset({Meaning.REFUSED, Meaning.UNAUTHORIZED, Meaning.CREDENTIALS})
-"""RD Station did not believe what it was shown."""
+"""Responses that refuse the token or the client credentials."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Tokens of a good answer. `refresh_token` is None where the answer has none: then the old one stays valid."""
+    """Tokens of a good response. `refresh_token` is None if the response has none: then the old one stays valid."""
 
     access_token: str = field(repr=False)
     refresh_token: str | None = field(repr=False)
     expires_in_s: int
     expires_in_assumed: bool
-    """The answer had no usable `expires_in`; the documented lifetime was taken."""
+    """The response had no usable `expires_in`, so `expires_in_s` is the documented lifetime."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenResponse:
-    """A judged answer. `error` is a closed set of kinds, `pair` is there for `PAIR` alone."""
+    """A classified response. `error` is one of a closed set of kinds; `pair` is set for `PAIR` only."""
 
     meaning: Meaning
     error: str | None = None
@@ -59,7 +59,7 @@ class TokenResponse:
 
 
 def judge(response: ApiResponse | TransportError) -> TokenResponse:
-    """Judge an answer, or the lack of one, to a token request."""
+    """Classify the response to a token request, or the lack of one."""
     if isinstance(response, TransportError):
         return TokenResponse(meaning=Meaning.TRANSIENT, error=response.kind, answer_unknown=response.sent)
     status = response.status
@@ -95,7 +95,7 @@ def judge(response: ApiResponse | TransportError) -> TokenResponse:
 
 
 def parse_pair(body: Any) -> Pair | None:
-    """Return the tokens of a decoded answer body, or None when it is anything but a usable pair."""
+    """Return the tokens of a decoded response body, or None if it is not a usable pair."""
     if not isinstance(body, dict):
         return None
     access_token, refresh_token = body.get("access_token"), body.get("refresh_token")

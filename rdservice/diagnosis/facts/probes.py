@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
 
 from rdservice.access.audit import Author
-from rdservice.account_calls.failures import call_once, no_answer_behind
+from rdservice.account_calls.failures import call_once, transport_error_behind
 from rdservice.diagnosis.facts.types import Account, Probe
 from rdservice.errors import RdServiceError, TooManyRequests
 from rdservice.rdstation.client import ApiResponse, RDStation
@@ -107,7 +107,7 @@ def leads(services: Services, account_id: str) -> Probe:
 
 
 def _failed(error: RdServiceError, started: float, *, renewed: bool = False) -> Probe:
-    transport_error = no_answer_behind(error)
+    transport_error = transport_error_behind(error)
     if transport_error is None:
         return Probe(result=error.code, duration_ms=_milliseconds(started), reason=error.detail)
     return Probe(

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from rdservice import errors
-from rdservice.account_calls.failures import RETRY_S, call_once, is_transient, no_answer_behind, refusal
+from rdservice.account_calls.failures import RETRY_S, call_once, is_transient, refusal, transport_error_behind
 from rdservice.config.settings import Settings
 from rdservice.rdstation import rate_budget
 from rdservice.rdstation.client import ApiResponse, TransportError
@@ -122,7 +122,7 @@ def test_a_caller_may_prevent_the_repetition_once_the_token_is_refreshed(
         raise errors.BadRequest("read once")
 
     with pytest.raises(errors.BadRequest, match="read once"):
-        ask_name(connected, before_repetition=prevent)
+        ask_name(connected, before_retry=prevent)
     assert sandbox.calls()["account_info"] == {"401": 1}
     assert sandbox.calls()["token_refresh"] == {"200": 2}
     assert places_taken(conn) == 1
@@ -152,7 +152,7 @@ def test_nothing_is_sent_after_the_latest_start(services: Services, conn: Conn) 
     with pytest.raises(errors.RdStationTimeout) as raised:
         services.account_calls.send("default", never, deadline=time.monotonic() - 0.001)
     assert raised.value.retry_after_s == RETRY_S
-    assert no_answer_behind(raised.value) is None
+    assert transport_error_behind(raised.value) is None
     assert places_taken(conn) == 0
 
 
@@ -190,7 +190,7 @@ def test_no_response_is_an_error_that_says_why(services: Services, kind: str, se
     for raised in (own, passed_through):
         assert raised.value.code == ("rdstation_timeout" if kind == "timeout" else "rdstation_unavailable")
         assert raised.value.retry_after_s == RETRY_S
-        assert no_answer_behind(raised.value) is transport_error
+        assert transport_error_behind(raised.value) is transport_error
     assert own.value.extra == {}
     assert passed_through.value.extra == {"reached_rd_station": "unknown" if sent else "no"}
     assert ("may have taken effect" in passed_through.value.detail) is sent

@@ -449,14 +449,16 @@ def test_an_unexpected_error_frees_the_key(processes: Processes, source: Source)
 def test_few_threads_renew_old_content_and_misses_are_fetched_all_the_same(
     processes: Processes, clock: Clock
 ) -> None:
-    names = [str(number) for number in range(2 * cache.RENEWALS)]
+    names = [str(number) for number in range(2 * cache.REVALIDATIONS)]
     sources = {name: Source() for name in names}
     for name in names:
         get(processes[0], sources[name], name)
         sources[name].open.clear()
     clock.advance(901)
     assert {get(processes[1], sources[name], name).state for name in names} == {"stale"}
-    wait_until(lambda: sum(source.calls for source in sources.values()) == 3 * cache.RENEWALS, "eight renew")
+    wait_until(
+        lambda: sum(source.calls for source in sources.values()) == 3 * cache.REVALIDATIONS, "eight renew"
+    )
     assert get(processes[1], Source(), "new").state == "miss"
     for source in sources.values():
         source.open.set()
@@ -499,7 +501,7 @@ def test_while_the_table_confirms_it_content_is_decrypted_once(
     get(processes[0], source)
     get(processes[1], source)
     monkeypatch.setattr(token_memory, "REMEMBER_S", 0.0)
-    monkeypatch.delattr(Content, "unsealed")
+    monkeypatch.delattr(Content, "decrypt")
     assert [get(process, source).state for process in processes[:2]] == ["hit", "hit"]
 
 

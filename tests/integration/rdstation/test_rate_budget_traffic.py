@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from rdservice.rdstation.rate_budget import ON_ITS_WAY_S, PATIENCE_S, SETTLE, RateLimit, limits, take
+from rdservice.rdstation.rate_budget import ON_ITS_WAY_S, SETTLE, TIMEOUT_S, RateLimit, limits, take
 from sandbox.limits import SlidingWindows
 from tests.conftest import Clock
 
@@ -52,7 +52,7 @@ class Traffic:
             event(moment)
 
     def caller(
-        self, *, background: bool, rest_s: float = 0.0, timeout_s: float = PATIENCE_S, again: bool = True
+        self, *, background: bool, rest_s: float = 0.0, timeout_s: float = TIMEOUT_S, again: bool = True
     ) -> Callable[[float], None]:
         """Return an event: somebody asks for a call, and `again` when it was answered or is possible."""
 
@@ -174,7 +174,7 @@ def test_beside_an_export_that_uses_everything_a_caller_waits_for_two_seconds_at
     traffic.at(START + 180, traffic.caller(background=False, rest_s=1.0))
     traffic.run(360)
     assert traffic.made["interactive"] - before >= 90
-    assert max(traffic.waits_s) <= PATIENCE_S
+    assert max(traffic.waits_s) <= TIMEOUT_S
 
 
 def test_an_export_leaves_three_places_to_callers_without_patience(make_traffic: Make) -> None:

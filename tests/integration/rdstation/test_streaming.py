@@ -63,7 +63,7 @@ def upload(*pieces: bytes, length: int | None = None) -> Upload:
 
 
 def send(client: StreamedCalls, request: Outgoing, *, seconds: float = PATIENCE_S) -> StreamedResponse:
-    return client.send(request, "the-token", ends=time.monotonic() + seconds)
+    return client.send(request, "the-token", deadline=time.monotonic() + seconds)
 
 
 def read(response: StreamedResponse) -> bytes:
@@ -350,7 +350,7 @@ def test_a_call_ends_when_nobody_waits_for_its_answer_and_is_nobodys_failure(
             calls(server).send(
                 outgoing(),
                 "the-token",
-                ends=time.monotonic() + PATIENCE_S,
+                deadline=time.monotonic() + PATIENCE_S,
                 is_connected=lambda: not server.received,
             )
         wait_until(lambda: server.ended == ["peer"], "the connection ends")
@@ -369,7 +369,7 @@ def test_an_answer_that_stands_still_ends_when_nobody_waits_for_it(
     wanted = True
     with odd_server(begin) as server:
         response = calls(server).send(
-            outgoing(), "the-token", ends=time.monotonic() + PATIENCE_S, is_connected=lambda: wanted
+            outgoing(), "the-token", deadline=time.monotonic() + PATIENCE_S, is_connected=lambda: wanted
         )
         pieces = response.pieces()
         assert next(pieces) == b"a"

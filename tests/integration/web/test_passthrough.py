@@ -223,7 +223,7 @@ def test_what_may_not_be_done_twice_is_never_repeated(
     assert sum(sandbox.calls()["other"].values()) == 1
     if kind != "status":
         assert (response.json or {})["reached_rd_station"] == "unknown"
-        assert "look before you repeat it" in (response.json or {})["detail"]
+        assert "check before you repeat it" in (response.json or {})["detail"]
 
 
 def test_a_cut_connection_is_worth_another_attempt_for_what_may_be_done_twice(

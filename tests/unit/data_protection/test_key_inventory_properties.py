@@ -61,17 +61,17 @@ def test_a_cached_answer_comes_back_byte_for_byte(
     body: bytes, paging: list[tuple[str, str]], key: bytes
 ) -> None:
     content = Content.of(body, paging)
-    back = Content.unsealed(RING, key, "default", content.sealed(RING, key, "default"))
+    back = Content.decrypt(RING, key, "default", content.encrypt(RING, key, "default"))
     assert (back.body, back.paging, back.etag) == (body, tuple(paging), content.etag)
 
 
 @given(st.one_of(ODD_TEXTS, st.text()), st.binary(max_size=4))
 def test_a_cached_answer_that_nobody_cached_is_damaged(text: str, key: bytes) -> None:
     with pytest.raises((KeyMissing, ValueDamaged)):
-        Content.unsealed(RING, key, "default", text)
+        Content.decrypt(RING, key, "default", text)
     with pytest.raises(ValueDamaged):
         # Ours, of the right place, and still no answer.
-        Content.unsealed(RING, key, "default", RING.encrypt(f"cache/{key.hex()}", "default", text))
+        Content.decrypt(RING, key, "default", RING.encrypt(f"cache/{key.hex()}", "default", text))
 
 
 FAILURES = objects(
