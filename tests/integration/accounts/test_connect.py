@@ -431,8 +431,8 @@ def test_a_refused_code_names_both_causes(
 
 
 ODD_ANSWERS: dict[str, tuple[dict[str, Any], type[errors.RdServiceError], str]] = {
-    "connection refused": ({"exc": requests.ConnectionError}, errors.RdStationUnavailable, "did not answer"),
-    "time-out": ({"exc": requests.ReadTimeout}, errors.RdStationUnavailable, "did not answer"),
+    "connection refused": ({"exc": requests.ConnectionError}, errors.RdStationUnavailable, "did not respond"),
+    "time-out": ({"exc": requests.ReadTimeout}, errors.RdStationUnavailable, "did not respond"),
     "429": (
         {"status_code": 429, "json": {}, "headers": {"Retry-After": "42"}},
         errors.RdStationUnavailable,
