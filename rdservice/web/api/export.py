@@ -1,4 +1,4 @@
-"""All leads of a segmentation over HTTP, for as long as the caller reads them."""
+"""Streams all leads of a segmentation, for as long as the client reads."""
 
 import errno
 import logging
@@ -13,6 +13,7 @@ from flask.typing import ResponseReturnValue
 from rdservice import errors
 from rdservice.accounts.ids import check_account_id
 from rdservice.errors import RdServiceError
+from rdservice.gunicorn_hooks.worker_class import ClientSocket
 from rdservice.leads.export.formats import Format
 from rdservice.leads.export.run import Export, Pause, Wanted, parse_after
 from rdservice.tokens.store import DEFAULT_ACCOUNT
@@ -24,18 +25,18 @@ log = logging.getLogger(__name__)
 bp = Blueprint("export", __name__)
 
 AT_ONCE = 4
-"""Exports of one process: each holds a thread, and more of them would only share the same budget."""
+"""Concurrent exports per process. Each occupies a thread, and more would only share the same budget."""
 PLACES = "rdservice_export_places"
 RETRY_S = 30.0
-PATIENCE_S = 20.0
-"""How long an export waits until it begins: routers wait 30 seconds for the first byte."""
+START_TIMEOUT_S = 20.0
+"""How long an export may wait before its first byte: routers give up after 30 seconds."""
 LOOK_S = 0.5
-"""How often an export that waits looks whether its caller is still there."""
+"""How often a waiting export checks whether its client is still connected."""
 MEDIA_TYPES: dict[str, Format] = {"application/x-ndjson": "ndjson", "text/csv": "csv"}
 
 
 class _ClientDisconnected(Exception):
-    """The caller has gone, or this process must end."""
+    """The client has disconnected, or this process is stopping."""
 
 
 def init_app(app: Flask) -> None:
@@ -46,17 +47,17 @@ def init_app(app: Flask) -> None:
 @bp.get("/rd/leads/export")
 @guard.requires("leads:read")
 def export_leads() -> ResponseReturnValue:
-    """Stream all leads of a segmentation. Errors before the first of them are problem documents."""
+    """Stream all leads of a segmentation. Errors before the first lead are problem documents."""
     wanted = _wanted()
     places = cast(threading.BoundedSemaphore, current_app.extensions[PLACES])
     if not places.acquire(blocking=False):
         raise errors.TooManyRequests(
-            f"{AT_ONCE} exports already run in this process. Wait as long as Retry-After says.",
+            f"{AT_ONCE} exports are already running in this process. Wait for the time in Retry-After.",
             retry_after_s=RETRY_S,
         )
     try:
         export = Export(
-            services(), wanted, pause=_pause_while_wanted(), timeout_s=PATIENCE_S, by=guard.author()
+            services(), wanted, pause=_pause_while_wanted(), timeout_s=START_TIMEOUT_S, by=guard.author()
         )
     except _ClientDisconnected:
         places.release()
@@ -65,11 +66,11 @@ def export_leads() -> ResponseReturnValue:
         places.release()
         raise
     response = Response(_body(export, with_head=wanted.after is None), content_type=export.lines.content_type)
-    # Called when the last byte was sent, and also when the caller goes before the first.
+    # Called after the last byte, and also when the client disconnects before the first.
     response.call_on_close(export.close)
     response.call_on_close(places.release)
     response.headers["Content-Disposition"] = f"attachment; filename=leads.{wanted.format}"
-    # Proxies that collect an answer would hide from us that its reader is slow, or gone.
+    # A proxy that buffers the response would hide a slow or disconnected client.
     response.headers["X-Accel-Buffering"] = "no"
     return response
 
@@ -100,14 +101,17 @@ def _full(text: str | None) -> bool:
 
 
 def _pause_while_wanted() -> Pause:
-    """Return a pause that ends with _NobodyWaits soon after the caller of this request has gone."""
-    # Other servers than our gunicorn do not say; there the next write finds out.
-    may_go_on = getattr(request.environ.get("gunicorn.socket"), "may_go_on", lambda: True)
+    """Return a pause that raises _ClientDisconnected soon after the client has disconnected."""
+    client = request.environ.get("gunicorn.socket")
+
+    def may_go_on() -> bool:
+        # Other servers do not provide this socket; there the next write fails.
+        return client.may_go_on() if isinstance(client, ClientSocket) else True
 
     def pause(seconds: float) -> None:
-        until = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         while may_go_on():
-            left_s = until - time.monotonic()
+            left_s = deadline - time.monotonic()
             if left_s <= 0:
                 return
             time.sleep(min(left_s, LOOK_S))
@@ -117,14 +121,14 @@ def _pause_while_wanted() -> Pause:
 
 
 def _body(export: Export, *, with_head: bool) -> Iterator[bytes]:
-    """Yield the answer. When it cannot go on the connection is cut, so that nobody takes a part for the whole."""
+    """Yield the response body. On failure, cut the connection, so that the client notices the incomplete body."""
     try:
         if with_head:
             yield export.lines.head()
         for batch in export.batches():
             yield export.lines.lines(batch)
     except _ClientDisconnected:
-        log.info("an export ended before its end: nobody waits for it, or this process must end")
+        log.info("an export stopped early: its client has disconnected, or this process is stopping")
         raise _cut_off() from None
     except RdServiceError as error:
         log.warning("an export was cut off: %s", error.code)
@@ -132,5 +136,5 @@ def _body(export: Export, *, with_head: bool) -> Iterator[bytes]:
 
 
 def _cut_off() -> OSError:
-    """Return what makes the server close the connection without the chunk that ends an answer (RFC 9112 7.1)."""
+    """Return an error that makes the server close the connection without the last chunk (RFC 9112 7.1)."""
     return BrokenPipeError(errno.EPIPE, "the export cannot go on")

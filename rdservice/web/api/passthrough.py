@@ -1,10 +1,10 @@
-"""`/rd/api/<path>`: any route of RD Station, with this service's access token."""
+"""`/rd/api/<path>`: passes requests on to any route of RD Station, with the account's access token."""
 
 import errno
 import logging
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import cast
 
@@ -13,6 +13,7 @@ from flask.typing import ResponseReturnValue
 
 from rdservice import errors
 from rdservice.accounts.ids import check_account_id
+from rdservice.gunicorn_hooks.worker_class import ClientSocket
 from rdservice.passthrough.headers import for_caller, for_rd_station
 from rdservice.passthrough.relay import relay
 from rdservice.passthrough.target import target_of
@@ -34,20 +35,22 @@ log = logging.getLogger(__name__)
 
 MAX_UPLOAD_BYTES = 10 * 1024 * 1024
 AT_ONCE = 32
-"""Calls of one process: each holds a thread for as long as RD Station and the caller take, and half are for others."""
+"""Concurrent calls per process. Each occupies a thread until RD Station and the client are done; half of the threads
+remain for other routes."""
 PLACES = "rdservice_passthrough_places"
 BUSY_RETRY_S = 1.0
 UPLOAD_WITHIN_S = 45.0
 REPEATABLE_BYTES = 256 * 1024
-"""A body up to this size is kept until the answer is there and can be sent again; a larger one passes through."""
+"""A body up to this size is kept until the response arrives, for a repetition; a larger one is streamed."""
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'; sandbox"
 )
-"""A page of RD Station must not be one of ours: it gets an origin of its own, and neither scripts nor forms."""
+"""A page from RD Station must not act as a page of this service: `sandbox` gives it an opaque origin without scripts
+and forms."""
 
 
 ASKED_BY_HAND_OR_SCRIPT = frozenset({"document", "empty"})
-"""Values of Sec-Fetch-Dest: what RD Station answers must not become a script, a style or a frame of a page of ours."""
+"""Allowed values of Sec-Fetch-Dest: no page may use a response of RD Station as a script, a style or a frame."""
 
 
 class _Relayed(Response):
@@ -62,14 +65,14 @@ def init_app(app: Flask) -> None:
 @bp.route("/rd/api/<path:path>", methods=sorted(KNOWN_METHODS), provide_automatic_options=False)
 @bodies.left_to_view
 @guard.requires("api:call")
-def call(path: str) -> ResponseReturnValue:  # noqa: ARG001 - it is taken as it was sent, before it was decoded
-    """Pass the request on to RD Station, and its answer back."""
+def call(path: str) -> ResponseReturnValue:  # noqa: ARG001 - `target_of` needs the undecoded path
+    """Pass the request on to RD Station, and its response back."""
     if request.headers.get("Sec-Fetch-Dest", "empty") not in ASKED_BY_HAND_OR_SCRIPT:
-        raise errors.RouteForbidden("A page may not embed what RD Station answers.")
+        raise errors.RouteForbidden("A page may not embed a response of RD Station.")
     places = cast(threading.BoundedSemaphore, current_app.extensions[PLACES])
     if not places.acquire(blocking=False):
         raise errors.TooManyRequests(
-            f"{AT_ONCE} calls to RD Station already run in this process. Wait as long as Retry-After says.",
+            f"{AT_ONCE} calls to RD Station are already running in this process. Wait for the time in Retry-After.",
             retry_after_s=BUSY_RETRY_S,
             extra={"reached_rd_station": "no"},
         )
@@ -78,7 +81,7 @@ def call(path: str) -> ResponseReturnValue:  # noqa: ARG001 - it is taken as it 
     except BaseException:
         places.release()
         raise
-    # Called when the last byte was sent, and also when the caller goes before the first.
+    # Called after the last byte, and also when the client disconnects before the first.
     response.call_on_close(places.release)
     return response
 
@@ -90,23 +93,28 @@ def _relayed() -> Response:
         headers=for_rd_station(request.headers.items()),
         upload=_upload(),
     )
-    # Other servers than our gunicorn do not say; there the next write finds out.
-    is_connected = getattr(request.environ.get("gunicorn.socket"), "is_connected", lambda: True)
-    api_response = relay(services(), _account_id(), outgoing, is_connected=is_connected)
+    api_response = relay(services(), _account_id(), outgoing, is_connected=_connection_check())
     headers = [*for_caller(api_response.headers, services().settings.api_url), ("X-Answer-From", "rdstation")]
     response = _Relayed(_body(api_response), status=api_response.status, headers=headers)
     response.call_on_close(api_response.close)
     response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     if api_response.status == HTTPStatus.UNAUTHORIZED:
-        # RFC 9110 15.5.2 asks for it; RD Station does not always send it.
+        # RFC 9110 15.5.2 requires it; RD Station does not always send it.
         response.headers.setdefault("WWW-Authenticate", "Bearer")
     if api_response.status == HTTPStatus.TOO_MANY_REQUESTS:
-        # The budget is closed for no longer than this where RD Station names no time.
+        # If RD Station sends no Retry-After, the budget is closed for at most this long.
         response.headers.setdefault("Retry-After", str(math.ceil(CLOSED_WITHOUT_WORD_S[1])))
     if api_response.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
-        # A browser guesses the type of what has none.
+        # A browser would guess a missing type.
         response.headers.setdefault("Content-Type", "application/octet-stream")
     return response
+
+
+def _connection_check() -> Callable[[], bool]:
+    """Return a function that tells whether the client of this request is still connected."""
+    client = request.environ.get("gunicorn.socket")
+    # Other servers do not provide this socket; there the next write fails.
+    return client.is_connected if isinstance(client, ClientSocket) else lambda: True
 
 
 def _account_id() -> str:
@@ -114,14 +122,14 @@ def _account_id() -> str:
     if given is None:
         return DEFAULT_ACCOUNT
     try:
-        # WSGI hands bytes over as Latin-1.
+        # WSGI decodes header bytes as Latin-1.
         return check_account_id(given.encode("latin-1").decode())
     except UnicodeError:
         raise errors.InvalidField("RD-Account must be UTF-8.", extra={"field": "account_id"}) from None
 
 
 def _upload() -> Upload | None:
-    """Return the request's body: read to its end where it is small, else its first part and the rest to be read."""
+    """Return the request's body: complete if it is small, else its first part and an iterator over the rest."""
     more = bodies.pieces(most_bytes=MAX_UPLOAD_BYTES, within_s=UPLOAD_WITHIN_S)
     if more is None:
         return None
@@ -138,8 +146,8 @@ def _body(api_response: StreamedResponse) -> Iterator[bytes]:
     try:
         yield from api_response.pieces()
     except ClientDisconnected as gone:
-        raise BrokenPipeError(errno.EPIPE, "the caller has gone") from gone
+        raise BrokenPipeError(errno.EPIPE, "the client has disconnected") from gone
     except IncompleteRead as error:
         log.warning("%s", error)
-        # Ends the connection: the caller must not take what has arrived for all.
+        # Ends the connection, so that the client notices that the body is incomplete.
         raise BrokenPipeError(errno.EPIPE, "RD Station's response broke off") from error

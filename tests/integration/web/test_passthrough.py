@@ -1,5 +1,7 @@
 """`/rd/api/<path>` over HTTP, with the sandbox as RD Station."""
 
+import socket
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -8,8 +10,12 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
+from rdservice.gunicorn_hooks.worker_class import ClientSocket
+from rdservice.passthrough.relay import relay
+from rdservice.rdstation.streaming import StreamedResponse
 from rdservice.services import Services
 from rdservice.web import create_app
+from rdservice.web.api import passthrough
 from rdservice.web.api.passthrough import MAX_UPLOAD_BYTES, REPEATABLE_BYTES
 from tests.integration.web.conftest import EMAIL, PASSWORD
 from tests.support.accounts import connect_account, stored_pair
@@ -324,3 +330,24 @@ def test_calls_are_counted_with_what_came_of_them(
     assert count("rdstation_api_failures_total", reason="connection") == 1
     assert count("rdstation_api_failures_total", reason="client_error") == 1
     assert count("rdstation_api_request_duration_seconds_count") == 3
+
+
+def test_a_call_knows_whether_its_client_is_still_connected(
+    ask: Ask, pair: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = socket.socketpair()
+    seen = []
+
+    def relay_after_the_client_has_gone(
+        *args: Any, is_connected: Callable[[], bool], **named: Any
+    ) -> StreamedResponse:
+        seen.append(is_connected())
+        theirs.close()
+        seen.append(is_connected())
+        return relay(*args, **named)
+
+    monkeypatch.setattr(passthrough, "relay", relay_after_the_client_has_gone)
+    with ours:
+        client = ClientSocket(ours, threading.BoundedSemaphore(1))
+        ask("GET", "/platform/contacts/fields", environ_overrides={"gunicorn.socket": client})
+    assert seen == [True, False]
