@@ -18,7 +18,7 @@ from scripts.local.embedded_postgres import EmbeddedPostgres
 CALLERS = 200
 PROCESSES = 4
 LATENCY_S = 0.2
-ANSWER_WITHIN_S = 20.0
+SNAPSHOT_TIMEOUT_S = 20.0
 LONGER_MS = 150
 """How much longer than the exchange itself the slowest caller may wait."""
 
@@ -55,7 +55,7 @@ class Crowd:
                 selector.register(connection.socket, selectors.EVENT_READ, connection)
                 started[connection] = time.perf_counter()
                 connection.send()
-            give_up_at = time.perf_counter() + ANSWER_WITHIN_S
+            give_up_at = time.perf_counter() + SNAPSHOT_TIMEOUT_S
             while len(callers) < CALLERS and (left_s := give_up_at - time.perf_counter()) > 0:
                 for key, _ in selector.select(left_s):
                     ok = _receive(key.data)
@@ -63,7 +63,7 @@ class Crowd:
                         waited_ms = (time.perf_counter() - started[key.data]) * 1000
                         callers.append(Caller(key.data.body if ok else None, waited_ms))
                         selector.unregister(key.fileobj)
-        unanswered = Caller(None, ANSWER_WITHIN_S * 1000)
+        unanswered = Caller(None, SNAPSHOT_TIMEOUT_S * 1000)
         return callers + [unanswered] * (CALLERS - len(callers))
 
 

@@ -1,4 +1,4 @@
-"""The web application."""
+"""The web application: `create_app` assembles it."""
 
 from pathlib import Path
 
@@ -42,16 +42,16 @@ STATIC = Path(__file__).resolve().parent / "pages" / "static"
 
 
 def create_app(services: Services) -> Flask:
-    """Return the application over `services`, which must be started.
+    """Return the application that uses `services`, which must be started.
 
-    Touches neither database nor network. Raises RuntimeError when a view does not declare who may call it.
+    Uses neither database nor network. Raises RuntimeError when a view does not declare who may call it.
     """
-    # The static route is our own: Flask's would be a view without declaration.
+    # The app has its own static route: Flask's would be a view without a declaration.
     app = Flask(__name__, static_folder=None, template_folder="pages/templates")
     app.extensions[EXTENSION] = services
     app.secret_key = services.settings.secret_key
     app.config["MAX_CONTENT_LENGTH"] = bodies.MAX_BODY_BYTES
-    # No redirect is made from what a client sends as host and path.
+    # Prevents redirects built from the host and path that a client sends.
     app.url_map.merge_slashes = False
     _trust_proxies(app, services.settings.trusted_proxies)
 
@@ -63,7 +63,7 @@ def create_app(services: Services) -> Flask:
     navigation.init_app(app)
     browser_session.init_app(app, services.settings)
     app.before_request(check_query)
-    # Before the guard, which looks for a CSRF token in the body.
+    # Before the guard, which reads the CSRF token from the body.
     app.before_request(bodies.read_body)
     guard.init_app(app)
     problems.init_app(app)
@@ -103,7 +103,7 @@ def create_app(services: Services) -> Flask:
 
 
 def check_query() -> None:
-    """Refuse a query that is no text. Werkzeug would fail on it in whatever view looks at a parameter first."""
+    """Refuse a query that is not UTF-8. Otherwise Werkzeug raises in the view that first reads a parameter."""
     try:
         request.query_string.decode()
     except UnicodeDecodeError:
@@ -112,12 +112,12 @@ def check_query() -> None:
 
 @guard.public
 def static(filename: str) -> Response:
-    """Return a file of the pages' looks. Browsers keep it, but ask each time whether it is current."""
+    """Return a style sheet, script or picture of the pages. Browsers cache it and revalidate it each time."""
     return send_from_directory(STATIC, filename, max_age=0)
 
 
 def _trust_proxies(app: Flask, count: int) -> None:
-    """Take client address and scheme from the last `count` proxies. The host stays the one of the request itself."""
+    """Take client address and scheme from the headers of the last `count` proxies, but not the host."""
     if count:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
             app.wsgi_app, x_for=count, x_proto=count, x_host=0, x_port=0, x_prefix=0

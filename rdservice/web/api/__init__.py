@@ -1,1 +1,1 @@
-"""Routes of programs."""
+"""Routes for programs."""

@@ -1,4 +1,4 @@
-"""Lead events over HTTP: read back in the order in which they were taken."""
+"""Reads lead events, in the order in which the service received them."""
 
 import re
 from datetime import UTC, datetime
@@ -67,13 +67,13 @@ def _shown(event: ReadEvent) -> dict[str, Any]:
         "number": row.number,
         "event_type": row.event_type,
         "event_identifier": told.get("identifier"),
-        "event_timestamp": _moment(row.event_at),
-        "received_at": _moment(row.received_at),
+        "event_timestamp": _rfc3339(row.event_at),
+        "received_at": _rfc3339(row.received_at),
         "late": row.late,
         "form": told.get("form"),
         "contact": told.get("contact"),
     }
 
 
-def _moment(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _rfc3339(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

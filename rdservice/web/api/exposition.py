@@ -1,4 +1,4 @@
-"""The answer to Prometheus: its text exposition format, version 0.0.4.
+"""Writes the metrics in Prometheus's text exposition format, version 0.0.4.
 
 https://prometheus.io/docs/instrumenting/exposition_formats/
 """
@@ -23,19 +23,19 @@ HTTP_METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 HTTP_STATUSES = (
     "200 202 204 206 302 303 304 400 401 403 404 405 409 412 413 415 416 422 429 500 501 502 503 504".split()  # noqa: SIM905
 )
-"""What this service answers. The counter of all requests starts with every combination at 0. The histogram by route
-does not: it would begin with thousands of empty lines, and nothing alerts on it."""
+"""The statuses of this service. The counter of all requests has every combination from the start, at 0. The histogram
+by route does not: that would be thousands of empty lines, and no alert uses it."""
 
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}
 
 
 def render(metrics: Metrics, snapshot: Snapshot | None) -> bytes:
-    """Return the metrics of the whole service. Without a snapshot (the database is down) only what needs none."""
+    """Return the metrics of the whole service; without a snapshot (the database is down) only those that need none."""
     return generate_latest(_Families(_families(metrics, snapshot)))
 
 
 class _Families(Collector):
-    """What prometheus_client writes out."""
+    """The metric families that prometheus_client writes."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = list(families)
@@ -54,13 +54,13 @@ def _families(metrics: Metrics, snapshot: Snapshot | None) -> Iterator[Metric]:
 def _of_this_process(snapshot: Snapshot | None) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "rdstation_database_up",
-        "Whether the database answers; while it does not, all counters are absent.",
+        "Whether the database responds; while it does not, all counters are absent.",
         value=float(snapshot is not None),
     )
-    # The counter of failures is in the database, which does not take it just then: whoever answers speaks for itself.
+    # The counter of failures is in the database, which is unavailable then, so the process reports its own state.
     yield GaugeMetricFamily(
         "rdstation_metrics_flush_failing",
-        "Whether the process that answers cannot add its counts to the database.",
+        "Whether the process that serves this request cannot add its counts to the database.",
         value=float(snapshot is None or not snapshot.flushed),
     )
     build = GaugeMetricFamily(
@@ -78,35 +78,35 @@ def _of_state(state: State) -> Iterator[Metric]:
     for status, number in overview.tokens.items():
         tokens.add_metric([status], number)
     yield tokens
-    moments = [
+    timestamps = [
         (
             "rdstation_token_earliest_expiry_timestamp_seconds",
-            "When the first of the access tokens that are still renewed expires; absent without any.",
+            "When the first of the access tokens that are still refreshed expires; absent without any.",
             overview.earliest_expiry,
         ),
         (
             "rdstation_token_last_refresh_success_timestamp_seconds",
-            "When RD Station last gave a token; absent before the first time.",
+            "When RD Station last issued a token; absent before the first time.",
             overview.last_refresh_success,
         ),
         (
             "rdstation_worker_heartbeat_timestamp_seconds",
-            "Last sign of life of any worker; absent when there was none for a day.",
+            "Last heartbeat of any worker; absent when there was none for a day.",
             overview.worker_heartbeat,
         ),
     ]
-    for name, documentation, moment in moments:
-        if moment is not None:
-            yield GaugeMetricFamily(name, documentation, value=moment)
+    for name, documentation, timestamp in timestamps:
+        if timestamp is not None:
+            yield GaugeMetricFamily(name, documentation, value=timestamp)
     yield GaugeMetricFamily(
         "rdstation_notifications_failing",
-        "Notifications of the last day that a receiver was sent and has not accepted.",
+        "Notifications of the last day that a receiver has not accepted.",
         value=float(state.failing_notifications),
     )
 
 
 def _of_events(metrics: Metrics, totals: dict[Series, float]) -> Iterator[Metric]:
-    """Yield each counter and histogram with its sums; what nobody has counted yet stands at 0."""
+    """Yield each counter and histogram with its sums; series without counts are 0."""
     by_name: dict[str, dict[Series, float]] = defaultdict(dict)
     for series in [*metrics.current(), *_http_series()]:
         by_name[series[0]][series] = 0.0
@@ -128,7 +128,7 @@ def _http_series() -> Iterator[Series]:
 
 
 def _place(series: Series) -> tuple[list[tuple[str, str]], str, float]:
-    """Order samples by their labels, the buckets of a histogram by their bounds, then its count and sum."""
+    """Return a sort key: labels, then the buckets of a histogram by bound, then its count and sum."""
     name, labels = series
     bound = dict(labels).get("le", "0")
     return [label for label in labels if label[0] != "le"], name, float(bound)

@@ -1,4 +1,4 @@
-"""Whether the process answers, and whether it can work. For routers and supervisors, and open to anyone."""
+"""Liveness and readiness checks for routers and supervisors. Public."""
 
 from flask import Blueprint
 
@@ -14,14 +14,14 @@ bp = Blueprint("health", __name__)
 @bp.get("/healthz")
 @guard.public
 def alive() -> dict[str, str]:
-    """Answer 200 while the process can answer at all; asks nothing of the database."""
+    """Respond with 200 while the process runs. Does not query the database."""
     return {"status": "ok"}
 
 
 @bp.get("/readyz")
 @guard.public
 def ready() -> dict[str, str]:
-    """Answer 200 when the database answers and has this version's tables, else 503; RD Station does not count."""
+    """Respond with 200 if the database responds and has all migrations, else with 503. Ignores RD Station."""
     with transaction(services().pool) as conn:
         pending = pending_migrations(conn)
     if pending:

@@ -1,4 +1,4 @@
-"""Leads and segmentations over HTTP: RD Station's bodies, from the cache where they are fresh."""
+"""Serves leads and segmentations: RD Station's bodies, from the cache while they are fresh."""
 
 from flask import Blueprint, Flask, Response, request
 from flask.typing import ResponseReturnValue
@@ -17,11 +17,11 @@ from rdservice.web.http.context import json_body, query_text, services
 bp = Blueprint("leads", __name__)
 
 FRESH_EVERY_S = 5.0
-"""How often RD Station is asked for the same at the most, however many callers want nothing from a cache."""
+"""Minimum interval between two calls for the same content, however many clients send `no-cache`."""
 
 
 class LeadName(BaseConverter):
-    """A part of a path that may name a lead: one that names another route is left to that route's methods."""
+    """A path segment that may be a lead's UUID. Excludes the names of other routes, so that those respond with 405."""
 
     regex = "(?!(?:lookup|export)$)[^/]+"
     part_isolating = True
@@ -35,7 +35,7 @@ def init_app(app: Flask) -> None:
 @bp.get("/rd/leads")
 @guard.requires("leads:read")
 def list_leads() -> ResponseReturnValue:
-    """List the leads of a segmentation, or all. Where they are in memory `fast_reads` answers instead."""
+    """List the leads of a segmentation, or all leads. `fast_reads` responds instead if they are in memory."""
     segmentation = query_text("segmentation")
     listing = parameters.parse_listing(query_text("page"), query_text("page_size"), query_text("order"))
     served = queries.list_leads(services(), _account_id(), segmentation, listing, max_age_s=_max_age_s())
@@ -59,7 +59,7 @@ def show_by_email(email: str) -> ResponseReturnValue:
 @bp.post("/rd/leads/lookup")
 @guard.requires("leads:read")
 def look_up() -> ResponseReturnValue:
-    """Show the lead with the e-mail address of the body, which stands in no log of any proxy."""
+    """Show the lead with the e-mail address in the body. Proxies do not log bodies."""
     body = json_body()
     if not isinstance(body, dict):
         raise errors.BadRequest('Send a JSON object, such as {"email": "ana@example.com"}.')
@@ -74,7 +74,7 @@ def list_segmentations() -> ResponseReturnValue:
     listing = parameters.parse_listing(
         query_text("page"), query_text("page_size"), query_text("order"), query_text("search")
     )
-    return _answer(
+    return _respond(
         segmentations.list_segmentations(services(), _account_id(), listing, max_age_s=_max_age_s())
     )
 
@@ -85,7 +85,7 @@ def _account_id() -> str:
 
 
 def _max_age_s() -> float | None:
-    """Return how old an answer this caller takes at the most (RFC 9111 5.2.1); None: as old as anyone."""
+    """Return the maximum age that the client accepts (RFC 9111 5.2.1), in seconds; None: the default."""
     given = request.headers.get("Cache-Control", "").lower()
     asked = parse_cache_control_header(given, cls=RequestCacheControl)
     oldest_s = 0 if asked.no_cache else asked.max_age
@@ -97,13 +97,13 @@ def _max_age_s() -> float | None:
 
 def _respond_leads(served: Served) -> Response:
     services().metrics.leads_served(served.state)
-    return _answer(served)
+    return _respond(served)
 
 
-def _answer(served: Served) -> Response:
-    """Return the content, or 304 (RFC 9110 13.1.2) to a client that has it.
+def _respond(served: Served) -> Response:
+    """Return the content, or 304 if the client has it already (RFC 9110 13.1.2).
 
-    Clients may keep it for themselves, and ask each time whether it is current: leads are personal data.
+    Leads are personal data, so only clients may store it (`private`), and must revalidate it (`no-cache`).
     """
     headers = response_headers_of(served)
     if request.method != "POST" and has(request.headers.get("If-None-Match"), served.content.etag):
@@ -112,7 +112,7 @@ def _answer(served: Served) -> Response:
 
 
 def response_headers_of(served: Served) -> list[tuple[str, str]]:
-    """Return the headers of an answer with this content."""
+    """Return the headers of a response with this content."""
     return [
         ("ETag", served.content.etag),
         ("Age", str(int(served.age_s))),
@@ -123,7 +123,7 @@ def response_headers_of(served: Served) -> list[tuple[str, str]]:
 
 
 def has(if_none_match: str | None, etag: str) -> bool:
-    """Return whether a client with this header, None without it, has the content of this entity tag."""
+    """Return whether `if_none_match`, the value of that header or None, matches the entity tag."""
     if if_none_match is None:
         return False
     known = parse_etags(if_none_match)

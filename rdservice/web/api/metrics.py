@@ -1,4 +1,4 @@
-"""`/metrics` for Prometheus, and the counting of this application's own requests."""
+"""Serves `/metrics` to Prometheus, and counts the requests of this application."""
 
 import hmac
 from ipaddress import ip_address
@@ -16,45 +16,45 @@ from rdservice.web.http.context import client_address, services
 
 bp = Blueprint("metrics", __name__)
 
-ANSWER_WITHIN_S = 4.0
-"""How long a scrape waits for the database: Prometheus itself gives up after ten seconds."""
+SNAPSHOT_TIMEOUT_S = 4.0
+"""How long a scrape waits for the database. Prometheus times out after ten seconds."""
 REQUEST_BUCKETS_S = (0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 30.0)
 
 
 @bp.get("/metrics")
 @guard.public
 def show() -> Response:
-    """Return the metrics of the whole service to whoever may read them (see `check_reader`)."""
+    """Return the metrics of the whole service. `check_reader` restricts access."""
     check_reader(services().settings.metrics_token)
-    snapshot = services().metrics_flusher.snapshot(ANSWER_WITHIN_S)
+    snapshot = services().metrics_flusher.snapshot(SNAPSHOT_TIMEOUT_S)
     return Response(exposition.render(services().metrics, snapshot), content_type=exposition.CONTENT_TYPE)
 
 
 def check_reader(token: str | None) -> None:
-    """Raise Unauthorized without the bearer token, or, where none is set, Forbidden from other machines."""
+    """Raise Unauthorized without the bearer token. If METRICS_TOKEN is not set, raise Forbidden for other machines."""
     if token is not None:
         if not _shows(token):
             raise Unauthorized("Send the value of METRICS_TOKEN as 'Authorization: Bearer …'.")
     elif not _is_local():
         raise Forbidden(
-            "Without METRICS_TOKEN the metrics are for this machine alone, and not through a proxy. Set METRICS_TOKEN"
+            "Without METRICS_TOKEN only this machine may read the metrics, and not through a proxy. Set METRICS_TOKEN"
             " and send it as 'Authorization: Bearer …'."
         )
 
 
 class RequestCounts:
-    """Counts requests as prometheus-flask-exporter does, in its own metrics, for what answers in Flask's place."""
+    """Counts requests that Flask does not see in the metrics of prometheus-flask-exporter, as the exporter does."""
 
     def __init__(self) -> None:
         self._made: dict[str, Any] = {}
         self._found: dict[tuple[str, str, int], tuple[Any, Any]] = {}
 
     def note(self, collector: Any) -> None:
-        """Take note of a metric that the exporter has made."""
+        """Remember a metric that the exporter has created."""
         self._made[collector.describe()[0].name] = collector
 
     def count(self, method: str, url_rule: str, status: int, duration_s: float) -> None:
-        """Count a request. `method`, `url_rule` and `status` have few values: what they find is kept."""
+        """Count a request. Caches the labelled metrics, since `method`, `url_rule` and `status` have few values."""
         found = self._found.get((method, url_rule, status))
         if found is None:
             duration = self._made["flask_http_request_duration_seconds"]
@@ -68,7 +68,7 @@ class RequestCounts:
 
 
 class _NotedRegistry:
-    """What the exporter takes for a registry: `registry`, and a note of each metric."""
+    """A registry for the exporter that also passes each metric to `counts`."""
 
     def __init__(self, registry: CollectorRegistry, counts: RequestCounts) -> None:
         self._registry = registry
@@ -80,9 +80,9 @@ class _NotedRegistry:
 
 
 def init_app(app: Flask, metrics: Metrics) -> RequestCounts:
-    """Count and time the requests of `app`. Call before anything that may answer a request."""
+    """Count and time the requests of `app`. Call before registering anything that may respond to a request."""
     counts = RequestCounts()
-    # By route and not by path, which clients choose. Its own /metrics would show this process alone.
+    # Grouped by route, since clients choose paths. `path=None`: its own /metrics would show only this process.
     exporter = PrometheusMetrics(
         app=None,
         path=None,
@@ -96,7 +96,7 @@ def init_app(app: Flask, metrics: Metrics) -> RequestCounts:
         """Keep the request out of the counts."""
 
     def leave_out_unknown_methods() -> None:
-        # A client may send any word as method. None of them reaches a view: the answer is 405 or 404.
+        # A client may send any word as method. It never reaches a view: the response is 405 or 404.
         if request.method not in exposition.HTTP_METHODS:
             leave_out()
 
@@ -107,13 +107,13 @@ def init_app(app: Flask, metrics: Metrics) -> RequestCounts:
 
 def _shows(token: str) -> bool:
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    # WSGI hands bytes over as Latin-1.
+    # WSGI decodes header bytes as Latin-1.
     same = hmac.compare_digest(given.strip().encode("latin-1", "replace"), token.encode())
     return same and scheme.lower() == "bearer"
 
 
 def _is_local() -> bool:
-    """Whether the peer is on this machine and speaks for itself, as far as its request tells."""
+    """Return whether the client is on this machine, and not a proxy as far as its request shows."""
     if any(name == "HTTP_FORWARDED" or name.startswith("HTTP_X_FORWARDED") for name in request.environ):
         return False
     try:

@@ -1,4 +1,4 @@
-"""The description of all routes in OpenAPI 3.1, for programs and for tools that make clients."""
+"""Serves the OpenAPI 3.1 description of all routes, for programs and for generators of clients."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from rdservice.web.http import guard
 bp = Blueprint("openapi", __name__)
 
 DOCUMENT = Path(__file__).with_name("openapi.json").read_bytes()
-"""The JSON document as it is served, read once."""
+"""The JSON document, read once."""
 
 
 @bp.get("/openapi.json")
 @guard.public
 def document() -> Response:
-    """Answer the OpenAPI document of this service."""
+    """Return the OpenAPI document of this service."""
     return Response(DOCUMENT, mimetype="application/json")

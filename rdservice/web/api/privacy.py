@@ -1,4 +1,4 @@
-"""Erasing a person over HTTP."""
+"""Erases a person's data."""
 
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
@@ -14,7 +14,7 @@ bp = Blueprint("privacy", __name__)
 @bp.post("/rd/privacy/erase")
 @guard.requires("privacy:erase")
 def erase() -> ResponseReturnValue:
-    """Erase the person with the e-mail address of the body from all that is kept here."""
+    """Erase the person with the e-mail address in the body from all lead data of the service."""
     body = json_body()
     if not isinstance(body, dict):
         raise errors.BadRequest('Send a JSON object, such as {"email": "ana@example.com"}.')

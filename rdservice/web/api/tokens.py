@@ -1,4 +1,4 @@
-"""Tokens over HTTP: upload, list, give out, refresh now, remove."""
+"""Uploads, lists, serves, refreshes and removes tokens."""
 
 import json
 import re
@@ -56,14 +56,14 @@ def list_accounts() -> ResponseReturnValue:
 @bp.get("/rd/tokens/<account_id>/access-token")
 @guard.requires("tokens:read")
 def access_token(account_id: str) -> ResponseReturnValue:
-    """Give out a live access token. Where it is in memory `fast_reads` answers instead."""
+    """Return a valid access token. `fast_reads` responds instead if it is in memory."""
     min_ttl_s = parse_min_ttl(query_text("min_ttl"))
     token = services().access_tokens.usable(check_account_id(account_id), min_ttl_s=min_ttl_s)
     return Response(given_out(token), content_type="application/json")
 
 
 def given_out(token: StoredToken) -> bytes:
-    """Return the body with which an access token is given out."""
+    """Return the JSON body of a response with an access token."""
     shown = {
         "access_token": token.access_token,
         "token_type": "Bearer",
@@ -76,7 +76,7 @@ def given_out(token: StoredToken) -> bytes:
 @bp.post("/rd/tokens/<account_id>/refresh")
 @guard.requires("tokens:write")
 def refresh(account_id: str) -> ResponseReturnValue:
-    """Refresh now, whatever is due."""
+    """Refresh the account's tokens now, even if they are not due."""
     result = services().access_tokens.refresh_now(check_account_id(account_id), by=guard.author())
     if prefers_html():
         flash_refresh(result)
@@ -102,13 +102,13 @@ def disconnect(account_id: str) -> ResponseReturnValue:
     return redirect(url_for("status.show"), code=303)
 
 
-def rfc3339(moment: datetime) -> str:
-    """Return `moment` as RFC 3339 in UTC, to the second."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def rfc3339(value: datetime) -> str:
+    """Return `value` as RFC 3339 in UTC, with a precision of seconds."""
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def parse_min_ttl(value: str | None) -> float | None:
-    """Return the seconds of the parameter min_ttl. Raises InvalidField."""
+    """Return the parameter min_ttl in seconds; None when it is missing. Raises InvalidField."""
     if value is None:
         return None
     if not re.fullmatch(r"[0-9]{1,8}", value):
@@ -139,8 +139,8 @@ def _refreshed(account_id: str, result: Result) -> dict[str, str | None]:
         services().access_tokens.raise_refused(account_id)
     if result in (Result.TRANSIENT, Result.REFUSED):
         raise errors.RdStationFailed(
-            f"RD Station did not renew the token ({account.last_error}). The stored tokens are kept, and it is tried"
-            " again automatically."
+            f"RD Station did not refresh the token ({account.last_error}). The stored tokens are kept, and the service"
+            " tries again automatically."
         )
     return {"result": result.value, **_shown(account)}
 

@@ -1,4 +1,4 @@
-"""Where RD Station delivers lead events. The secret in the address is all that tells it from anyone else."""
+"""Receives lead events from RD Station. Only the secret in the URL authenticates it."""
 
 from flask import Blueprint, Flask, current_app, jsonify
 from flask.typing import ResponseReturnValue
@@ -15,7 +15,7 @@ from rdservice.web.http.context import client_address, json_body, services
 bp = Blueprint("webhooks", __name__)
 
 MAX_BODY_BYTES = 512 * 1024
-"""Room for an array of events; one has some kilobytes."""
+"""Enough for an array of events; one has a few kilobytes."""
 LANES = "rdservice_webhook_lanes"
 
 
@@ -28,7 +28,7 @@ def init_app(app: Flask) -> None:
 @bodies.takes(MAX_BODY_BYTES)
 @guard.public
 def receive(secret: str) -> ResponseReturnValue:
-    """Take one delivery, and answer when it is committed."""
+    """Store one delivery, and respond after the commit."""
     metrics = services().metrics
     try:
         taken = intake.receive(services(), current_app.extensions[LANES], secret, _delivery())
@@ -47,7 +47,7 @@ def receive(secret: str) -> ResponseReturnValue:
 
 
 def _delivery() -> Delivery | RdServiceError:
-    """Return the delivery of the body, or the error that is told to those who know a secret."""
+    """Return the delivery in the body, or the error to report to a caller that knows a valid secret."""
     try:
         return payloads.read(json_body())
     except RdServiceError as error:
@@ -55,7 +55,7 @@ def _delivery() -> Delivery | RdServiceError:
 
 
 def _count_refused_secret() -> None:
-    """Raise TooManyRequests when this address sent too many wrong secrets: they count as wrong keys do."""
+    """Count a wrong secret like a refused API key. Raises TooManyRequests when this address has sent too many."""
     limits = throttle.key_limits(services().settings.secret_key, client_address())
     with transaction(services().pool) as conn:
         throttle.count_attempt(conn, limits)

@@ -1,1 +1,1 @@
-"""What all routes share: guard, problems, bodies, headers, sessions, paths."""
+"""Shared by all routes: access checks, problem documents, request bodies, response headers, browser sessions, paths."""

@@ -1,4 +1,4 @@
-"""How the bodies of requests are read: whole before the view sees them, or by a view that says so, piece by piece."""
+"""Reads request bodies: completely before the view runs, or piece by piece in views that are `left_to_view`."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from rdservice.gunicorn_hooks.worker_class import ClientSocket
 View = TypeVar("View", bound=Callable[..., Any])
 
 MAX_BODY_BYTES = 64 * 1024
-"""Of every request for whose view nothing else is said."""
+"""Limit for views that do not declare another with `takes`."""
 PIECE_BYTES = 64 * 1024
 _MOST_BYTES = "rdservice_most_bytes"
 _LEFT_TO_VIEW = "rdservice_reads_body"
@@ -24,7 +24,7 @@ MALFORMED = "The body's chunks are malformed."
 
 
 def takes(most_bytes: int) -> Callable[[View], View]:
-    """Let the view's requests have bodies of up to so many bytes."""
+    """Return a decorator that sets the limit of the view's request bodies, in bytes."""
 
     def declare(view: View) -> View:
         setattr(view, _MOST_BYTES, most_bytes)
@@ -34,19 +34,19 @@ def takes(most_bytes: int) -> Callable[[View], View]:
 
 
 def left_to_view(view: View) -> View:
-    """Leave the body to the view, which takes it with `pieces`. A session's CSRF token must then come in a header."""
+    """Leave the body to the view, which reads it with `pieces`. A CSRF token must then come in a header."""
     setattr(view, _LEFT_TO_VIEW, True)
     return view
 
 
 def read_body() -> None:
-    """Read the whole body, where views then find it, or refuse one that is too large, incomplete or malformed.
+    """Read the whole body into the request; refuse one that is too large, incomplete or malformed.
 
-    Werkzeug by itself takes a body that ends early for a complete one, and the beginning of a longer one for all.
+    Werkzeug alone would accept a truncated body as complete, and the beginning of a longer body as the whole.
     """
     view = current_app.view_functions.get(request.endpoint or "")
     if hasattr(view, _LEFT_TO_VIEW):
-        # Whoever looks for form fields finds none, and leaves the body where it is.
+        # Code that looks for form fields finds none and does not consume the body.
         request.form = ImmutableMultiDict()
         return
     most = getattr(view, _MOST_BYTES, MAX_BODY_BYTES)
@@ -65,9 +65,10 @@ def read_body() -> None:
 
 
 def pieces(*, most_bytes: int, within_s: float) -> Iterator[bytes] | None:
-    """Return the body as it arrives, None for a request without one. For views that are `left_to_view`.
+    """Return an iterator over the body as it arrives; None without a body. For views that are `left_to_view`.
 
-    Raises PayloadTooLarge at once, or while it is read, and BadRequest then.
+    The body must arrive within `within_s` seconds. Raises PayloadTooLarge, immediately if Content-Length exceeds
+    `most_bytes`. The iterator raises PayloadTooLarge or BadRequest.
     """
     announced = request.content_length
     if announced is None and "Transfer-Encoding" not in request.headers:
@@ -101,4 +102,4 @@ def _read(source: Any, announced: int | None, most_bytes: int) -> Iterator[bytes
 
 
 def _too_large(most_bytes: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"A request's body may have {most_bytes >> 20} MiB at most here.")
+    return PayloadTooLarge(f"A request body may have at most {most_bytes >> 20} MiB here.")

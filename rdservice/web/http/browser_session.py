@@ -1,6 +1,6 @@
-"""The session of an operator's browser: Flask-Login over the rows of `rdservice.access.sessions`.
+"""The session of an operator's browser: Flask-Login on top of `rdservice.access.sessions`.
 
-The signed cookie holds the session's random token, Flask-WTF's CSRF token and flash messages, and nothing else.
+The signed cookie holds only the session's random token, Flask-WTF's CSRF token and flash messages.
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from rdservice.web.http.context import services
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """A logged-in operator, in the form that Flask-Login asks for."""
+    """A logged-in operator, with the interface that Flask-Login requires."""
 
     session: sessions.Session | None
     token: str = field(repr=False)
@@ -34,7 +34,7 @@ class Visitor:
 
 
 class _SignedCookies(SecureCookieSessionInterface):
-    """Flask's signed cookies, with one serializer for all requests: Flask makes one for each, with a cookie or not."""
+    """Flask's signed cookies with one serializer for all requests. Flask itself creates one per request."""
 
     def __init__(self) -> None:
         self._serializer: URLSafeTimedSerializer | None = None
@@ -46,29 +46,29 @@ class _SignedCookies(SecureCookieSessionInterface):
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Set the cookie up and register Flask-Login."""
+    """Configure the cookie and register Flask-Login."""
     app.config.update(
         SESSION_COOKIE_NAME=cookie_name(settings),
         SESSION_COOKIE_HTTPONLY=True,
-        # Strict would lose the session on the way back from RD Station.
+        # With Strict, the redirect back from RD Station would come without the session.
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_SECURE=settings.served_over_https,
         SESSION_COOKIE_PATH="/",
     )
     app.session_interface = _SignedCookies()
     manager = LoginManager()
-    # Flask-Login's own protection ties a cookie to address and browser; here a row decides.
+    # Flask-Login's protection binds a cookie to address and browser; here the row decides.
     manager.session_protection = None
     manager.user_loader(_load)
-    # No context processor: a page about a database that is down must not ask it who is looking.
+    # No context processor: the error page for an unreachable database must not query it for the user.
     manager.init_app(app, add_context_processor=False)
 
 
 def cookie_name(settings: Settings) -> str:
-    """Return the cookie's name, with the port where the redirect URI has one.
+    """Return the cookie's name, including the port if the redirect URI has one.
 
-    Cookies do not know ports: two services on one host would log each other out. Under https browsers take a cookie of
-    this name from this host alone (the prefix `__Host-` of RFC 6265bis): no neighbour in the domain can plant one.
+    Cookies are shared by all ports of a host, so two services on one host would log each other out. Under https the
+    name has the prefix `__Host-` (RFC 6265bis): browsers accept it from this host only, so no sibling can set it.
     """
     port = urlsplit(settings.redirect_uri).port
     name = "rdservice_session" if port is None else f"rdservice_session_{port}"
@@ -76,41 +76,41 @@ def cookie_name(settings: Settings) -> str:
 
 
 def current() -> sessions.Session | None:
-    """Return the live session of this request's cookie, or None. Asks the database once a request."""
+    """Return the valid session of this request's cookie, or None. Queries the database once per request."""
     return current_user.session if current_user.is_authenticated else None
 
 
 def session_id() -> str:
-    """Return the id of this request's live session. Only in views that the guard opens to operators alone."""
+    """Return the id of this request's session. Only for views that are restricted to operators."""
     return cast(sessions.Session, current()).session_id
 
 
 def begin(token: str) -> None:
-    """Make the browser's session that of `token`. Everything in the old cookie goes, its CSRF token too."""
+    """Switch the browser to the session of `token`. Discards the old cookie's content, including its CSRF token."""
     session.clear()
     login_user(Visitor(None, token))
-    # Flask-Login's fingerprint of the browser, and a mark for remembered log-ins: neither is used.
+    # Flask-Login's browser fingerprint and its mark for remembered log-ins are not used.
     session.pop("_id", None)
     session.pop("_fresh", None)
 
 
 def cookie_token() -> str | None:
-    """Return the token in the cookie, of a live session or not."""
+    """Return the token in the cookie, whether its session is valid or not."""
     token = session.get("_user_id")
     return token if isinstance(token, str) else None
 
 
 def forget() -> None:
-    """Empty the browser's cookie."""
+    """Clear the browser's cookie."""
     logout_user()
     session.clear()
 
 
 def _load(token: object) -> Visitor | None:
-    # A cookie of the right signature with something else in it: SECRET_KEY serves another application too, or leaked.
+    # A valid signature over other content: another application uses the same SECRET_KEY, or the key has leaked.
     if not isinstance(token, str):
         return None
-    # A page that asks for news by itself is not somebody who uses the service.
+    # Automatic updates of an open page do not count as use of the session.
     in_use = "fragment" not in request.args
     with transaction(services().pool) as conn:
         found = sessions.find(conn, token, in_use=in_use)

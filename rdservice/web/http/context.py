@@ -1,4 +1,4 @@
-"""What views reach for: the process's services, the request's id and JSON body, the client's preferences."""
+"""The context of a request: the process's services, the request's id, query and JSON body, the client's preferences."""
 
 import json
 import random
@@ -32,45 +32,45 @@ def request_id() -> str:
 
 
 def choose_request_id(given: str, *, believe: bool) -> str:
-    """Return a trusted proxy's `X-Request-ID` when it has a plausible form, else a new one.
+    """Return the `X-Request-ID` of a trusted proxy if it has a plausible form, else a new id.
 
-    Anyone else's would let a client put its lines into the log under the id of another request.
+    An id from a client would let it write log lines under the id of another request.
     """
     if believe and re.fullmatch(r"[A-Za-z0-9-]{8,64}", given):
         return given
-    # It has to be unique, and may be guessed. The operating system's random numbers let go of the interpreter's lock,
-    # which costs a busy process a quarter of its requests a second.
+    # The id must be unique but may be guessable. Reading the operating system's random numbers releases the
+    # interpreter's lock, which costs a busy process a quarter of its throughput.
     return f"{random.getrandbits(128):032x}"
 
 
 def client_address() -> str:
-    """Return the client's address, which is the outermost one that TRUSTED_PROXIES lets us believe."""
+    """Return the client's address: the outermost one that TRUSTED_PROXIES allows to trust."""
     return request.remote_addr or "unknown"
 
 
 def requested_path() -> str:
-    """Return path and query of this request, as they would stand in a link to it."""
+    """Return path and query of this request, encoded as in a link to it."""
     path = quote(request.path, safe="/:@!$&'()*+,;=~")
     query = request.query_string.decode("ascii", "replace")
     return f"{path}?{query}" if query else path
 
 
 def prefers_html() -> bool:
-    """Return whether the client is a browser: it asks for HTML rather than for anything, or for JSON."""
+    """Return whether the client is a browser: it prefers HTML to JSON and does not accept just anything."""
     offered = ["application/json", "application/problem+json", "text/html"]
     return request.accept_mimetypes.best_match(offered) == "text/html"
 
 
 def query_text(name: str) -> str | None:
-    """Return the query parameter `name`, None without one.
+    """Return the query parameter `name`; None when it is missing.
 
-    Raises InvalidField when it is there twice, or is not percent-encoded UTF-8.
+    Raises InvalidField when it occurs twice, or is not percent-encoded UTF-8.
     """
     given = request.args.getlist(name)
     if len(given) > 1:
-        # Others who read this URL, a proxy for one, may take another of them.
-        raise errors.InvalidField(f"{name} is there more than once.", extra={"field": name})
-    # Werkzeug leaves what is no UTF-8 as it stood: %FF would be the same as %25FF.
+        # Another program that reads this URL, such as a proxy, may use a different one of them.
+        raise errors.InvalidField(f"{name} is given more than once.", extra={"field": name})
+    # Werkzeug keeps invalid UTF-8 as it is, so %FF would be the same as %25FF.
     if given and "%" in given[0] and not _is_utf8(request.query_string):
         raise errors.InvalidField(f"{name} is not percent-encoded UTF-8.", extra={"field": name})
     return given[0] if given else None
@@ -87,24 +87,24 @@ def _is_utf8(query: bytes) -> bool:
 def json_body() -> Any:
     """Return the decoded body. Raises UnsupportedMediaType or BadRequest when it is not JSON (RFC 8259).
 
-    Strictly: UTF-8, no member twice, no NaN. Who sends anything else may mean something else by it than is read here.
+    Strict: UTF-8, no duplicate members, no NaN. Other parsers may read such input differently.
     """
     if not request.is_json:
         raise errors.UnsupportedMediaType("Send JSON with 'Content-Type: application/json'.")
     if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        raise errors.UnsupportedMediaType("Send the body as it is, without Content-Encoding.")
+        raise errors.UnsupportedMediaType("Send the body without Content-Encoding.")
     try:
         return json.loads(
             request.get_data().decode(), object_pairs_hook=_members, parse_constant=_no_constant
         )
     except (ValueError, RecursionError):
-        raise errors.BadRequest("The body is not valid JSON in UTF-8, or names a member twice.") from None
+        raise errors.BadRequest("The body is not valid JSON in UTF-8, or has a duplicate member.") from None
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a member is there twice")
+        raise ValueError("duplicate member")
     return members
 
 

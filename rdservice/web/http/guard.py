@@ -1,8 +1,8 @@
-"""Who may call what. Every view declares it with exactly one of `public`, `operator_only`,
+"""Access control. Every view declares its callers with exactly one of `public`, `operator_only`,
 `operator_only_at_once` and `requires`.
 
-Before each request `judge` compares the caller with the declaration. A request with an `Authorization` header is judged
-by its API key alone; one without by its session, and on an unsafe method by its CSRF token.
+Before each request `judge` checks the caller against the declaration. With an `Authorization` header only the API key
+counts; without one the session counts, and for an unsafe method also the CSRF token.
 """
 
 from collections.abc import Callable
@@ -26,24 +26,24 @@ View = TypeVar("View", bound=Callable[..., Any])
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 UNSAFE_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 OUR_OWN_PAGES = frozenset({"same-origin", "none"})
-"""Values of Sec-Fetch-Site: from a page of this origin, and from no page but the user's own hand."""
+"""Values of Sec-Fetch-Site for requests from a page of this origin, and for those that the user typed."""
 KEY_MEMORY = "rdservice_key_memory"
 _DECLARATION = "rdservice_access"
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """A view's declaration. `scope` is what a key needs; None: no key is enough."""
+    """A view's declaration. `scope`: what an API key needs; None: API keys are not accepted."""
 
     public: bool = False
     scope: str | None = None
     comes_back: bool = True
-    """Whether a browser that has to log in first is then sent to the address that it asked for."""
+    """Whether a browser that must log in first is redirected to the requested address afterwards."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """Who makes this request. `label` is an operator's e-mail or a key's name."""
+    """The caller of a request. `label`: an operator's e-mail or a key's name."""
 
     kind: Literal["operator", "key"]
     id: str
@@ -53,17 +53,17 @@ class Actor:
 
 
 def public(view: View) -> View:
-    """Let anyone call the view; neither key, session nor CSRF token is looked at (see `check_csrf`)."""
+    """Let anyone call the view. Neither key, session nor CSRF token is checked (see `check_csrf`)."""
     return _declare(view, Access(public=True))
 
 
 def operator_only(view: View) -> View:
-    """Let logged-in operators call the view, and no API key."""
+    """Let only logged-in operators call the view, and no API key."""
     return _declare(view, Access())
 
 
 def operator_only_at_once(view: View) -> View:
-    """As `operator_only`, for addresses with secrets in their query: nobody comes back to them after logging in."""
+    """Like `operator_only`, for URLs with secrets in their query: the log-in does not redirect back to them."""
     return _declare(view, Access(comes_back=False))
 
 
@@ -75,12 +75,12 @@ def requires(scope: str) -> Callable[[View], View]:
 
 
 def actor() -> Actor:
-    """Return who makes this request. Only for views that are not public."""
+    """Return the caller of this request. Only for views that are not public."""
     return cast(Actor, g.actor)
 
 
 def author() -> audit.Author:
-    """Return who makes this request, for the audit; `unknown` where nobody was asked who they are."""
+    """Return the caller of this request for the audit log; of kind `unknown` in public views."""
     caller = cast(Actor | None, g.get("actor"))
     return audit.Author(
         kind=caller.kind if caller else "unknown",
@@ -92,11 +92,11 @@ def author() -> audit.Author:
 
 
 def init_app(app: Flask) -> None:
-    """Judge every request of `app`. Views may be registered before and after."""
+    """Check every request of `app`. Views may be registered before and after this call."""
     app.config.update(
         WTF_CSRF_CHECK_DEFAULT=False,
         WTF_CSRF_METHODS=UNSAFE_METHODS,
-        # The token lasts as long as the session: a page that stood open over lunch must still work.
+        # The token is valid as long as the session, so that a page left open for hours still works.
         WTF_CSRF_TIME_LIMIT=None,
     )
     CSRFProtect(app)
@@ -105,7 +105,7 @@ def init_app(app: Flask) -> None:
 
 
 def check_declarations(app: Flask) -> None:
-    """Raise RuntimeError when a view of `app` does not declare who may call it, or has a method without CSRF rule."""
+    """Raise RuntimeError when a view of `app` has no declaration, or a method that is neither safe nor unsafe here."""
     undeclared = sorted(name for name, view in app.view_functions.items() if not hasattr(view, _DECLARATION))
     if undeclared:
         raise RuntimeError(
@@ -121,7 +121,7 @@ def check_declarations(app: Flask) -> None:
 
 
 def judge() -> ResponseReturnValue | None:
-    """Let the request through (None), send a browser to the login page, or raise the error that answers it."""
+    """Return None to allow the request, or a redirect to the log-in page for browsers; raise an error to refuse it."""
     if request.routing_exception is not None or request.endpoint is None:
         # 404 and 405 are the same for everyone.
         return None
@@ -145,9 +145,9 @@ def judge() -> ResponseReturnValue | None:
 
 
 def key_check(app: Flask, endpoint: str) -> Callable[[str], bool]:
-    """Return a function that tells by an Authorization header, and without a query, that its key may call the view.
+    """Return a function that checks an Authorization header against the view's scope, using only the key memory.
 
-    False means no more than that `judge` must look.
+    True: the key may call the view. False: unknown, `judge` must decide.
     """
     scope = cast(Access, getattr(app.view_functions[endpoint], _DECLARATION)).scope
     memory = cast(KeyMemory, app.extensions[KEY_MEMORY])
@@ -161,10 +161,10 @@ def key_check(app: Flask, endpoint: str) -> Callable[[str], bool]:
 
 
 def check_csrf() -> None:
-    """Raise CsrfFailed unless the request has its session's CSRF token and comes, as far as it tells, from our pages.
+    """Raise CsrfFailed unless the request has its session's CSRF token and comes from this service's pages.
 
-    Under https it must tell (Referer). Browsers also say by themselves, and no page can change it, where a request
-    comes from (Sec-Fetch-Site, W3C Fetch Metadata). Public views with a form call this themselves.
+    Browsers state the origin in Sec-Fetch-Site (W3C Fetch Metadata), which pages cannot change; under https a matching
+    Referer is also required. Public views with a form call this function themselves.
     """
     if request.headers.get("Sec-Fetch-Site", "none") not in OUR_OWN_PAGES:
         raise CsrfFailed("Another site's page sent this request. Use the pages of this service.")
@@ -188,12 +188,14 @@ def _judge_key(access: Access) -> Actor:
     key = _find_key(request.headers["Authorization"])
     if key is None:
         _count_refused_key()
-        raise Unauthorized("The API key is malformed, unknown or revoked. Make one with 'flask keys create'.")
+        raise Unauthorized(
+            "The API key is malformed, unknown or revoked. Create one with 'flask keys create'."
+        )
     if access.scope is None:
-        raise Forbidden("This is for operators in a browser; no API key may do it.")
+        raise Forbidden("Only operators may do this, in a browser; API keys are not accepted.")
     if access.scope not in key.scopes:
         raise Forbidden(
-            f"The API key lacks the scope {access.scope}. Make one that has it with 'flask keys create'.",
+            f"The API key lacks the scope {access.scope}. Create one that has it with 'flask keys create'.",
             extra={"scope": access.scope},
         )
     return Actor(kind="key", id=key.key_id, label=key.name)
@@ -212,14 +214,14 @@ def _find_key(header: str) -> keys.ApiKey | None:
 
 
 def _key_in(header: str) -> str | None:
-    """Return the text of the API key in an Authorization header, or None without one of the right form."""
+    """Return the API key in an Authorization header; None when the header has no well-formed key."""
     scheme, _, text = header.partition(" ")
     text = text.strip()
     return text if scheme.lower() == "bearer" and keys.KEY_PATTERN.fullmatch(text) else None
 
 
 def _count_refused_key() -> None:
-    """Raise TooManyRequests when this address sent too many refused keys."""
+    """Count a refused key. Raises TooManyRequests when this address has sent too many."""
     limits = throttle.key_limits(services().settings.secret_key, client_address())
     with transaction(services().pool) as conn:
         throttle.count_attempt(conn, limits)

@@ -1,13 +1,14 @@
-"""Paths of this service: those of pages and actions about an account, and those that browsers may be sent to."""
+"""Paths of this service: pages and actions of an account, and valid redirect targets."""
 
 import re
 from urllib.parse import quote
 
+# Visible ASCII without backslash: browsers treat a backslash as a slash, and drop tabs and line ends.
 LOCAL_PATH = re.compile(r"/(?!/)[\x21-\x5b\x5d-\x7e]{0,2000}|/")
 
 
 def login_url(account_id: str) -> str:
-    """Return the path that leads to RD Station's dialog, on whatever host the operator opened the page."""
+    """Return the path that redirects to RD Station's dialog. It has no host, so it works on the operator's one."""
     return f"/rd/login?account_id={quote(account_id, safe='')}"
 
 
@@ -17,10 +18,10 @@ def account_path(account_id: str) -> str:
 
 
 def refresh_path(account_id: str) -> str:
-    """Return the path to which "Refresh now" is posted."""
+    """Return the path to which "Refresh now" posts."""
     return f"/rd/tokens/{quote(account_id, safe='')}/refresh"
 
 
 def local_path(target: str | None) -> str | None:
-    """Return `target` when it is a path on this service, whatever the browser makes of it; otherwise None."""
+    """Return `target` if every browser resolves it to a path on this service, else None (prevents open redirects)."""
     return target if target and LOCAL_PATH.fullmatch(target) else None

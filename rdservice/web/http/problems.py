@@ -1,4 +1,4 @@
-"""Every error as an answer: `application/problem+json` (RFC 9457), or a page where HTML is preferred."""
+"""Turns every error into a response: `application/problem+json` (RFC 9457), or a page if the client prefers HTML."""
 
 import logging
 import math
@@ -32,12 +32,12 @@ SCHEMA_BEHIND = (
     psycopg.errors.UndefinedFunction,
     psycopg.errors.UndefinedObject,
 )
-"""What PostgreSQL says to code whose migrations were not applied."""
+"""Errors that PostgreSQL raises when migrations are missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """An error answer. `detail` is English and says what to do; pages have the text of `code` in their language."""
+    """An error response. `detail` is English and says what to do; pages show the text of `code` in their language."""
 
     status: int
     code: str
@@ -57,30 +57,30 @@ FRAMEWORK = {
     404: (
         NotFound.code,
         NotFound.title,
-        "There is nothing at this address. /openapi.json lists what there is.",
+        "There is nothing at this address. /openapi.json lists all routes.",
     ),
     405: (
         "method_not_allowed",
         "Method not allowed",
-        "This address has other methods: see the Allow header.",
+        "This address supports other methods: see the Allow header.",
     ),
     413: (
         "payload_too_large",
         "Payload too large",
-        "A request's body may have 64 KiB at most; a webhook delivery's, 512 KiB.",
+        "A request body may have at most 64 KiB, a webhook delivery 512 KiB.",
     ),
     415: (
         "unsupported_media_type",
         "Unsupported media type",
         "Send JSON with 'Content-Type: application/json'.",
     ),
-    429: (TooManyRequests.code, TooManyRequests.title, "Wait as long as Retry-After says."),
+    429: (TooManyRequests.code, TooManyRequests.title, "Wait for the time in Retry-After."),
 }
-"""What Flask and Werkzeug raise by themselves: status to code, title and detail."""
+"""Errors that Flask and Werkzeug raise: status to code, title and detail."""
 
 
 def init_app(app: Flask) -> None:
-    """Let `app` answer every error as a problem."""
+    """Register the handlers that turn every error of `app` into a problem."""
     app.register_error_handler(RdServiceError, on_service_error)
     app.register_error_handler(HTTPException, on_http_exception)
     for unavailable in UNAVAILABLE:
@@ -109,7 +109,7 @@ def on_service_error(error: RdServiceError) -> Response:
 
 
 def on_http_exception(error: HTTPException) -> Response | HTTPException:
-    """Answer what the framework raised. Its sentences are replaced: they quote the request."""
+    """Convert an error of the framework. Replaces its sentences, which quote the request."""
     if error.response is not None or error.code is None or error.code < 400:
         return error
     if error.code in FRAMEWORK:
@@ -129,7 +129,8 @@ def on_database_unavailable(error: Exception) -> Response:
     log.warning("database unavailable: %s", type(error).__name__, exc_info=error)
     return on_service_error(
         DatabaseUnavailable(
-            "The database does not answer. Try again in a moment; if it stays, check DATABASE_URL and the server.",
+            "The database does not respond. Try again in a moment; if the error persists, check DATABASE_URL and the"
+            " server.",
             retry_after_s=DATABASE_RETRY_S,
         )
     )
@@ -139,7 +140,8 @@ def on_schema_behind(error: Exception) -> Response:
     log.error("the database lacks what this version needs: run 'flask release'", exc_info=error)
     return on_service_error(
         DatabaseUnavailable(
-            "The database lacks tables of this version. Run 'flask release'.", retry_after_s=DATABASE_RETRY_S
+            "The database lacks tables that this version needs. Run 'flask release'.",
+            retry_after_s=DATABASE_RETRY_S,
         )
     )
 
@@ -153,7 +155,7 @@ def on_unexpected(error: Exception) -> Response:
 
 def response_of(problem: Problem) -> Response:
     """Return `problem` as JSON, or as a page for browsers."""
-    # With a Host header that names no host, no page could name its links either.
+    # With an invalid Host header, a page could not build its links.
     if prefers_html() and not isinstance(request.routing_exception, BadHost):
         text = page_text(problem.code)
         page = render_template("problem.html", problem=problem, text=text, request_id=request_id())

@@ -1,4 +1,4 @@
-"""What every answer gets: security headers, the request's id, and one line in the access log."""
+"""Adds security headers and the request id to every response, and writes the access log."""
 
 import logging
 import time
@@ -15,10 +15,10 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""Nothing comes from elsewhere, and of scripts only our own files run: no foreign one whom a Permissions-Policy could
-hold back."""
+"""Loads nothing from other origins and runs only this service's own script files. A Permissions-Policy, which restricts
+foreign scripts, would therefore add nothing."""
 DEPENDS_ON = ("Accept", "Accept-Language", "Authorization", "Cookie")
-"""The request headers that decide on an answer: who asks, and whether for a page, and in which language."""
+"""The request headers on which a response depends: caller, media type and language."""
 VARY = ", ".join(DEPENDS_ON)
 ONE_YEAR_S = 31_536_000
 KNOWN_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
@@ -26,28 +26,28 @@ KNOWN_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DE
 
 ALWAYS = {
     "X-Content-Type-Options": "nosniff",
-    # Says what frame-ancestors says, to browsers that do not know it.
+    # The same as frame-ancestors, for browsers that do not support it.
     "X-Frame-Options": "DENY",
-    # Other sites neither keep a handle on a window of ours nor load an answer into their own process.
+    # Other sites can neither keep a reference to a window of this service nor load a response into their process.
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 UNLESS_THE_VIEW_SAYS_ELSE = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    # Not no-referrer: Flask-WTF wants to see under https that a form came from our own pages.
+    # Not no-referrer: under https, Flask-WTF checks by the Referer that a form came from this service's pages.
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
 
 
 def always(settings: Settings) -> dict[str, str]:
-    """Return the headers that every answer has, whatever its view says."""
+    """Return the headers of every response; views cannot change them."""
     under_https = {"Strict-Transport-Security": f"max-age={ONE_YEAR_S}"} if settings.served_over_https else {}
     return ALWAYS | under_https
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Prepare every answer of `app`. Call before anything else that looks at requests."""
+    """Process every response of `app`. Call before registering anything else that handles requests."""
     on_every_response = always(settings)
 
     def secure(response: Response) -> Response:
@@ -61,7 +61,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         return response
 
     app.before_request(start)
-    # The last one registered runs first: the log line comes after all else.
+    # Flask runs the last one registered first, so the log line is written last.
     app.after_request(write_access_log)
     app.after_request(secure)
 
@@ -81,7 +81,7 @@ def write_access_log(response: Response) -> Response:
 
 
 def log_request(method: str, route: str, status: int, duration_s: float, request_id: str) -> None:
-    """Log a request by its route. Paths and queries hold e-mail addresses and secrets; they are never logged."""
+    """Log a request with its route, not with path and query, which contain e-mail addresses and secrets."""
     fields = {
         "method": method,
         "route": route,

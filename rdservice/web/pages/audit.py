@@ -1,4 +1,4 @@
-"""The audit as a page for operators: who did what, newest first."""
+"""The page of the audit log, newest entries first."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from rdservice.database.pool import transaction
 from rdservice.web.http import guard
 from rdservice.web.http.context import services
 from rdservice.web.text.audit_texts import action_words, actor_words, detail_words
-from rdservice.web.text.datetimes import Moment, moment_of
+from rdservice.web.text.datetimes import LocalTime, local_time
 
 bp = Blueprint("audit", __name__)
 
@@ -21,10 +21,10 @@ PAGE = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """An entry as the page shows it. `objects` is what was acted upon."""
+    """An entry as the page shows it. `objects`: what the action concerned."""
 
     entry_id: int
-    happened: Moment
+    happened: LocalTime
     actor: str
     action: str
     objects: list[str]
@@ -36,10 +36,10 @@ class Line:
 @bp.get("/audit")
 @guard.operator_only
 def show() -> ResponseReturnValue:
-    """Show a page of entries: the newest, or those before the number `before`."""
+    """Show a page of entries: the newest, or those with numbers below `before`."""
     before = _before()
     with transaction(services().pool) as conn:
-        # One more than is shown tells whether there are older ones.
+        # Reads one more than it shows, to know whether there are older ones.
         entries = audit.newest(conn, before=before, limit=PAGE + 1)
     shown = entries[:PAGE]
     return render_template(
@@ -63,7 +63,7 @@ def _before() -> int | None:
 def _line(entry: audit.Entry) -> Line:
     return Line(
         entry_id=entry.entry_id,
-        happened=moment_of(entry.happened_at),
+        happened=local_time(entry.happened_at),
         actor=actor_words(entry.actor_kind, entry.actor_name),
         action=action_words(entry.action),
         objects=[name for name in (entry.account_id, entry.subject) if name is not None],

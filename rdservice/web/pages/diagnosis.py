@@ -1,4 +1,4 @@
-"""The page that makes the diagnosis and gives it as a file, without a terminal on the server."""
+"""The page that runs the diagnosis and offers its report as a download."""
 
 import threading
 
@@ -14,26 +14,26 @@ from rdservice.web.http.context import services
 bp = Blueprint("diagnosis", __name__)
 
 LONGEST_S = 26
-"""What `diagnose_running` promises; Heroku's router waits 30 seconds."""
+"""Longest duration of `diagnose_running`, in seconds. Heroku's router waits 30 seconds."""
 
-# It opens connections and calls RD Station: impatient clicks must not multiply that.
+# A diagnosis opens connections and calls RD Station; impatient clicks must not multiply that.
 _one_at_a_time = threading.Lock()
 
 
 @bp.get("/diagnosis")
 @guard.operator_only
 def show() -> ResponseReturnValue:
-    """Say what the file holds and what it does not hold, with the button that makes it."""
+    """Show what the file contains and what it leaves out, with the button that creates it."""
     return render_template("diagnosis.html", operator=guard.actor().label, file_name=NAME)
 
 
 @bp.post("/diagnosis")
 @guard.operator_only
 def download() -> ResponseReturnValue:
-    """Make the diagnosis now and answer it as a file. 429 while this process is making one already."""
+    """Run the diagnosis and return the report as a file. Responds with 429 while this process runs another."""
     if not _one_at_a_time.acquire(blocking=False):
         raise TooManyRequests(
-            f"A diagnosis is being made. It ends within {LONGEST_S} seconds; then try again.",
+            f"A diagnosis is already running. It takes at most {LONGEST_S} seconds; try again then.",
             retry_after_s=LONGEST_S,
         )
     try:

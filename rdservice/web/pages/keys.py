@@ -1,4 +1,4 @@
-"""The page of API keys: which there are, making one, and revoking one."""
+"""The page of API keys: list, create and revoke."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,7 +11,7 @@ from rdservice.database.pool import transaction
 from rdservice.errors import InvalidField, NotFound
 from rdservice.web.http import guard
 from rdservice.web.http.context import prefers_html, services
-from rdservice.web.text.datetimes import Moment, moment_of
+from rdservice.web.text.datetimes import LocalTime, local_time
 from rdservice.web.text.key_texts import flash_revoked, form_error, maker_words, scope_words
 
 bp = Blueprint("keys", __name__)
@@ -19,20 +19,20 @@ bp = Blueprint("keys", __name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A key as the page shows it. `scopes` has the words of each scope by its name."""
+    """A key as the page shows it. `scopes`: text of each scope by its name."""
 
     key_id: str
     name: str
     scopes: dict[str, str]
-    created: Moment
+    created: LocalTime
     created_by: str
-    used: Moment | None
-    revoked: Moment | None
+    used: LocalTime | None
+    revoked: LocalTime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """What was typed into the form, and what is wrong with it: the words by the field's name."""
+    """The content of the form, with error messages by field."""
 
     name: str = ""
     scopes: list[str] = field(default_factory=list)
@@ -42,16 +42,16 @@ class Draft:
 @bp.get("/keys")
 @guard.operator_only
 def show() -> ResponseReturnValue:
-    """Show all keys, those in use first, and the form for a new one."""
+    """Show all keys, valid ones first, and the form for a new one."""
     return _page(Draft()), 200
 
 
 @bp.post("/keys")
 @guard.operator_only
 def create() -> ResponseReturnValue:
-    """Make a key from `name` and `scopes` and show it, this once: no redirect could carry it without writing it down.
+    """Create a key with `name` and `scopes` and show its full text once. A redirect would have to store it.
 
-    Wrong fields are 422: the form again for a browser, a problem for others.
+    Invalid fields are 422, with the form for browsers and a problem document for others.
     """
     name, scopes = request.form.get("name", ""), request.form.getlist("scopes")
     try:
@@ -77,7 +77,7 @@ def create() -> ResponseReturnValue:
 @bp.get("/keys/<key_id>/revoke")
 @guard.operator_only
 def confirm(key_id: str) -> ResponseReturnValue:
-    """Ask whether the key is really to be revoked."""
+    """Ask for confirmation before revoking the key."""
     with transaction(services().pool) as conn:
         record = keys.record(conn, key_id)
     if record is None or record.revoked_at is not None:
@@ -88,7 +88,7 @@ def confirm(key_id: str) -> ResponseReturnValue:
 @bp.post("/keys/<key_id>/revoke")
 @guard.operator_only
 def revoke(key_id: str) -> ResponseReturnValue:
-    """Revoke the key; once more changes nothing."""
+    """Revoke the key. Idempotent."""
     with transaction(services().pool) as conn:
         known = keys.revoke(conn, key_id)
         if known:
@@ -115,18 +115,18 @@ def _page(draft: Draft) -> str:
 def _line(record: keys.KeyRecord) -> Line:
     words = scope_words()
 
-    def moment(time: datetime | None) -> Moment | None:
-        return None if time is None else moment_of(time, record.now)
+    def shown(time: datetime | None) -> LocalTime | None:
+        return None if time is None else local_time(time, record.now)
 
     return Line(
         key_id=record.key_id,
         name=record.name,
-        # A scope of a later version, after going back to this one, has no words.
+        # A scope of a later version has no text here, after a rollback.
         scopes={scope: words.get(scope, scope) for scope in record.scopes},
-        created=moment_of(record.created_at),
+        created=local_time(record.created_at),
         created_by=maker_words(record.created_by),
-        used=moment(record.last_used_at),
-        revoked=moment(record.revoked_at),
+        used=shown(record.last_used_at),
+        revoked=shown(record.revoked_at),
     )
 
 

@@ -1,4 +1,4 @@
-"""The switch between the pages' languages: a link in the footer that works without JavaScript."""
+"""The language switch: a link in the footer that works without JavaScript."""
 
 from flask import Blueprint, Flask, redirect, url_for
 from flask.typing import ResponseReturnValue
@@ -15,16 +15,16 @@ ONE_YEAR_S = 31_536_000
 
 
 def init_app(app: Flask) -> None:
-    """Let the templates of `app` call `language_link`."""
+    """Make `language_link` available to templates."""
     app.jinja_env.globals["language_link"] = language_link
 
 
 @bp.get("/language")
 @guard.public
 def choose() -> ResponseReturnValue:
-    """Remember `language` in a cookie and lead back to `next`, where that is a path of this service.
+    """Store `language` in a cookie and redirect to `next` if it is a path of this service.
 
-    A link and not a form: what it changes harms nobody, and pages of errors can have it too.
+    A link, not a form: the change is harmless, and error pages can offer it too.
     """
     language = query_text("language")
     if language not in languages.NAMES:
@@ -44,8 +44,8 @@ def choose() -> ResponseReturnValue:
 
 
 def language_link(language: str, *, comes_back: bool) -> str:
-    """Return the address that switches to `language`, and leads back to this page where `comes_back`.
+    """Return the URL that switches to `language`, and returns to this page if `comes_back`.
 
-    Pages of errors do not come back: what was asked for may be a secret, or work only once.
+    Error pages do not come back: their URL may hold a secret, or work only once.
     """
     return url_for("language_switch.choose", language=language, next=requested_path() if comes_back else None)

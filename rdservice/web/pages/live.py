@@ -1,7 +1,7 @@
-"""Pages whose changing part is asked for again by `static/live.js`, so that nobody needs to reload.
+"""Pages that update themselves: `static/live.js` requests their changing part again and again.
 
-A page includes that part, and the same address with `fragment=1` answers with it alone, under an ETag: nothing is sent
-while nothing has changed. Without JavaScript a page is as right as when it was opened.
+The page includes that part. The same URL with `fragment=1` returns only the part, with an ETag, so that nothing is sent
+while nothing has changed. Without JavaScript, a page shows the state at the time of its request.
 """
 
 import hashlib
@@ -14,16 +14,16 @@ from flask_wtf.csrf import generate_csrf
 from rdservice.web.http import guard
 
 FRAGMENT = "fragment"
-"""The query parameter. Such a request is the page's and not the operator's: it does not keep a session alive."""
+"""The query parameter of automatic requests. They do not count as use of the session."""
 
 
 def respond(page: str, part: str, **values: Any) -> ResponseReturnValue:
-    """Return the template `page`, which includes `part`, or `part` alone where the script asks for it."""
+    """Return the template `page`, which includes `part`; or only `part` if the script requests it."""
     if FRAGMENT not in request.args:
         return render_template(page, operator=guard.actor().label, **values)
     fragment = render_template(part, **values)
     response = make_response(fragment)
-    # Every request has another CSRF token, and each of them works.
+    # The CSRF token differs in each response, and all of them are valid.
     lasting = fragment.replace(generate_csrf(), "")
     response.set_etag(hashlib.sha256(lasting.encode()).hexdigest()[:32])
     return response.make_conditional(request)

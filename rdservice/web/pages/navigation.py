@@ -1,4 +1,4 @@
-"""The pages that the header of every page leads to, in order. A new page is one line here."""
+"""The links in the header of every page, in order. Add a line here for a new page."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ from rdservice.web.text.languages import gettext
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A link. `current` is the value of `aria-current`: this very page, or one that belongs to it."""
+    """A link. `current` is the value of `aria-current`: for the link's own page, or a page of its section."""
 
     href: str
     words: str
@@ -18,7 +18,7 @@ class Entry:
 
 
 def init_app(app: Flask) -> None:
-    """Let the templates of `app` call `navigation()`."""
+    """Make `navigation()` available to templates."""
     app.jinja_env.globals["navigation"] = entries
 
 
@@ -34,7 +34,7 @@ def entries() -> list[Entry]:
 
 
 def _entry(endpoint: str, words: str) -> Entry:
-    """Return a link to a view; all views of its blueprint belong to it."""
+    """Return a link to a view. All views of its blueprint form its section."""
     current: Literal["page", "true"] | None = None
     if request.endpoint == endpoint:
         current = "page"

@@ -1,4 +1,4 @@
-"""The page about notifications: where they go, what was sent, what is not over, and a button that sends a test."""
+"""The page of notifications: targets, messages, open incidents, and a button that sends a test."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from rdservice.notifications.targets import targets
 from rdservice.web.http import guard
 from rdservice.web.http.context import services
 from rdservice.web.pages import live
-from rdservice.web.text.datetimes import Moment, moment_of
+from rdservice.web.text.datetimes import LocalTime, local_time
 from rdservice.web.text.languages import gettext
 from rdservice.web.text.notification_texts import incident_words, kind_words, outcome_words, tone
 
@@ -34,34 +34,34 @@ class Line:
     label: str
     tone: str
     outcome: str
-    attempted: Moment | None
+    attempted: LocalTime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """A message with what became of it at each target."""
+    """A message with its outcome at each target."""
 
     number: int
     kind: str
-    created: Moment
+    created: LocalTime
     lines: list[Line]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
-    """An incident that is not over."""
+    """An open incident."""
 
     account_id: str | None
     name: str | None = field(repr=False)
     words: str
-    since: Moment
+    since: LocalTime
     told: bool
 
 
 @bp.get("/notifications")
 @guard.operator_only
 def show() -> ResponseReturnValue:
-    """Show where notifications go, the newest messages and the open incidents."""
+    """Show the targets, the newest messages and the open incidents."""
     with transaction(services().pool) as conn:
         sent = deliveries.newest(conn, limit=MOST_MESSAGES)
         open_incidents = incidents.open_now(conn, limit=MOST_INCIDENTS)
@@ -77,7 +77,7 @@ def show() -> ResponseReturnValue:
 @bp.post("/notifications/test")
 @guard.operator_only
 def test() -> ResponseReturnValue:
-    """Have the worker send a test to all targets; the page shows what became of it."""
+    """Create a test message to all targets, which the worker sends. The page shows the outcome."""
     settings = services().settings
     if not settings.notify_urls:
         flash(gettext("A test cannot be sent: NOTIFY_URLS is not set."), "error")
@@ -97,7 +97,7 @@ def _messages(sent: Sequence[Delivery]) -> list[Message]:
             Message(
                 number=number,
                 kind=kind_words(of_one[0].kind),
-                created=moment_of(of_one[0].created_at),
+                created=local_time(of_one[0].created_at),
                 lines=[_line(delivery) for delivery in of_one],
             )
         )
@@ -109,7 +109,7 @@ def _line(delivery: Delivery) -> Line:
         label=delivery.label,
         tone=tone(delivery.outcome, delivery.error),
         outcome=outcome_words(delivery.outcome, delivery.error, delivery.attempts),
-        attempted=moment_of(delivery.attempted_at) if delivery.attempted_at else None,
+        attempted=local_time(delivery.attempted_at) if delivery.attempted_at else None,
     )
 
 
@@ -118,6 +118,6 @@ def _incident(incident: OpenIncident) -> Incident:
         account_id=incident.account_id,
         name=incident.name,
         words=incident_words(incident.kind, well=incident.well_since is not None),
-        since=moment_of(incident.opened_at),
+        since=local_time(incident.opened_at),
         told=incident.told,
     )

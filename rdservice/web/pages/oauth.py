@@ -1,4 +1,4 @@
-"""The way to RD Station's consent dialog and back."""
+"""Redirects operators to RD Station's consent dialog, and handles the callback (RFC 6749 4.1)."""
 
 from urllib.parse import urlsplit
 
@@ -16,12 +16,12 @@ from rdservice.web.text.notice_texts import flash_connected, flash_notices
 bp = Blueprint("oauth", __name__)
 
 MOVED = "moved"
-"""Marks a request that comes from another host, so that a proxy which hides the host causes no endless redirect."""
+"""Marks a redirected request, so that a proxy that changes the Host header does not cause an endless redirect."""
 
 
 @bp.after_request
 def hide_the_address(response: Response) -> Response:
-    """Let no further request, be it of this service, tell the callback's code and state in its Referer."""
+    """Keep the callback's code and state out of the Referer of all further requests."""
     response.headers["Referrer-Policy"] = "no-referrer"
     return response
 
@@ -29,10 +29,10 @@ def hide_the_address(response: Response) -> Response:
 @bp.get("/rd/login")
 @guard.operator_only
 def login() -> ResponseReturnValue:
-    """Send the operator to RD Station's dialog.
+    """Redirect the operator to RD Station's dialog.
 
-    Asked on another host than the redirect URI's, it goes to that one first: RD Station comes back there, and the
-    session's cookie must be there too.
+    On another host than the redirect URI's, redirect to that host first: RD Station redirects back there, where the
+    session's cookie must exist too.
     """
     given = query_text("account_id")
     account_id = DEFAULT_ACCOUNT if given is None else check_account_id(given)
@@ -59,7 +59,7 @@ def _to_the_host_of_the_redirect_uri(account_id: str) -> ResponseReturnValue:
 @bp.get("/rd/callback")
 @guard.operator_only_at_once
 def callback() -> ResponseReturnValue:
-    """Finish the authorization and show the status page with what came of it."""
+    """Complete the authorization, and redirect to the status page, which shows the result."""
     connected = connect.complete(
         services(),
         operator_id=guard.actor().id,

@@ -23,10 +23,10 @@ def show() -> ResponseReturnValue:
 @bp.post("/password")
 @guard.operator_only
 def change() -> ResponseReturnValue:
-    """Change the password from `current_password` to `new_password`, given again as `new_password_again`.
+    """Change the password from `current_password` to `new_password`, repeated as `new_password_again`.
 
-    Ends all sessions of the operator; this browser gets a new one. Wrong fields are 422: the form again for a browser,
-    a problem for others. Too many wrong current passwords are 429, counted together with failed log-ins.
+    Ends all sessions of the operator; this browser gets a new one. Invalid fields are 422, with the form for browsers
+    and a problem document for others. Too many wrong current passwords are 429; they count as failed log-ins.
     """
     try:
         with passwords.place_in_line():
@@ -42,7 +42,7 @@ def change() -> ResponseReturnValue:
 
 
 def _changed() -> str:
-    """Change the password and return the token of the operator's only session. Raises InvalidField, TooManyRequests."""
+    """Change the password; return the token of a new session. Raises InvalidField or TooManyRequests."""
     current, new = request.form.get("current_password", ""), request.form.get("new_password", "")
     if new != request.form.get("new_password_again", ""):
         raise InvalidField(
@@ -62,18 +62,18 @@ def _changed() -> str:
             audit.record(conn, guard.author(), "password_changed", subject=guard.actor().label)
             if token is not None:
                 return token
-    # Someone reset it since it was verified.
+    # The password was reset after it was verified.
     raise _wrong_current()
 
 
 def _verified_hash(current: str) -> str:
-    """Return the stored hash, to which `current` belongs. Counts as a log-in does, and fails as one does."""
+    """Verify `current` and return its stored hash. Counts and limits failures like a log-in."""
     pool, email = services().pool, guard.actor().label
     limits = throttle.login_limits(services().settings.secret_key, client_address(), email)
     with transaction(pool) as conn:
         throttle.count_attempt(conn, limits)
         credentials = operators.find_credentials(conn, email)
-    # No connection is held while the hash is computed.
+    # Computes the hash without holding a connection.
     if credentials is None or not passwords.verify(credentials.password_hash, current):
         with transaction(pool) as conn:
             audit.record_failed_login(conn, guard.author(), email)

@@ -16,13 +16,11 @@ from rdservice.web.text.languages import gettext
 
 bp = Blueprint("sign_in", __name__)
 
-# Visible ASCII but no backslash, which browsers take for a slash; they drop tabs and line ends before they look.
-
 
 @bp.get("/login")
 @guard.public
 def show() -> ResponseReturnValue:
-    """Show the form, or send an operator who is logged in already to where the login would lead."""
+    """Show the form. Redirect an operator who is already logged in to the destination of the log-in."""
     if browser_session.current() is not None:
         return redirect(_destination(request.args.get("next")))
     return _form(next_path=request.args.get("next"))
@@ -31,7 +29,7 @@ def show() -> ResponseReturnValue:
 @bp.post("/login")
 @guard.public
 def log_in() -> ResponseReturnValue:
-    """Check `email` and `password` and start a session. A wrong pair is 401, too many of them 429."""
+    """Check `email` and `password` and start a session. Wrong credentials are 401, too many attempts 429."""
     guard.check_csrf()
     email, password = request.form.get("email", ""), request.form.get("password", "")
     with passwords.place_in_line():
@@ -47,7 +45,7 @@ def log_in() -> ResponseReturnValue:
 @bp.post("/logout")
 @guard.public
 def log_out() -> ResponseReturnValue:
-    """End the session; also one that is over already, so that the button never fails."""
+    """End the session. Succeeds also when it has ended already."""
     guard.check_csrf()
     _end_session()
     browser_session.forget()
@@ -55,13 +53,13 @@ def log_out() -> ResponseReturnValue:
 
 
 def _start_session(email: str, password: str) -> str | None:
-    """Return the token of a new session, or None when the pair is wrong. Raises TooManyRequests."""
+    """Return the token of a new session; None for wrong credentials. Raises TooManyRequests."""
     pool, secret_key = services().pool, services().settings.secret_key
     limits = throttle.login_limits(secret_key, client_address(), _throttled_name(email))
     with transaction(pool) as conn:
         throttle.count_attempt(conn, limits)
         credentials = operators.find_credentials(conn, email)
-    # No connection is held while the hash is computed.
+    # Computes the hash without holding a connection.
     password_hash = credentials.password_hash if credentials else None
     if not passwords.verify(password_hash, password) or credentials is None:
         with transaction(pool) as conn:
@@ -85,7 +83,7 @@ def _start_session(email: str, password: str) -> str | None:
 
 
 def _throttled_name(email: str) -> str:
-    """Return the one name under which attempts for an operator count, however the e-mail is spelled."""
+    """Return the name under which attempts for an operator are counted, the same for all spellings of the e-mail."""
     try:
         return operators.normalize_email(email)
     except InvalidField:
@@ -93,7 +91,7 @@ def _throttled_name(email: str) -> str:
 
 
 def _end_session() -> None:
-    """End the session of the cookie that came with this request, if any."""
+    """End the session of this request's cookie, if there is one."""
     token = browser_session.cookie_token()
     if token is not None:
         with transaction(services().pool) as conn:
@@ -101,10 +99,10 @@ def _end_session() -> None:
 
 
 def _destination(target: str | None) -> str:
-    """Return where a login leads: `target` when it is local, else the status page.
+    """Return where a log-in redirects to: `target` if it is a local path, else the status page.
 
-    `/rd/login` is reached through a page that moves on by itself: its redirect leaves this origin, and browsers apply
-    the policy `form-action 'self'` to all redirects that follow a form.
+    For `/rd/login`, return the page that opens it: `/rd/login` redirects to another origin, and browsers apply the
+    policy `form-action 'self'` to all redirects after a form.
     """
     path = local_path(target)
     if path is None:

@@ -1,4 +1,4 @@
-"""Subscriptions to lead events over HTTP, and what the account's page shows of them."""
+"""Starts and ends subscriptions to lead events, and shows them on the account's page."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +16,7 @@ from rdservice.events.subscriptions.manage import Changed
 from rdservice.web.http import guard
 from rdservice.web.http.context import prefers_html, services
 from rdservice.web.http.paths import account_path, local_path
-from rdservice.web.text.datetimes import Moment, moment_of
+from rdservice.web.text.datetimes import LocalTime, local_time
 from rdservice.web.text.notice_texts import flash_notices, flash_subscribed, flash_unsubscribed
 
 bp = Blueprint("subscriptions", __name__)
@@ -24,42 +24,42 @@ bp = Blueprint("subscriptions", __name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """What the page shows, in `templates/parts/subscriptions.html`.
+    """The values for `templates/parts/subscriptions.html`.
 
-    `state`: `void` where another RD Station account is connected than the one that was subscribed.
+    `state`: `void` if another RD Station account was connected after the subscription.
     """
 
     state: Literal["off", "on", "under_way", "void"]
-    since: Moment | None
-    latest: Moment | None
+    since: LocalTime | None
+    latest: LocalTime | None
     subscribe_path: str
     unsubscribe_path: str
     back: str
-    """The page to which the buttons lead back."""
+    """The page to which the buttons return."""
 
 
 @bp.post("/rd/tokens/<account_id>/subscribe")
 @guard.requires("tokens:write")
 def subscribe(account_id: str) -> ResponseReturnValue:
-    """Let RD Station deliver the account's lead events here."""
+    """Subscribe the service to the account's lead events."""
     done = manage.subscribe(services(), check_account_id(account_id), by=guard.author())
     if prefers_html():
         flash_subscribed(account_id, changed=done.changed)
-    return _answer(account_id, done, subscribed=True)
+    return _respond(account_id, done, subscribed=True)
 
 
 @bp.post("/rd/tokens/<account_id>/unsubscribe")
 @guard.requires("tokens:write")
 def unsubscribe(account_id: str) -> ResponseReturnValue:
-    """Let RD Station deliver no more of them."""
+    """End the account's subscription to lead events."""
     done = manage.unsubscribe(services(), check_account_id(account_id), by=guard.author())
     if prefers_html():
         flash_unsubscribed(account_id, changed=done.changed)
-    return _answer(account_id, done, subscribed=False)
+    return _respond(account_id, done, subscribed=False)
 
 
 def section(conn: psycopg.Connection[Any], account_id: str, now: datetime) -> Section:
-    """Return what the page of an account shows; `now` is the database's time."""
+    """Return the section for the account's page. `now`: the database's time."""
     rows = store.list_all(conn, account_id)
     latest = events.latest(conn, account_id)
     path = f"/rd/tokens/{quote(account_id, safe='')}"
@@ -69,15 +69,15 @@ def section(conn: psycopg.Connection[Any], account_id: str, now: datetime) -> Se
         state = "under_way" if current[-1].complete_at is None else "on"
     return Section(
         state=state,
-        since=moment_of(current[-1].created_at, now) if current else None,
-        latest=moment_of(latest, now) if latest else None,
+        since=local_time(current[-1].created_at, now) if current else None,
+        latest=local_time(latest, now) if latest else None,
         subscribe_path=f"{path}/subscribe",
         unsubscribe_path=f"{path}/unsubscribe",
         back=account_path(account_id),
     )
 
 
-def _answer(account_id: str, done: Changed, *, subscribed: bool) -> ResponseReturnValue:
+def _respond(account_id: str, done: Changed, *, subscribed: bool) -> ResponseReturnValue:
     if prefers_html():
         flash_notices(done.warnings)
         back = local_path(request.form.get("next")) or account_path(account_id)

@@ -1,4 +1,4 @@
-"""The form by which an operator uploads tokens, for those who do not write a program for it."""
+"""The form with which operators upload tokens."""
 
 import re
 from collections.abc import Mapping
@@ -27,14 +27,14 @@ FIELDS = ("account_id", "access_token", "refresh_token", "expires_in")
 @bp.get("/upload")
 @guard.operator_only
 def show() -> ResponseReturnValue:
-    """Show the empty form, for `account_id` where that is given."""
+    """Show the empty form, with `account_id` filled in if given."""
     return _form({"account_id": query_text("account_id") or DEFAULT_ACCOUNT})
 
 
 @bp.post("/upload")
 @guard.operator_only
 def upload() -> ResponseReturnValue:
-    """Store the pair as `POST /rd/tokens` does, or show the form again with what is wrong."""
+    """Store the pair like `POST /rd/tokens`, or show the form again with error messages."""
     given = {name: request.form.get(name, "").strip() for name in FIELDS}
     try:
         state, warnings = uploads.upload(services(), uploads.parse_upload(_body(given)), by=guard.author())
@@ -48,9 +48,9 @@ def upload() -> ResponseReturnValue:
 
 
 def _body(given: Mapping[str, str]) -> dict[str, object]:
-    """Return the form as the JSON that a program would send: an empty field is a missing one.
+    """Return the form as the JSON that a program would send, without empty fields.
 
-    Save for the account, which without a name would be another than the form shows.
+    Keeps an empty `account_id`: without it the account would be `default`, which the form does not show.
     """
     body: dict[str, object] = {name: value for name, value in given.items() if value or name == "account_id"}
     if re.fullmatch(r"[0-9]{1,12}", given["expires_in"]):
@@ -59,7 +59,7 @@ def _body(given: Mapping[str, str]) -> dict[str, object]:
 
 
 def _form(given: Mapping[str, str], error: RdServiceError | None = None) -> ResponseReturnValue:
-    """Return the form. Tokens are never written into it: what was sent stays out of the page."""
+    """Return the form. It never contains the tokens that were sent."""
     problems: dict[str, str] = {}
     message = None
     if isinstance(error, errors.InvalidField):

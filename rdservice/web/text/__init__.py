@@ -1,1 +1,1 @@
-"""Words and dates of pages, in the reader's language."""
+"""Texts, times and numbers of pages, in the reader's language and time zone."""

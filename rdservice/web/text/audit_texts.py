@@ -1,11 +1,11 @@
-"""The audit page's words for actions and those who acted, in the reader's language."""
+"""The audit page's texts for actions, authors and details, in the reader's language."""
 
 from rdservice.access.audit import Kind
 from rdservice.web.text.languages import gettext
 
 
 def action_words(action: str) -> str:
-    """Return the words for an action; for one that this version does not know, its name."""
+    """Return the text for an action; the action's name if this version does not know it."""
     words = {
         "account_connected": gettext("Account connected"),
         "tokens_uploaded": gettext("Tokens uploaded"),
@@ -31,7 +31,7 @@ def action_words(action: str) -> str:
 
 
 def actor_words(kind: Kind, name: str | None) -> str:
-    """Return who acted, in words. `name` as in `rdservice.access.audit.Author`."""
+    """Return the text for an author. `kind` and `name` as in `rdservice.access.audit.Author`."""
     if kind == "operator":
         return str(name)
     if kind == "key":
@@ -42,7 +42,7 @@ def actor_words(kind: Kind, name: str | None) -> str:
 
 
 def detail_words(name: str, value: object) -> str:
-    """Return a detail of an entry in words; for one that this version does not know, its name and value."""
+    """Return the text for a detail of an entry; its name and value if this version does not know it."""
     if name == "verified":
         return gettext("checked with RD Station") if value else gettext("not checked with RD Station")
     if name in ("full", "resumed"):

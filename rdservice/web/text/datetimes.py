@@ -1,8 +1,8 @@
-"""Times and numbers for people: in the reader's time zone and language, with the time for machines beside it.
+"""Formats times and numbers in the reader's time zone and language.
 
-A script that every page loads (`static/zone.js`) keeps the browser's time zone in a cookie. Without JavaScript, and
-where the cookie names no zone of the IANA time zone database, times are those of São Paulo. Templates have the filters
-`moment` and `number` and the function `zone_words`; code has `moment_of` and `number_words`.
+A script on every page (`static/zone.js`) stores the browser's time zone in a cookie. Without JavaScript, or if the
+cookie names no zone of the IANA time zone database, times are in São Paulo's zone. Templates use the filters
+`local_time` and `number` and the function `zone_words`; code uses `local_time` and `number_words`.
 """
 
 import re
@@ -23,11 +23,11 @@ ZONE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+-]{0,30}(/[A-Za-z0-9_+-]{1,30}){0,2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
-    """A time for people and for machines.
+class LocalTime:
+    """A time as a page shows it.
 
-    `text` is in the reader's zone and language, `full` also names the zone, `machine` is RFC 3339 in UTC. `distance`
-    says how far off it is ("in 5 hours"), empty where that was not asked for.
+    `text` is in the reader's zone and language, `full` also names the zone, `machine` is RFC 3339 in UTC. `distance` is
+    relative to now ("in 5 hours"), or empty.
     """
 
     text: str
@@ -36,7 +36,7 @@ class Moment:
     distance: str = ""
 
     def __html__(self) -> Markup:
-        """Return the `<time>` element for templates, with the distance behind it."""
+        """Return the `<time>` element for templates, followed by the distance."""
         element = Markup('<time datetime="{}" title="{}">{}</time>').format(
             self.machine, self.full, self.text
         )
@@ -46,8 +46,8 @@ class Moment:
 
 
 def init_app(app: Flask) -> None:
-    """Give the templates of `app` the filters. Call after `languages.init_app`."""
-    app.jinja_env.filters["moment"] = moment_of
+    """Register the filters for templates. Call after `languages.init_app`."""
+    app.jinja_env.filters["local_time"] = local_time
     app.jinja_env.filters["number"] = number_words
     app.jinja_env.globals["zone_words"] = zone_words
 
@@ -58,26 +58,26 @@ def preferred_zone() -> tzinfo:
     return (_zone(name) if ZONE_NAME.fullmatch(name) else None) or ZoneInfo(DEFAULT)
 
 
-def moment_of(moment: datetime, now: datetime | None = None) -> Moment:
-    """Return the aware time `moment` for this request's reader, with its distance from `now` where that is given.
+def local_time(value: datetime, now: datetime | None = None) -> LocalTime:
+    """Return the aware time `value` for this request's reader, with its distance if `now` is given.
 
-    `now` is the database's, which read the moment too: this process's clock may be another.
+    `now` must come from the same clock as `value`, usually the database's.
     """
-    return Moment(
-        text=str(format_datetime(moment, "medium")),
-        full=str(format_datetime(moment, "long")),
-        machine=moment.astimezone(UTC).isoformat(timespec="seconds"),
-        distance="" if now is None else distance_words(moment, now),
+    return LocalTime(
+        text=str(format_datetime(value, "medium")),
+        full=str(format_datetime(value, "long")),
+        machine=value.astimezone(UTC).isoformat(timespec="seconds"),
+        distance="" if now is None else distance_words(value, now),
     )
 
 
-def distance_words(moment: datetime, now: datetime) -> str:
-    """Return how far `moment` is from `now` in words: "in 5 hours", "2 minutes ago", "now"."""
-    if abs((moment - now).total_seconds()) < 1:
+def distance_words(value: datetime, now: datetime) -> str:
+    """Return the distance of `value` from `now` in words: "in 5 hours", "2 minutes ago", "now"."""
+    if abs((value - now).total_seconds()) < 1:
         return gettext("now")
-    # By the default of 0.85, 21 hours were a day.
-    distance = str(format_timedelta(moment - now, threshold=1))
-    if moment > now:
+    # With the default threshold of 0.85, 21 hours would be a day.
+    distance = str(format_timedelta(value - now, threshold=1))
+    if value > now:
         return gettext("in %(distance)s", distance=distance)
     return gettext("%(distance)s ago", distance=distance)
 
@@ -88,10 +88,10 @@ def number_words(number: float) -> str:
 
 
 def zone_words() -> str:
-    """Return the name of the zone that this page's times are in, as people say it and as the database of zones does."""
+    """Return the name of this page's time zone in the reader's language, with its IANA name."""
     zone = get_timezone()
     if "/" not in str(zone) or str(zone).startswith("Etc/"):
-        # UTC and its like are no place's time: people have no other name for them.
+        # UTC and similar zones belong to no place and have no other name.
         return str(zone)
     return f"{get_timezone_name(zone, locale=get_locale())} ({zone})"
 
@@ -100,5 +100,5 @@ def _zone(name: str) -> ZoneInfo | None:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        # No such zone; a file of another kind beside the zones; the folder of a continent.
+        # No such zone, or a file of another kind in the database, or a directory such as a continent.
         return None

@@ -1,4 +1,4 @@
-"""The words of the page of API keys, in the reader's language."""
+"""Texts of the page of API keys, in the reader's language."""
 
 from flask import flash
 
@@ -7,7 +7,7 @@ from rdservice.web.text.languages import gettext
 
 
 def scope_words() -> dict[str, str]:
-    """Return what each scope of `rdservice.access.keys.SCOPES` allows, in their order."""
+    """Return what each scope of `rdservice.access.keys.SCOPES` allows, by scope and in the same order."""
     return {
         "tokens:write": gettext("Connect, upload, renew and remove tokens"),
         "tokens:status": gettext("See which accounts are connected and until when"),
@@ -19,19 +19,19 @@ def scope_words() -> dict[str, str]:
 
 
 def form_error(field: str) -> str:
-    """Return what is wrong with the form's field `name` or `scopes`."""
+    """Return the error message for the form's field `name` or `scopes`."""
     if field == "name":
         return gettext("The name must have 1 to 100 readable characters.")
     return gettext("Choose at least one permission.")
 
 
 def maker_words(created_by: str) -> str:
-    """Return who made a key: an operator's e-mail, or words for the command line."""
+    """Return who created a key: an operator's e-mail, or a text for the command line."""
     return gettext("command line") if created_by == COMMAND_LINE else created_by
 
 
 def flash_revoked(key_id: str) -> None:
-    """Tell on the next page that a key was revoked."""
+    """Show on the next page that a key was revoked."""
     flash(
         gettext("The key %(key_id)s is revoked and refused everywhere within a second.", key_id=key_id), "ok"
     )

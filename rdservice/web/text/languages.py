@@ -1,6 +1,4 @@
-"""The language of pages: what the reader chose with the switch in the footer, else pt-BR, or English for browsers that
-prefer it to Portuguese.
-"""
+"""The language of pages: the reader's choice in the footer, else the browser's preference, else pt-BR."""
 
 from collections.abc import Callable
 from datetime import tzinfo
@@ -13,15 +11,15 @@ from rdservice.text.catalogue import Language, translated, translated_plural
 DEFAULT = "pt_BR"
 COOKIE = "rdservice_language"
 NAMES = {"pt-BR": "Português", "en": "English"}
-"""The languages of pages, by their tags (RFC 5646), each in its own words."""
+"""The names of the languages, by tag (RFC 5646), each in its own language."""
 _OFFERED = {"pt": DEFAULT, "en": "en"}
 
 
 def init_app(app: Flask, preferred_zone: Callable[[], tzinfo]) -> None:
-    """Translate the pages of `app`, with times in the zone that `preferred_zone` gives for a request.
+    """Set up translation for the pages of `app`, and times in the zone that `preferred_zone` returns for a request.
 
-    The texts in the code are English. Flask-Babel chooses the locale and formats times and numbers; the texts come from
-    the catalogue that everything else uses too.
+    Texts in the code are English. Flask-Babel selects the locale and formats times and numbers; the translations come
+    from `rdservice.text.catalogue`, like all others.
     """
     flask_babel.Babel(
         app, default_locale=DEFAULT, locale_selector=preferred, timezone_selector=preferred_zone
@@ -34,7 +32,7 @@ def init_app(app: Flask, preferred_zone: Callable[[], tzinfo]) -> None:
 
 
 def preferred() -> str:
-    """Return the locale of this request: the chosen one, or the first of the browser's that there is, else pt-BR."""
+    """Return the locale of this request: the chosen one, else the browser's first supported one, else pt_BR."""
     chosen = request.cookies.get(COOKIE)
     if chosen in NAMES:
         return chosen.replace("-", "_")
@@ -56,5 +54,5 @@ def gettext(text: str, **values: str) -> str:
 
 
 def ngettext(singular: str, plural: str, count: int, /, **values: str) -> str:
-    """Return the form for `count` in this request's language; `values` may have `count` in other words."""
+    """Return the plural form for `count` in this request's language; `values` may replace `count` by formatted text."""
     return translated_plural(page_language(), singular, plural, count, **values)

@@ -10,7 +10,7 @@ from rdservice.web.text.languages import gettext, page_language
 
 
 def flash_connected(account: str) -> None:
-    """Tell that the account (its RD Station name, or its id here) is connected."""
+    """Show on the next page that the account is connected. `account`: its RD Station name, or its id."""
     flash(gettext("Connected: %(account)s. Its tokens are renewed from now on.", account=account), "ok")
 
 
@@ -47,7 +47,7 @@ def flash_unsubscribed(account_id: str, *, changed: bool) -> None:
 
 
 def flash_refresh(result: Result) -> None:
-    """Tell what came of a refresh that the operator asked for."""
+    """Show on the next page the result of a refresh that the operator requested."""
     texts = {
         Result.STORED: gettext("Renewed: the account has a fresh access token."),
         Result.SUPERSEDED: gettext(
@@ -62,6 +62,6 @@ def flash_refresh(result: Result) -> None:
 
 
 def flash_notices(notices: Iterable[Notice]) -> None:
-    """Tell what is unusual about an action that succeeded."""
+    """Show on the next page the warnings of an action that succeeded."""
     for notice in notices:
         flash(notice.told(page_language()), "warning")

@@ -1,4 +1,4 @@
-"""The words about incidents and messages in the reader's language."""
+"""Texts for incidents and notifications, in the reader's language."""
 
 from rdservice.notifications.deliveries import NotificationKind, Outcome
 from rdservice.notifications.incidents import Kind
@@ -6,12 +6,12 @@ from rdservice.web.text.languages import gettext
 
 
 def kind_words(kind: NotificationKind) -> str:
-    """Return what a message is about."""
+    """Return the subject of a message."""
     return gettext("Test") if kind == "test" else gettext("Accounts that need attention or have recovered")
 
 
 def incident_words(kind: Kind, *, well: bool) -> str:
-    """Return what has happened, and whether it seems to be over (`well`)."""
+    """Return the text for an incident. `well`: the state has been good for some minutes."""
     words = {
         "reauthorization_required": gettext("Must be authorized again"),
         "expiring": gettext("Expires because renewals fail"),
@@ -21,14 +21,14 @@ def incident_words(kind: Kind, *, well: bool) -> str:
 
 
 def tone(outcome: Outcome | None, error: str | None) -> str:
-    """Return how good a delivery is: ok, warn, bad or plain."""
+    """Return the tone of a delivery's outcome: ok, warn, bad or plain."""
     if outcome is None:
         return "warn" if error else "plain"
     return {"sent": "ok", "given_up": "bad", "not_needed": "plain"}[outcome]
 
 
 def outcome_words(outcome: Outcome | None, error: str | None, attempts: int) -> str:
-    """Return what became of a delivery."""
+    """Return the text for a delivery's outcome."""
     if outcome == "sent":
         return gettext("Sent")
     if outcome == "not_needed":
@@ -42,7 +42,7 @@ def outcome_words(outcome: Outcome | None, error: str | None, attempts: int) -> 
 
 
 def error_words(error: str | None) -> str:
-    """Return why a message was not accepted; for a reason that this version does not know, its name."""
+    """Return why a message was not accepted; the error's name if this version does not know it."""
     if error is not None and error.startswith("http_"):
         return gettext(
             "the receiver answered with HTTP status %(status)s", status=error.removeprefix("http_")

@@ -1,4 +1,4 @@
-"""The words of the page for changing one's password, in the reader's language."""
+"""Texts of the page for changing the password, in the reader's language."""
 
 from flask import flash
 
@@ -6,7 +6,7 @@ from rdservice.web.text.languages import gettext
 
 
 def form_error(field: str) -> str:
-    """Return what is wrong with a field of the form."""
+    """Return the error message for a field of the form."""
     words = {
         "current_password": gettext("This is not your current password."),
         "new_password": gettext("Choose one with at least 12 characters, and not over 1000 bytes."),
@@ -16,5 +16,5 @@ def form_error(field: str) -> str:
 
 
 def flash_changed() -> None:
-    """Tell on the next page that the password was changed."""
+    """Show on the next page that the password was changed."""
     flash(gettext("Your password was changed. You were signed out everywhere else."), "ok")

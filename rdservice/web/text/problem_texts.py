@@ -1,4 +1,4 @@
-"""What a browser's page says about each error, by its code, in the reader's language."""
+"""Texts of the error page, by problem code, in the reader's language."""
 
 from typing import NamedTuple
 
@@ -6,14 +6,14 @@ from rdservice.web.text.languages import gettext
 
 
 class PageText(NamedTuple):
-    """A heading, and a sentence that says what to do."""
+    """A heading, and advice on what to do."""
 
     title: str
     advice: str
 
 
 def page_text(code: str) -> PageText:
-    """Return the page's text for the problem `code`; an unknown one gets the text of `internal_error`."""
+    """Return the text for the problem `code`; that of `internal_error` for an unknown code."""
     texts = _texts()
     return texts.get(code, texts["internal_error"])
 

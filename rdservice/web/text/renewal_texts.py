@@ -1,4 +1,4 @@
-"""The words for attempts to renew an account's tokens, in the reader's language."""
+"""Texts for refresh attempts, in the reader's language."""
 
 from rdservice.tokens.attempts import Outcome
 from rdservice.web.text.languages import gettext
@@ -6,7 +6,7 @@ from rdservice.web.text.status_texts import error_words
 
 
 def attempt_words(outcome: Outcome | None, error: str | None, *, cut_off: bool) -> tuple[str, str]:
-    """Return tone and words for an attempt. `cut_off`: without an outcome it is not under way any more."""
+    """Return tone and text for an attempt. `cut_off`: an attempt without an outcome is no longer running."""
     if outcome is None:
         return (
             ("warn", gettext("Cut off: its process ended before the answer was stored"))
@@ -25,7 +25,7 @@ def attempt_words(outcome: Outcome | None, error: str | None, *, cut_off: bool) 
 
 
 def reason_words(reason: str) -> str:
-    """Return why an attempt was made."""
+    """Return the text for the reason of an attempt."""
     words = {
         "due": gettext("on schedule"),
         "early": gettext("for a program that needed a token"),

@@ -1,14 +1,14 @@
-"""The status page's words for states and errors of accounts, in the reader's language."""
+"""Texts for accounts' states and errors, in the reader's language."""
 
 from rdservice.diagnosis import account_advice
 from rdservice.tokens.listing import State
 from rdservice.tokens.store import Status
-from rdservice.web.text.datetimes import Moment
+from rdservice.web.text.datetimes import LocalTime
 from rdservice.web.text.languages import gettext, page_language
 
 
 def state_words(state: State) -> str:
-    """Return the words for an account's state."""
+    """Return the text for an account's state."""
     words = {
         "connected": gettext("Connected"),
         "failing": gettext("Renewal failing"),
@@ -20,8 +20,8 @@ def state_words(state: State) -> str:
     return words[state]
 
 
-def next_step(state: State, *, due: Moment | None, overdue: bool, worker_runs: bool) -> str:
-    """Return what happens next to an account, and when. `due`: its next renewal, None where there is none."""
+def next_step(state: State, *, due: LocalTime | None, overdue: bool, worker_runs: bool) -> str:
+    """Return what happens next to an account, and when. `due`: its next refresh; None: none is planned."""
     if due is None:
         return gettext("Waiting for someone to reconnect it.")
     if not worker_runs:
@@ -38,14 +38,14 @@ def next_step(state: State, *, due: Moment | None, overdue: bool, worker_runs: b
 
 
 def outcome_words(last_error: str | None, *, attempted: bool) -> str:
-    """Return the words for what became of the last renewal."""
+    """Return the text for the outcome of the last refresh."""
     if last_error is not None:
         return error_words(last_error)
     return gettext("Succeeded") if attempted else gettext("Not attempted yet")
 
 
 def advice(account_id: str, status: Status, last_error: str | None) -> str:
-    """Return what the account's state means and what to do, in the words of the findings."""
+    """Return what the account's state means and what to do, with the sentences of the findings."""
     finding = account_advice.of_account(account_id, status, last_error)
     if finding is None:
         return gettext("You don't need to do anything: the tokens are renewed automatically.")
@@ -53,7 +53,7 @@ def advice(account_id: str, status: Status, last_error: str | None) -> str:
 
 
 def error_words(last_error: str) -> str:
-    """Return the words for what went wrong with a renewal."""
+    """Return the text for an error kind of a refresh."""
     words = {
         "revoked": gettext("Refused: the refresh token is no longer valid"),
         "answer_lost": gettext("The answer was lost"),

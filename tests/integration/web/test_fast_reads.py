@@ -55,15 +55,15 @@ class Ways:
     def __init__(self, app: Flask, authorization: str) -> None:
         self.app = app
         self._fast = cast(FastReads, app.wsgi_app)
-        self._flask_way = self._fast.flask_way
+        self._flask_app = self._fast.flask_app
         self._authorization = authorization
         self._places = itertools.count(1)
         self.by_flask = 0
-        self._fast.flask_way = self._count_and_pass_on
+        self._fast.flask_app = self._count_and_pass_on
 
     def _count_and_pass_on(self, environ: "WSGIEnvironment", start_response: Any) -> Any:
         self.by_flask += 1
-        return self._flask_way(environ, start_response)
+        return self._flask_app(environ, start_response)
 
     def environ(self, method: str, path: str, query: str = "", **headers: str) -> dict[str, Any]:
         """`path` and `query` as they are on the wire, but for percent-encodings in `path`; `headers` as in WSGI."""
@@ -85,11 +85,11 @@ class Ways:
     def both(self, method: str, path: str, query: str = "", **headers: str) -> tuple[Reply, Reply, bool]:
         """Return the responses of both ways, and whether the first one came from the fast reads."""
         # Flask, called first, may have asked RD Station for its response.
-        run_wsgi_app(self._flask_way, self.environ(method, path, query, **headers))
+        run_wsgi_app(self._flask_app, self.environ(method, path, query, **headers))
         before = self.by_flask
         fast = _reply(run_wsgi_app(self._fast, self.environ(method, path, query, **headers)))
         was_fast = self.by_flask == before
-        slow = _reply(run_wsgi_app(self._flask_way, self.environ(method, path, query, **headers)))
+        slow = _reply(run_wsgi_app(self._flask_app, self.environ(method, path, query, **headers)))
         return fast, slow, was_fast
 
     def get(self, path: str, query: str = "", **headers: str) -> tuple[str, dict[str, str]]:
@@ -98,7 +98,7 @@ class Ways:
         return status, dict(response_headers_of)
 
     def get_by_flask(self, path: str, **headers: str) -> tuple[str, dict[str, str]]:
-        _, status, response_headers_of = run_wsgi_app(self._flask_way, self.environ("GET", path, **headers))
+        _, status, response_headers_of = run_wsgi_app(self._flask_app, self.environ("GET", path, **headers))
         return status, dict(response_headers_of)
 
 

@@ -12,7 +12,9 @@ from tests.support.browser import Browser
 NOON = datetime(2026, 7, 1, 12, 0, 5, tzinfo=UTC)
 
 
-def element(app: Flask, zone: str | None, language: str = "en", source: str = "{{ noon | moment }}") -> str:
+def element(
+    app: Flask, zone: str | None, language: str = "en", source: str = "{{ noon | local_time }}"
+) -> str:
     headers = {"Accept-Language": language}
     if zone is not None:
         headers["Cookie"] = f"{datetimes.COOKIE}={zone}"
@@ -78,12 +80,12 @@ def test_distances_are_in_words(app: Flask) -> None:
     def distance(source: str, language: str) -> str:
         return re.sub(r"<[^>]+>", "", element(app, None, language, source).split("</time>")[1])
 
-    assert distance("{{ later | moment(noon) }}", "en") == " (in 5 hours)"
-    assert distance("{{ noon | moment(later) }}", "en") == " (5 hours ago)"
-    assert distance("{{ later | moment(noon) }}", "pt-BR") == " (daqui a 5 horas)"
-    assert distance("{{ noon | moment(later) }}", "pt-BR") == " (há 5 horas)"
-    assert distance("{{ noon | moment(noon) }}", "en") == " (now)"
-    assert distance("{{ noon | moment }}", "en") == ""
+    assert distance("{{ later | local_time(noon) }}", "en") == " (in 5 hours)"
+    assert distance("{{ noon | local_time(later) }}", "en") == " (5 hours ago)"
+    assert distance("{{ later | local_time(noon) }}", "pt-BR") == " (daqui a 5 horas)"
+    assert distance("{{ noon | local_time(later) }}", "pt-BR") == " (há 5 horas)"
+    assert distance("{{ noon | local_time(noon) }}", "en") == " (now)"
+    assert distance("{{ noon | local_time }}", "en") == ""
 
 
 def test_numbers_have_the_separators_of_the_language(app: Flask) -> None:

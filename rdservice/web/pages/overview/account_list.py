@@ -1,4 +1,4 @@
-"""The list of accounts on the overview: what was asked for, the rows, the filters, and the pages around this one."""
+"""The list of accounts on the overview: query, rows, filters and paging."""
 
 import re
 from collections.abc import Mapping
@@ -20,14 +20,14 @@ LONGEST_TEXT = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What the address asks for. `text` is empty and `state` None for all accounts."""
+    """The query of this request. `text` is empty and `state` None for all accounts."""
 
     text: str
     state: State | None
     page: int
 
     def link(self, *, state: State | None, page: int = 1) -> str:
-        """Return the address of another part of what the text finds."""
+        """Return the URL for the same text with another state or page."""
         query = {"q": self.text, "state": state, "page": page if page > 1 else None}
         given = {name: value for name, value in query.items() if value}
         return f"/?{urlencode(given)}" if given else "/"
@@ -35,7 +35,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """A link to the accounts in one state, or in any."""
+    """A link to the accounts in one state, or to all accounts."""
 
     words: str
     tone: str | None
@@ -46,7 +46,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Around:
-    """Links to the pages around this one, and where it stands; empty where all accounts fit on one."""
+    """Links to the previous and next pages, and the position of this one. A link is empty if there is no such page."""
 
     previous: str | None
     next: str | None
@@ -54,7 +54,7 @@ class Around:
 
 
 def asked() -> Asked:
-    """Return what this request asks for. Raises InvalidField."""
+    """Return the query of this request. Raises InvalidField."""
     text = (query_text("q") or "").strip()
     if len(text) > LONGEST_TEXT or not is_readable(text):
         raise errors.InvalidField(
@@ -70,7 +70,7 @@ def asked() -> Asked:
 
 
 def filters(wanted: Asked, counts: Mapping[State, int]) -> list[Filter]:
-    """Return a link for each state that there is, after the one for all."""
+    """Return a link to all accounts, then one for each state that occurs."""
     every = Filter(
         words=gettext("All"),
         tone=None,
@@ -92,7 +92,7 @@ def filters(wanted: Asked, counts: Mapping[State, int]) -> list[Filter]:
 
 
 def around(wanted: Asked, found: Page) -> Around | None:
-    """Return where this page stands, None where there is no other."""
+    """Return the links around this page; None if it is the only page."""
     if found.pages == 1:
         return None
     return Around(

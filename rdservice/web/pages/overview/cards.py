@@ -1,4 +1,4 @@
-"""Accounts as the pages show them: the state in words and tone, what happens next, and where the buttons lead."""
+"""Accounts as pages show them: state with text and tone, next step, and targets of the buttons."""
 
 from dataclasses import dataclass, field
 
@@ -6,7 +6,7 @@ from rdservice.tokens import listing
 from rdservice.tokens.listing import State
 from rdservice.tokens.store import AccountState
 from rdservice.web.http.paths import account_path, login_url, refresh_path
-from rdservice.web.text.datetimes import Moment, moment_of
+from rdservice.web.text.datetimes import LocalTime, local_time
 from rdservice.web.text.status_texts import advice, next_step, outcome_words, state_words
 
 TONES: dict[State, str] = {
@@ -18,7 +18,7 @@ TONES: dict[State, str] = {
     "connected": "ok",
 }
 RENEWABLE = frozenset({"connected", "expired", "unverified", "credentials_refused"})
-"""The statuses in which the worker goes on renewing."""
+"""The statuses in which the worker keeps refreshing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class Card:
 
     account_id: str
     name: str = field(repr=False)
-    """Of the RD Station account, or else the id here."""
+    """The name of the RD Station account, or the account id."""
     status: str
     state: State
     state_words: str
@@ -36,24 +36,24 @@ class Card:
     """What happens next, and when."""
     next_tone: str
     advice: str
-    """What the operator should do, also when that is nothing."""
+    """What the operator should do, even if that is nothing."""
     outcome: str
-    valid_until: Moment
+    valid_until: LocalTime
     valid: bool
-    next_renewal: Moment | None
-    attempted: Moment | None
+    next_renewal: LocalTime | None
+    attempted: LocalTime | None
     path: str
     login_url: str
     refresh_path: str
     disconnect_path: str
-    """Of the page that asks whether that is meant."""
+    """The path of the page that asks for confirmation."""
 
 
 def card(account: AccountState, *, worker_runs: bool = True) -> Card:
-    """Return the account for this request's reader."""
+    """Return the account's card in the language and time zone of this request's reader."""
     state = listing.state_of(account)
     path = account_path(account.account_id)
-    due = moment_of(account.due_at, account.now) if account.status in RENEWABLE else None
+    due = local_time(account.due_at, account.now) if account.status in RENEWABLE else None
     return Card(
         account_id=account.account_id,
         name=account.name or account.account_id,
@@ -65,10 +65,10 @@ def card(account: AccountState, *, worker_runs: bool = True) -> Card:
         next_tone=TONES[state] if worker_runs else "bad",
         advice=advice(account.account_id, account.status, account.last_error),
         outcome=outcome_words(account.last_error, attempted=account.attempted_at is not None),
-        valid_until=moment_of(account.expires_at, account.now),
+        valid_until=local_time(account.expires_at, account.now),
         valid=account.expires_at > account.now,
         next_renewal=due,
-        attempted=moment_of(account.attempted_at, account.now) if account.attempted_at else None,
+        attempted=local_time(account.attempted_at, account.now) if account.attempted_at else None,
         path=path,
         login_url=login_url(account.account_id),
         refresh_path=refresh_path(account.account_id),

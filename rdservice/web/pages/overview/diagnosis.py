@@ -1,6 +1,6 @@
-"""What is wrong, for the pages: the verdict in one sentence, and the findings with the buttons that help.
+"""The diagnosis for pages: a verdict in one sentence, and the findings with buttons that help.
 
-All of it comes from the database alone: RD Station is not asked while a page is made.
+It reads only the database; pages do not call RD Station.
 """
 
 from collections.abc import Iterable, Mapping
@@ -28,7 +28,7 @@ TONES = {"error": "bad", "warning": "warn", "info": "plain"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Button:
-    """What helps. `method` is get for a link, post for a form."""
+    """An action that helps. `method`: get for a link, post for a form."""
 
     words: str
     path: str
@@ -37,7 +37,7 @@ class Button:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownFinding:
-    """A cause as the pages show it, in the reader's language. `tone` is plain, warn or bad."""
+    """A cause in the reader's language. `tone`: plain, warn or bad."""
 
     code: str
     tone: str
@@ -45,12 +45,12 @@ class ShownFinding:
     button: Button | None
     account_path: str | None
     consequences: list[tuple[str, str]]
-    """Code and what was seen of the findings that go when this one is mended."""
+    """Code and observation of the findings that this one causes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """How it stands, in one sentence and one more. `tone` is ok, warn or bad."""
+    """The overall status, in one sentence and one more. `tone`: ok, warn or bad."""
 
     tone: str
     sentence: str
@@ -59,11 +59,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """Findings as the page shows them: causes, the root cause first."""
+    """The findings of a page: causes, the root cause first."""
 
     findings: list[ShownFinding]
     further: int
-    """How many causes are not shown."""
+    """The number of causes that are not shown."""
     worker_runs: bool
     verdict: Verdict
 
@@ -75,9 +75,9 @@ def diagnose(
     counts: Mapping[State, int],
     account_id: str | None = None,
 ) -> Diagnosis:
-    """Return what the database tells, of one account where `account_id` is given.
+    """Return the findings that need only the database, with `account_id` only those of that account.
 
-    `counts` has the number of accounts in each state: findings are about the first hundred.
+    `counts`: number of accounts in each state, since the findings cover only the first hundred accounts.
     """
     settings = services.settings
     database = database_facts.read(
@@ -96,7 +96,7 @@ def diagnose(
         api_url=settings.api_url,
         required_scope=settings.scope,
     )
-    # That no account is connected is what the page itself says, with the button that helps.
+    # The page itself says that no account is connected, with the button that helps.
     found = [finding for finding in find(facts) if finding.code != "no_account"]
     causes = [finding for finding in found if finding.follows_from is None]
     return Diagnosis(
@@ -145,7 +145,7 @@ def _button(action: Action, account_id: str | None) -> Button | None:
 
 
 def _verdict(causes: list[Finding], counts: Mapping[State, int]) -> Verdict:
-    """Return the verdict on findings that stand in order: the first one tells who must act."""
+    """Return the verdict on ordered findings. The first cause determines who must act."""
     worst = causes[0] if causes else None
     if worst is None or worst.severity == "info":
         return _all_is_well(sum(counts.values()))

@@ -1,4 +1,4 @@
-"""An account's timeline on its page: the renewals of the last 30 days by day, and the latest ones in words."""
+"""An account's timeline: refreshes per day of the last 30 days, and the latest attempts in words."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from flask_babel import format_date, get_timezone
 
 from rdservice.tokens import attempts
 from rdservice.tokens.attempts import Attempt
-from rdservice.web.text.datetimes import Moment, moment_of, number_words
+from rdservice.web.text.datetimes import LocalTime, local_time, number_words
 from rdservice.web.text.languages import gettext, ngettext
 from rdservice.web.text.renewal_texts import attempt_words, reason_words
 
@@ -20,7 +20,7 @@ CUT_OFF_AFTER = timedelta(minutes=2)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Day:
-    """A day of the strip. `tone`: ok, warn (some failed, some succeeded), bad (all failed), or none."""
+    """A day of the timeline. `tone`: ok, warn (some failed, some succeeded), bad (all failed), or none."""
 
     tone: str
     words: str
@@ -33,12 +33,12 @@ class Event:
     tone: str
     title: str
     detail: str
-    started: Moment
+    started: LocalTime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """`days` has 30 of them, today last."""
+    """The timeline of an account. `days`: 30 days, today last."""
 
     days: list[Day]
     summary: str
@@ -46,15 +46,15 @@ class Timeline:
 
 
 def read(conn: psycopg.Connection[Any], account_id: str, now: datetime) -> Timeline:
-    """Return the account's timeline for this request's reader. `now` is the database's."""
+    """Return the account's timeline for this request's reader. `now`: the database's time."""
     today = now.astimezone(get_timezone()).date()
     counts: dict[date, list[int]] = defaultdict(lambda: [0, 0, 0])
     for hour in attempts.by_hour(conn, account_id):
         of_day = counts[hour.hour.astimezone(get_timezone()).date()]
-        for place, number in enumerate((hour.stored, hour.refused, hour.postponed)):
-            of_day[place] += number
+        for column, number in enumerate((hour.stored, hour.refused, hour.postponed)):
+            of_day[column] += number
     days = [today - timedelta(days=ago) for ago in range(attempts.KEEP_DAYS - 1, -1, -1)]
-    totals = [sum(column) for column in zip(*(counts[day] for day in days), strict=True)]
+    totals = [sum(numbers) for numbers in zip(*(counts[day] for day in days), strict=True)]
     return Timeline(
         days=[_day(day, *counts[day]) for day in days],
         summary=gettext("Renewals of the last 30 days: %(numbers)s.", numbers=_numbers(*totals)),
@@ -86,5 +86,5 @@ def _event(attempt: Attempt, now: datetime) -> Event:
         tone=tone,
         title=title,
         detail=reason_words(attempt.reason),
-        started=moment_of(attempt.started_at, now),
+        started=local_time(attempt.started_at, now),
     )

@@ -15,14 +15,14 @@ from rdservice.web.text.languages import gettext
 WIDTH, HEIGHT = 480.0, 96.0
 GAP = 4.0
 LEAST = 3.0
-"""No part of a bar is lower, or one failure among thousands of calls would not be seen."""
+"""Minimum height of a part, so that one failure among thousands of calls is visible."""
 
 CALLS, LEADS = "rdstation_api_requests_total", "rdstation_leads_served_total"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A rectangle of a bar. `kind` names its pattern: good, other or poor."""
+    """A rectangle of a bar. `kind`: its pattern: good, other or poor."""
 
     kind: str
     y: float
@@ -31,7 +31,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """An hour: its parts from below, and what they say in words."""
+    """The bar of an hour: its parts from bottom to top, and their description in words."""
 
     x: float
     width: float
@@ -44,15 +44,15 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """A figure with 24 bars, its legend and its summary. `top` is the number that the highest bar stands for."""
+    """A chart with 24 bars, a legend and a summary. `top`: the number at the top of the scale."""
 
     metric: str
-    """Names the figure in the page."""
+    """Identifies the chart in the page."""
     title: str
     summary: str
     bars: list[Bar]
     legend: list[tuple[str, str, str]]
-    """Kind, words and number of each part."""
+    """Kind, text and number of each part."""
     top: str
     first_hour: str
     empty: bool

@@ -1,4 +1,4 @@
-"""The overview, the page of an account, and the ways to connect and disconnect one."""
+"""The overview, the page of an account, and the pages to connect and disconnect one."""
 
 from collections.abc import Mapping
 
@@ -25,7 +25,7 @@ bp = Blueprint("status", __name__)
 @bp.get("/")
 @guard.operator_only
 def show() -> ResponseReturnValue:
-    """Show how it stands, what is wrong, and the accounts; of a single account all there is to know."""
+    """Show the overall status, findings and accounts; with one account, its details."""
     wanted = account_list.asked()
     with transaction(services().pool) as conn:
         every = listing.count(conn)
@@ -66,7 +66,7 @@ def show() -> ResponseReturnValue:
 @bp.get("/accounts/<account_id>")
 @guard.operator_only
 def account(account_id: str) -> ResponseReturnValue:
-    """Show an account: its state, what happens next, its renewals, and what can be done."""
+    """Show an account: its state, the next step, its refreshes, and the available actions."""
     with transaction(services().pool) as conn:
         found = store.account_state(conn, check_account_id(account_id))
         if found is None:
@@ -89,7 +89,7 @@ def account(account_id: str) -> ResponseReturnValue:
 @bp.get("/accounts/<account_id>/disconnect")
 @guard.operator_only
 def ask_to_disconnect(account_id: str) -> ResponseReturnValue:
-    """Say what is lost with the account, and ask whether that is meant."""
+    """Show what is lost with the account, and ask for confirmation."""
     with transaction(services().pool) as conn:
         found = store.account_state(conn, check_account_id(account_id))
         if found is None:
@@ -101,10 +101,10 @@ def ask_to_disconnect(account_id: str) -> ResponseReturnValue:
 @bp.get("/connect")
 @guard.operator_only
 def connect() -> ResponseReturnValue:
-    """Show a page that moves on to `/rd/login` for `account_id`.
+    """Show a page that opens `/rd/login` for `account_id`.
 
-    A form cannot lead there itself: browsers apply the policy `form-action 'self'` also to the redirects that follow,
-    and that one leads to RD Station.
+    A form cannot target `/rd/login`: browsers apply the policy `form-action 'self'` also to redirects after a form, and
+    `/rd/login` redirects to RD Station.
     """
     account_id = request.args.get("account_id", "").strip() or "default"
     return render_template(
