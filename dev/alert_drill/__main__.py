@@ -28,14 +28,14 @@ EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 
 ALERTS = tuple(alert for scenario in SCENARIOS for alert in scenario.alerts)
 LONGEST_MINUTES = 240
-"""How long, in minutes of the rules, an alert may take to fire or to resolve; a worker's silence is not shortened."""
+"""How long, in minutes of the rules, an alert may take to fire or resolve. The time of a silent worker is real."""
 AT_LEAST_S = 120.0
 LOOK_EVERY_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What was seen of an alert. Seconds are counted from the failure, and from its end, to the webhook's message."""
+    """The observation of one alert: seconds from the failure, and from its end, to the webhook's notification."""
 
     alert: str
     cause: str
@@ -83,7 +83,7 @@ def main() -> int:
 
 
 def run(scenarios: Sequence[Scenario], minute_s: float) -> list[Seen]:
-    """Play the scenarios one after the other."""
+    """Run the scenarios one after the other."""
     parent = os.environ.get("TMPDIR") or "/var/tmp"  # noqa: S108 - see TemporaryDirectory
     with tempfile.TemporaryDirectory(prefix="rdservice-drill-", dir=parent) as name:
         folder = Path(name)
@@ -102,7 +102,7 @@ def _play(scenario: Scenario, scene: Scene, watch: Watch, minute_s: float) -> li
     pause = partial(time.sleep, LOOK_EVERY_S)
     traffic = partial(scenario.traffic, scene) if scenario.traffic is not None else pause
     watch.scrape_every(scenario.scrape_s)
-    # Traces of earlier failures are still in the rules' windows.
+    # Earlier failures are still in the rules' windows.
     watch.wait_until_quiet(scenario.alerts, longest_s)
     before = watch.received
     fired = _see(watch, scenario.alerts, "firing", partial(scenario.cause, scene), traffic, longest_s)
@@ -121,7 +121,7 @@ def _see(
     meanwhile: Callable[[], None],
     longest_s: float,
 ) -> dict[str, float]:
-    """Return after how many seconds from `act` the message of each alert arrived, without those that did not."""
+    """Return, for each alert whose notification arrived, the seconds from `act` to its arrival."""
     before, began = watch.received, time.monotonic()
     act()
     seen: dict[str, float] = {}

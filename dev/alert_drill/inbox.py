@@ -1,4 +1,4 @@
-"""A receiver of the service's own notifications."""
+"""A test receiver for the service's notifications."""
 
 from http import HTTPStatus
 
@@ -6,7 +6,7 @@ from dev.monitoring.webhook_server import WebhookServer
 
 
 class Inbox(WebhookServer):
-    """A context manager that takes notifications only while `accepts` is true."""
+    """A context manager that accepts notifications only while `accepts` is true."""
 
     def __init__(self) -> None:
         self.accepts = True
@@ -14,5 +14,5 @@ class Inbox(WebhookServer):
 
     @property
     def notify_url(self) -> str:
-        """Where it is, as NOTIFY_URLS has it."""
+        """The receiver's URL for NOTIFY_URLS."""
         return f"json://{self.address}/"

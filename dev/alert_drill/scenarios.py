@@ -1,4 +1,4 @@
-"""How each alert is made to fire, and what ends it."""
+"""The scenarios that make each alert fire, and end it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ CREATE FUNCTION refuse_counts() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAI
 CREATE TRIGGER refuse_counts BEFORE INSERT OR UPDATE ON rdservice_metric_totals EXECUTE FUNCTION refuse_counts()
 """
 TAKE_COUNTS = "DROP FUNCTION refuse_counts CASCADE"
-# While the database is down an answer takes up to four seconds, and scrapes may follow each other no faster.
+# While the database is down, a response takes up to four seconds, so scrapes must not be more frequent.
 DATABASE_DOWN_SCRAPE_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """`cause` makes `alerts` fire, `traffic` is repeated until they do, `mend` ends it.
+    """`cause` makes `alerts` fire, `traffic` is repeated until they do, `mend` ends the failure.
 
-    `scrape_s`: seconds between scrapes where the drill's own are too fast.
+    `scrape_s`: seconds between scrapes if the drill's default is too fast.
     """
 
     alerts: tuple[str, ...]
@@ -96,8 +96,8 @@ def _fill_cache_and_fail(scene: Scene) -> None:
     scene.fail("contacts_list", 500)
 
 
-# The one with few errors goes first: those of the others stay in its long window. The one that stops the database goes
-# last: it takes longest to be well again.
+# The scenario with few errors is first: errors of the others would stay in its long window. The one that stops the
+# database is last, because it takes longest to recover.
 SCENARIOS = (
     Scenario(
         alerts=("RDServiceErrorBudgetBurnsSlowly",),

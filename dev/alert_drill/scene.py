@@ -1,4 +1,4 @@
-"""The service that is made to fail: real processes over a PostgreSQL and a sandbox of their own."""
+"""The service under test: real processes with their own PostgreSQL and sandbox."""
 
 import contextlib
 import itertools
@@ -22,15 +22,15 @@ from scripts.local.embedded_postgres import EmbeddedPostgres
 from scripts.local.sandbox_consent import obtain_tokens
 
 SETTINGS = {
-    # Leads are old after a second.
+    # Cached leads are stale after a second.
     "RDSTATION_CACHE_TTL": "1",
-    # RD Station's own limit is to be met, not this one.
+    # The drill must reach RD Station's limit, not this one.
     "RDSTATION_RATE_LIMIT": "100000",
 }
 SCOPES = ("tokens:write", "tokens:status", "leads:read")
 DAY_S = 86_400
 WEB_PROCESSES = 2
-# More than the requests that are under way when each takes six seconds.
+# More than the concurrent requests when each takes six seconds.
 ASKERS = 64
 ASK_EVERY_S = 0.2
 PAGE_SIZES = 125
@@ -54,7 +54,7 @@ class Scene:
             ends.enter_context(self.inbox)
             ends.enter_context(self._stage)
             self._session = ends.enter_context(requests.Session())
-            # The machine's proxy settings are not for these requests.
+            # Ignores the machine's proxy settings for these requests.
             self._session.trust_env = False
             key = keys.create(self._stage.conn, "dev/drill", SCOPES, created_by="dev/drill")
             self._session.headers["Authorization"] = f"Bearer {key}"
@@ -78,7 +78,7 @@ class Scene:
 
     @property
     def target(self) -> Target:
-        """Where Prometheus finds the metrics."""
+        """The target that Prometheus scrapes."""
         return Target(address=f"127.0.0.1:{self._port}", token=self._stage.settings.metrics_token)
 
     def start_web(self) -> None:
@@ -96,7 +96,7 @@ class Scene:
             self._stage.stop(self._worker)
 
     def stop_database(self) -> None:
-        """Shut PostgreSQL down as its operator would."""
+        """Stop PostgreSQL cleanly."""
         os.kill(self.postgres.pid or 0, signal.SIGINT)
         wait_until(lambda: not self.postgres.is_running, "the database is down", 20)
 
@@ -106,7 +106,7 @@ class Scene:
             conn.execute(statements.encode())
 
     def connect(self, *, lifetime_s: int = DAY_S) -> None:
-        """Upload a new pair of tokens whose access token lives for so long, as a program does."""
+        """Upload a new pair of tokens with an access token of this lifetime."""
         self.sandbox.patch(access_token_lifetime=lifetime_s)
         settings = self._stage.settings
         pair = obtain_tokens(
@@ -123,28 +123,28 @@ class Scene:
         self._session.post(self._url("/rd/tokens"), json=body, timeout=LONGEST_ANSWER_S).raise_for_status()
 
     def refresh(self) -> None:
-        """Ask for a renewal now, whatever comes of it."""
+        """Request a refresh now and ignore its result."""
         self._session.post(self._url("/rd/tokens/default/refresh"), timeout=LONGEST_ANSWER_S)
 
     def fail(self, operation: str, status: int) -> None:
-        """Let the sandbox answer every call of this operation with `status`."""
+        """Make the sandbox respond to every call of this operation with `status`."""
         self.sandbox.patch(faults=[{"operation": operation, "kind": "status", "status": status}])
 
     def heal(self) -> None:
-        """Let the sandbox fail no longer."""
+        """Remove all faults from the sandbox."""
         self.sandbox.patch(faults=[], latency_ms=0, rate_limit=None)
 
     def read_new_leads(self) -> None:
-        """Begin to ask for leads that nobody asked for before."""
+        """Request leads that are not in the cache."""
         page, size = divmod(next(self._pages), PAGE_SIZES)
         self._ask(f"/rd/leads?page={page + 1}&page_size={size + 1}")
 
     def read_old_leads(self) -> None:
-        """Begin to ask for the same leads as always."""
+        """Request leads that are in the cache."""
         self._ask("/rd/leads?order=created_at:desc")
 
     def list_accounts(self, times: int) -> None:
-        """Ask `times` times for what needs no call to RD Station."""
+        """Send `times` requests that need no call to RD Station."""
         for _ in range(times):
             self._get("/rd/tokens")
 
@@ -153,7 +153,7 @@ class Scene:
         time.sleep(ASK_EVERY_S)
 
     def _get(self, path: str) -> Any:
-        # That it fails is what is tried.
+        # The failure is intended.
         with contextlib.suppress(requests.RequestException):
             return self._session.get(self._url(path), timeout=LONGEST_ANSWER_S).status_code
 

@@ -1,4 +1,4 @@
-"""What sees the alerts: a real Prometheus with the rules, a real Alertmanager, and a webhook."""
+"""Observes the alerts with a real Prometheus, a real Alertmanager and a webhook receiver."""
 
 import contextlib
 import signal
@@ -57,7 +57,7 @@ class Watch:
             ends.callback(end, processes)
             for url in (self._prometheus.url, self._alertmanager.url):
                 wait_until(partial(is_ready, url), f"{url} is ready", READY_S)
-            # What happens before the second scrape is no increase.
+            # Prometheus sees no increase before its second scrape.
             wait_until(self._has_scraped_twice, "Prometheus reads the metrics", READY_S)
             self._ends = ends.pop_all()
         return self
@@ -72,7 +72,7 @@ class Watch:
         return self._prometheus.url
 
     def scrape_every(self, seconds: float | None) -> None:
-        """Scrape every so many seconds from now on; None: as often as the drill does."""
+        """Change the scrape interval, in seconds; None restores the drill's default."""
         wanted = self._minute_s if seconds is None else max(seconds, self._minute_s)
         if wanted != self._scrape_s:
             self._scrape_s = wanted
@@ -80,17 +80,17 @@ class Watch:
             self._session.post(f"{self._prometheus.url}/-/reload", timeout=READY_S).raise_for_status()
 
     def wait_until_quiet(self, alerts: Collection[str], seconds: float) -> None:
-        """Wait until none of these alerts fires, or waits before it does. Raises BenchError."""
+        """Wait until none of these alerts is pending or firing. Raises BenchError."""
         wait_until(lambda: not self._alerts() & set(alerts), f"{', '.join(alerts)} can begin", seconds)
 
     @property
     def received(self) -> int:
-        """How many notifications arrived so far."""
+        """The number of notifications received so far."""
         with self._lock:
             return len(self._received)
 
     def notification(self, name: str, status: str, after: int) -> Notification | None:
-        """Return the first notification of this alert and status behind the first `after` ones."""
+        """Return the first notification of this alert and status, skipping the first `after` notifications."""
         with self._lock:
             later = self._received[after:]
         return next((one for one in later if (one.name, one.status) == (name, status)), None)
@@ -103,7 +103,7 @@ class Watch:
         return bool(self._ask("query", query)["result"])
 
     def _ask(self, what: str, parameters: Mapping[str, str] | None = None) -> Any:
-        """Return the data of an answer of Prometheus's HTTP API."""
+        """Return the data of a response of Prometheus's HTTP API."""
         response = self._session.get(
             f"{self._prometheus.url}/api/v1/{what}", params=parameters, timeout=READY_S
         )

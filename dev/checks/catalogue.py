@@ -25,11 +25,11 @@ from rdservice.text.catalogue import MACHINE_FILE
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE_FILE = MACHINE_FILE.with_suffix(".po")
 KEYWORDS: dict[str, tuple[int, ...] | None] = {
-    # Of gettext, for pages.
+    # gettext's functions, for pages.
     "_": None,
     "gettext": None,
     "ngettext": (1, 2),
-    # Of rdservice.text.
+    # Functions of rdservice.text.
     "message": None,
     "plural_message": (1, 2),
     "translated": (2,),
@@ -41,7 +41,7 @@ PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 
 
 class Stable(Catalog):
-    """A catalogue whose head holds neither a date nor a version: the same sentences make the same file."""
+    """A catalogue without date and version in its header, so that the same sentences produce the same file."""
 
     @property
     def mime_headers(self) -> list[tuple[str, str]]:
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def mistakes() -> list[str]:
-    """Return what is wrong with the two files, in words."""
+    """Return the problems of the two files."""
     current = updated(read())
     found = [
         f"{path.relative_to(ROOT)} is not what the code yields: run python -m dev.checks.catalogue"
@@ -88,7 +88,7 @@ def mistakes() -> list[str]:
 
 
 def read() -> Catalog:
-    """Return messages.po as it is."""
+    """Read messages.po."""
     with SOURCE_FILE.open("rb") as file:
         return read_po(file, locale="pt_BR")
 

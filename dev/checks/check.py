@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def holds(name: str, arguments: list[str]) -> bool:
-    """Run one check; show its output where it fails."""
+    """Run one check; print its output if it fails."""
     started = time.monotonic()
     done = subprocess.run(
         [sys.executable, *arguments],

@@ -17,31 +17,31 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Each file is bound by the versions of the one before.
+# The versions of each file constrain the next.
 LOCKS = {
     "requirements.txt": [],
     "requirements-local.txt": ["--group", "local", "--constraints", "requirements.txt"],
     "requirements-dev.txt": ["--group", "dev", "--constraints", "requirements-local.txt"],
 }
 
-# Nothing of the machine enters a file. A source package runs its own code while pip installs it: pip obeys the line
-# that --emit-build-options writes, and takes none.
+# Keeps settings of this machine out of the files. Source packages run their own code during installation; the line that
+# --emit-build-options writes makes pip refuse them.
 OPTIONS = ["--universal", "--python-version", "3.11", "--generate-hashes", "--only-binary", ":all:"]
 OPTIONS += ["--emit-build-options", "--no-config", "--no-emit-index-url", "--no-emit-find-links", "--quiet"]
 OPTIONS += ["--custom-compile-command", "python -m dev.checks.compile_locks"]
 
-# uv reads none of pip's settings, and has these under other names.
+# uv does not read pip's settings; it has these under other names.
 SETTINGS = {"index-url": "UV_DEFAULT_INDEX", "cert": "SSL_CERT_FILE"}
 
 
 def settings_of_pip() -> dict[str, str]:
-    """Return uv's variables for what pip's files and environment variables say."""
+    """Return uv's environment variables for the settings in pip's files and environment variables."""
     command = [sys.executable, "-m", "pip", "config", "list"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     said = {
         key: literal_eval(value) for key, _, value in (line.partition("=") for line in listed.splitlines())
     }
-    # The later section outranks the earlier one.
+    # Later sections override earlier ones.
     keys = [(f"{section}.{name}", name) for section in ("global", "install", ":env:") for name in SETTINGS]
     return {SETTINGS[name]: said[key] for key, name in keys if key in said}
 
@@ -56,12 +56,12 @@ def compile_locks(folder: Path, *options: str) -> None:
 
 
 def outdated() -> list[str]:
-    """Return the locks that compiling would change; new releases, and new files of a release, are no change."""
+    """Return the locks that compiling would change. New releases, and new files of a release, do not count."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         shutil.copy(ROOT / "pyproject.toml", folder)
         for name in LOCKS:
-            # uv keeps the hashes that it finds, wrong ones too: without them it asks the index.
+            # uv keeps existing hashes, even wrong ones. Without them it asks the index.
             without_hashes = re.sub(r" \\\n +--hash=\S+", "", (ROOT / name).read_text())
             (folder / name).write_text(without_hashes)
         compile_locks(folder)
@@ -69,7 +69,7 @@ def outdated() -> list[str]:
 
 
 def differ(lock: str, fresh: str) -> bool:
-    """Tell whether a lock differs from a fresh one by more than hashes that only the fresh one has."""
+    """Return whether a lock differs from a fresh one by more than additional hashes in the fresh one."""
     ours, theirs = ([line.removesuffix(" \\") for line in text.splitlines()] for text in (lock, fresh))
     return [line for line in theirs if line in set(ours) or "--hash=" not in line] != ours
 

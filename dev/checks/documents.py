@@ -1,4 +1,4 @@
-"""`python -m dev.checks.documents [--check]`: write the made parts of the documents from the code.
+"""`python -m dev.checks.documents [--check]`: write the generated parts of the documents.
 
 What stands in `docs/` between `<!-- made by scripts/fix: NAME -->` and `<!-- end -->`, and the drawings. With `--check`
 nothing is written, and the exit status is 1 when something is out of date.
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def with_made_parts(text: str, language: Language) -> str:
-    """Return a document with its made parts as the code has them now. Raises DocumentsError for an unknown part."""
+    """Return a document with its generated parts up to date. Raises DocumentsError for an unknown part."""
 
     def made(match: re.Match[str]) -> str:
         name = match[1]

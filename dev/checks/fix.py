@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# In this order: the documents show sentences of the catalogue.
+# Order matters: the documents contain sentences of the catalogue.
 FIXES = (
     ["-m", "ruff", "check", "--fix", "--quiet", "."],
     ["-m", "ruff", "format", "--quiet", "."],
@@ -17,7 +17,7 @@ FIXES = (
 
 
 def main() -> int:
-    # All of them, also after one that found something it cannot rewrite.
+    # Runs all of them, even after one that failed.
     statuses = [subprocess.run([sys.executable, *fix], cwd=ROOT, check=False).returncode for fix in FIXES]
     return max(statuses)
 

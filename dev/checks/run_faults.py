@@ -1,4 +1,4 @@
-"""`scripts/faults`: let the service's real processes meet every fault that it survives, and print what happened.
+"""`scripts/faults`: inject every fault that the service survives into its real processes, and print the results.
 
 The faults are tests (marker `fault`, in tests/e2e); pytest runs them, and the table is made of its reports. What
 happens on the way goes to standard error, the table to standard output.
@@ -18,7 +18,7 @@ COLUMNS = ("fault", "what is done", "what must hold", "outcome", "seconds")
 
 @dataclass(kw_only=True)
 class Fault:
-    """A fault with what came of it; `outcome` is `not run`, `holds`, `skipped: …` or `FAILED`."""
+    """A fault with its outcome: `not run`, `holds`, `skipped: …` or `FAILED`."""
 
     name: str
     done: str
@@ -32,7 +32,7 @@ class Fault:
 
 
 class Collected:
-    """A plugin of pytest: keeps the tests of the chosen faults and what is reported of them."""
+    """A pytest plugin that selects the tests of the chosen faults and collects their reports."""
 
     def __init__(self, chosen: Sequence[str]) -> None:
         self._chosen = chosen
@@ -76,7 +76,7 @@ class Collected:
 
 
 def fault_of(item: pytest.Item) -> Fault | None:
-    """Return the fault that a test is about, None for any other test; a test's parameters are part of the name."""
+    """Return the fault that a test covers, including the test's parameters; None for other tests."""
     marker = item.get_closest_marker("fault")
     if marker is None:
         return None
@@ -86,12 +86,12 @@ def fault_of(item: pytest.Item) -> Fault | None:
 
 
 def is_chosen(name: str, chosen: Sequence[str]) -> bool:
-    """Return whether a fault's name begins with one of `chosen`; with none all are chosen."""
+    """Return whether a fault's name starts with one of `chosen`; an empty `chosen` selects all."""
     return not chosen or name.startswith(tuple(chosen))
 
 
 def reason_of(report: pytest.TestReport) -> str:
-    """Return what a skipped test says."""
+    """Return the reason of a skipped test."""
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     return reason.removeprefix("Skipped: ")
 

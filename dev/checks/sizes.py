@@ -11,7 +11,7 @@ CODE = ("rdservice", "worker", "scripts", "dev", "sandbox")
 
 
 def mistakes(root: Path) -> list[str]:
-    """Return a line for each limit that the tree under `root` passes."""
+    """Return a line for each limit that the tree under `root` exceeds."""
     found = [
         f"{file.relative_to(root)} has {count} lines, {LONGEST_MODULE} at most"
         for folder in CODE

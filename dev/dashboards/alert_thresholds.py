@@ -1,4 +1,4 @@
-"""Where an alert's value turns from good to bad, read from the alert rules, as steps of colour for Grafana."""
+"""Thresholds for Grafana panels, derived from the alert rules."""
 
 import math
 import operator
@@ -25,16 +25,16 @@ ARITHMETIC: dict[str, Callable[[float, float], float]] = {
 }
 
 Step = tuple[float, str]
-"""From this value on the colour holds, until the next step."""
+"""The colour applies from this value up to the next step."""
 
 
 class NoThresholdError(Exception):
-    """An alert compares with no constant, or in a way that colours cannot show; the message names it."""
+    """An alert does not compare with a constant, or colours cannot show its comparison. The message names it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Threshold:
-    """What an alert compares: `quantity` is PromQL without the comparison, `sign` PromQL's operator."""
+    """An alert's comparison. `quantity`: PromQL without the comparison; `sign`: PromQL's operator."""
 
     alert: str
     severity: str
@@ -49,7 +49,7 @@ def read(alert: str) -> Threshold:
     for found in _comparisons(promql.parse(rule["expr"])):
         quantity, value = found.lhs, _constant(found.rhs)
         if _is_now(found.rhs):
-            # A moment that is past is one with no time left.
+            # A time in the past means that no time is left.
             quantity, value = promql.parse(f"{found.lhs.prettify()} - time()"), 0.0
         if value is not None:
             return Threshold(
@@ -63,14 +63,14 @@ def read(alert: str) -> Threshold:
 
 
 def steps(alerts: Sequence[str], *, whole: bool) -> list[Step]:
-    """Return the colours of a panel by the alerts that judge it; the first step begins at minus infinity.
+    """Return the steps of a panel that these alerts judge; the first step starts at minus infinity.
 
     `whole`: its values are whole numbers, or, as increases, never less than one; more than 0 is then 1 or more. Raises
     NoThresholdError where some alerts are about high values and others about low ones.
     """
     thresholds = [read(alert) for alert in alerts]
     if thresholds and all(_is_below(threshold) for threshold in thresholds):
-        # From the worst to the best: each colour ends where the next alert begins.
+        # From worst to best: each colour ends where the next alert's begins.
         ordered = sorted(thresholds, key=lambda threshold: threshold.value)
         ends = [_end(threshold) for threshold in ordered]
         colours = [COLOURS[threshold.severity] for threshold in ordered] + [GOOD]
@@ -105,13 +105,13 @@ def _comparisons(expression: promql.Expr) -> Iterator[promql.BinaryExpr]:
 
 
 def _constant(expression: promql.Expr) -> float | None:
-    """Return what an expression of numbers alone amounts to, None for any other."""
+    """Return the value of a constant expression; None for any other."""
     if isinstance(expression, promql.NumberLiteral):
         return expression.val
     if isinstance(expression, promql.BinaryExpr) and str(expression.op) in ARITHMETIC:
         left, right = _constant(expression.lhs), _constant(expression.rhs)
         if left is not None and right is not None:
-            # 14.4 * 0.005 is to be 0.072 in a file that people read.
+            # Rounds 14.4 * 0.005 to 0.072, since people read the file.
             return float(f"{ARITHMETIC[str(expression.op)](left, right):.12g}")
     return None
 
@@ -125,7 +125,7 @@ def _is_below(threshold: Threshold) -> bool:
 
 
 def _end(threshold: Threshold) -> float:
-    """Of a value that is 0 or more and bad at 0, one that is not 0 is good: 1 is the next that there is."""
+    """For a count that is bad at 0, every other value is good, from 1 on."""
     return 1.0 if threshold.sign in EQUAL else threshold.value
 
 

@@ -26,7 +26,7 @@ from dev.dashboards.rows import ROWS
 
 SCRAPING = Path(__file__).resolve().parents[2] / "monitoring" / "prometheus.yml"
 JOBS = "rdservice.*"
-"""The jobs that the rules judge."""
+"""The jobs that the rules cover."""
 DATASOURCE = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
 NEUTRAL = "text"
 HEIGHTS = {"stat": 4, "table": 5, "timeseries": 8}
@@ -48,7 +48,7 @@ def _dashboard() -> dashboard.Dashboard:
             "dev/dashboards: change it there, or save a copy under another name."
         )
         .tags(["rdstation"])
-        # What is changed by hand is gone with the next import.
+        # The next import would overwrite manual changes.
         .readonly()
         .refresh("1m")
         .time("now-6h", "now")
@@ -141,7 +141,7 @@ def _stat() -> stat.Panel:
 
 
 def _table() -> table.Panel:
-    # What counts is in the labels.
+    # Only the labels matter.
     without = {"Time": True, "Value": True}
     return table.Panel().with_transformation(
         dashboard.DataTransformerConfig(id_val="organize", options={"excludeByName": without})
@@ -166,7 +166,7 @@ def _timeseries(*, with_line: bool) -> timeseries.Panel:
 
 
 def _steps(panel: Panel) -> list[dashboard.Threshold]:
-    # Without steps of its own a panel gets Grafana's, which is red from 80 on.
+    # Without thresholds, Grafana applies its default, which is red from 80.
     found: Sequence[alert_thresholds.Step] = [(-math.inf, NEUTRAL)]
     if panel.alerts:
         found = alert_thresholds.steps(panel.alerts, whole=panel.unit == COUNT)
@@ -176,14 +176,14 @@ def _steps(panel: Panel) -> list[dashboard.Threshold]:
 
 
 def _number(value: float) -> float | None:
-    """Return a value as JSON has it: minus infinity is null there, and 7200.0 is 7200."""
+    """Return a value for JSON: null for minus infinity, and 7200 for 7200.0."""
     if math.isinf(value):
         return None
     return int(value) if value == int(value) else value
 
 
 def _description(panel: Panel) -> str:
-    """Return what the panel shows, and which alerts judge it."""
+    """Return the panel's description, including the alerts that judge it."""
     if not panel.alerts:
         return panel.description
     severities = alert_thresholds.severities()

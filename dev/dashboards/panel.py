@@ -1,4 +1,4 @@
-"""What is said of a panel."""
+"""The definition of a panel."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,9 +35,9 @@ class Panel:
     alerts: Sequence[str] = ()
     values: dict[int, str] = field(default_factory=dict)
     empty: str | None = None
-    """What is shown where there is no series; None: Grafana's own words."""
+    """The text for a panel without series; None: Grafana's default."""
     steps: Sequence[tuple[float, str]] = ()
-    """Thresholds of a panel that no alert judges: from which value on it has which colour."""
+    """Thresholds of a panel that no alert judges: value to colour."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,1 +1,1 @@
-"""The parts of `docs/` that are made from the code, in both languages."""
+"""Generates parts of `docs/` from the code, in both languages."""

@@ -1,4 +1,4 @@
-"""Drawings for the documents as SVG: boxes on a grid with arrows, from a text source beside this module."""
+"""Draws diagrams for the documents as SVG: boxes on a grid with arrows, from a text file beside this module."""
 
 import tomllib
 from collections.abc import Iterator
@@ -63,7 +63,7 @@ def _box(place: Rectangle, fill: str, lines: list[str]) -> Iterator[str]:
 
 
 def _arrow(start: Rectangle, end: Rectangle, *, both: bool, label: str) -> Iterator[str]:
-    """Draw a straight line in the middle of the sides that two boxes turn to each other."""
+    """Draw a straight line between the facing sides of two boxes."""
     left, right = max(start.left, end.left), min(start.right, end.right)
     if left < right:
         x1 = x2 = (left + right) // 2

@@ -1,4 +1,4 @@
-"""The findings of the diagnosis with their own sentences, so that page, terminal, file and documents say the same."""
+"""Generates the document of findings from their own sentences, so that it says the same as pages and terminal."""
 
 from rdservice.diagnosis.findings.guide import GUIDE
 from rdservice.diagnosis.findings.verdict import ORDER
@@ -36,7 +36,7 @@ PLACES = {
     "wait": message("how long"),
     "what": message("what is wrong with a setting"),
 }
-"""What stands in the place of each value of a finding."""
+"""Placeholders for the values of a finding."""
 
 
 def findings(language: Language) -> list[str]:
@@ -66,7 +66,7 @@ def _section(code: str, language: Language) -> list[str]:
 
 
 def _told(sentences: list[str | Plural], language: Language) -> str:
-    """Return sentences, in the plural where there is one, with the names of what stands in their places."""
+    """Return sentences, in the plural if they have one, with names in place of values."""
     names = {name: f"‹{translated(language, place)}›" for name, place in PLACES.items()}
     return " ".join(
         translated(language, sentence, **names)

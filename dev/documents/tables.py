@@ -1,4 +1,4 @@
-"""The tables of the documents: rows from the code's own definitions, a sentence for each from `sentences.toml`."""
+"""Generates the tables of the documents: rows from the code, a sentence for each row from `sentences.toml`."""
 
 import json
 import tomllib
@@ -48,7 +48,7 @@ REQUIRED = {
     "SECRET_KEY": "0" * 32,
     "TOKEN_ENCRYPTION_KEYS": "0" * 64,
 }
-"""All settings that have none, with values that `Settings` takes."""
+"""The settings without a default, with valid values."""
 
 WORDS: dict[Language, dict[str, str]] = {
     "en": {
@@ -79,7 +79,7 @@ HEADS: dict[str, dict[Language, tuple[str, ...]]] = {
 
 
 class DocumentsError(Exception):
-    """The documents and the code do not fit each other; the message says what to write, and where."""
+    """The documents do not match the code. The message says what to write, and where."""
 
 
 def settings(language: Language) -> list[str]:
@@ -99,7 +99,7 @@ def settings(language: Language) -> list[str]:
 
 
 def error_statuses() -> dict[str, set[int]]:
-    """Return every error code with the HTTP statuses that it comes with."""
+    """Return every error code with its HTTP statuses."""
     codes: dict[str, set[int]] = {}
     for kind in vars(errors).values():
         if isinstance(kind, type) and issubclass(kind, RdServiceError):
@@ -111,7 +111,7 @@ def error_statuses() -> dict[str, set[int]]:
 
 def error_codes(language: Language) -> list[str]:
     """Return the table of all error codes."""
-    # What werkzeug raises otherwise becomes one of these two: see `rdservice.web.http.problems`.
+    # All other errors of Werkzeug become one of these two: see `rdservice.web.http.problems`.
     of_the_framework = {errors.BadRequest.code: "4xx", RdServiceError.code: "5xx"}
     rows = {
         code: [

@@ -1,1 +1,1 @@
-"""Prometheus, Grafana and Alertmanager beside a running service, on this machine."""
+"""Runs Prometheus, Grafana and Alertmanager on this machine, for a running service."""

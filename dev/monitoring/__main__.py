@@ -40,11 +40,11 @@ PORTS_TRIED = 100
 
 
 class MonitoringError(Exception):
-    """It cannot be started; the message says what to do."""
+    """A program cannot be started. The message says what to do."""
 
 
 class StopRequested(BaseException):
-    """A signal asked us to end. Not an Exception, so that nothing on the way takes it for a failure."""
+    """A signal requested the end. Not an Exception, so that no handler treats it as a failure."""
 
 
 def main() -> int:
@@ -69,7 +69,7 @@ def main() -> int:
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """Let the first signal raise StopRequested; later ones do not disturb the orderly end."""
+    """Make the first signal raise StopRequested. Later ones do not disturb the shutdown."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         for other in STOP_SIGNALS:
@@ -77,7 +77,7 @@ def _signals() -> Iterator[None]:
         raise StopRequested
 
     for number in STOP_SIGNALS:
-        # nohup means: do not end with the terminal.
+        # Under nohup, the program must survive its terminal.
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, stop)
     yield
@@ -118,7 +118,7 @@ def _target(data_dir: Path) -> Target:
 
 
 def _port(variable: str) -> int:
-    """The port that `variable` names, or its usual one, or the next that is free."""
+    """Return the port that `variable` names, else the default port or the next free one."""
     wanted = os.environ.get(variable, "").strip()
     if wanted and not (wanted.isascii() and wanted.isdecimal() and int(wanted) <= 65535):
         raise MonitoringError(f"{variable} must be a number from 0 to 65535. Example: {variable}=9190")

@@ -11,7 +11,7 @@ from dev.monitoring.webhook_server import WebhookServer
 
 @dataclass(frozen=True)
 class Notification:
-    """That an alert fires, or (`status` resolved) no longer does."""
+    """An alert that is firing, or `resolved`, according to its `status`."""
 
     status: str
     name: str
@@ -29,7 +29,7 @@ class Notification:
 
 
 class AlertReceiver(WebhookServer):
-    """A context manager that hands each notification to `on_alert`, from a thread of its own."""
+    """A context manager that calls `on_alert` with each notification, in its own thread."""
 
     def __init__(self, on_alert: Callable[[Notification], None]) -> None:
         def take(body: bytes) -> HTTPStatus:

@@ -1,4 +1,4 @@
-"""Prometheus and Alertmanager as dev/monitor and dev/drill run them: their files and their command lines."""
+"""Prometheus and Alertmanager for dev/monitor and dev/drill: their files and command lines."""
 
 import http.client
 import json
@@ -14,13 +14,13 @@ MONITORING = Path(__file__).resolve().parents[2] / "monitoring"
 RULES = MONITORING / "rules" / "rdservice.yml"
 HOST = "127.0.0.1"
 
-# Debian names Alertmanager's program otherwise than its makers do.
+# Debian renames Alertmanager's program.
 PROGRAMS = {
     "Prometheus": (("prometheus",), "prometheus"),
     "Alertmanager": (("prometheus-alertmanager", "alertmanager"), "prometheus-alertmanager"),
 }
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-# The windows of rules, how long they wait, and Alertmanager's times.
+# The rules' windows and durations, and Alertmanager's intervals.
 BEFORE = r"(?:(?<=\[)|(?<=for: )|(?<=_wait: )|(?<=_interval: ))"
 DURATION = re.compile(BEFORE + r"(\d+)([smhd])(?=\]|$)", re.MULTILINE)
 
@@ -31,7 +31,7 @@ class ProgramMissingError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """The service that is watched. `token` is its METRICS_TOKEN, None where it has none."""
+    """The service to scrape. `token`: its METRICS_TOKEN, None if it has none."""
 
     address: str
     token: str | None = field(repr=False)
@@ -53,7 +53,7 @@ def find_programs() -> tuple[str, str]:
 
 
 def shorten(text: str, minute_s: float) -> str:
-    """Return rules or an Alertmanager configuration in which a minute lasts `minute_s` seconds."""
+    """Return rules or an Alertmanager configuration in which a minute takes `minute_s` seconds."""
 
     def shorter(match: re.Match[str]) -> str:
         return f"{round(int(match[1]) * SECONDS[match[2]] * minute_s / 60 * 1000)}ms"
@@ -88,7 +88,7 @@ class Prometheus:
         evaluate_s: float | None = None,
         external_labels: dict[str, str] | None = None,
     ) -> None:
-        """Write its configuration: scrape `target` and look at the rules every so many seconds."""
+        """Write the configuration: scrape `target` and evaluate the rules at this interval, in seconds."""
         job: dict[str, object] = {
             "job_name": "rdservice",
             "static_configs": [{"targets": [target.address]}],
@@ -129,20 +129,20 @@ class Alertmanager:
             f"--config.file={self.config}",
             f"--storage.path={folder / 'alertmanager'}",
             f"--web.listen-address={HOST}:{port}",
-            # It is alone: no port for others of its kind.
+            # A single instance needs no cluster port.
             "--cluster.listen-address=",
             "--log.level=warn",
         ]
 
     def configure(self, receiver: str, change: Callable[[str], str] = str) -> None:
-        """Write monitoring/alertmanager.yml, through `change`, with `receiver` (a URL) as one more receiver."""
-        # The file ends with its receiver, to which these lines belong.
+        """Write monitoring/alertmanager.yml, changed by `change`, with `receiver` (a URL) as an additional receiver."""
+        # The file ends with its receiver, so these lines extend it.
         webhook = f"    webhook_configs:\n      - url: {receiver}\n        send_resolved: true\n"
         self.config.write_text(change((MONITORING / "alertmanager.yml").read_text()) + webhook)
 
 
 def is_ready(url: str) -> bool:
-    """Return whether Prometheus or Alertmanager answers at `url`."""
+    """Return whether Prometheus or Alertmanager is ready at `url`."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=5)
     try:
         connection.request("GET", "/-/ready")
@@ -154,7 +154,7 @@ def is_ready(url: str) -> bool:
 
 
 def free_port() -> int:
-    """Return a port of this machine that nobody listens on."""
+    """Return a free port of this machine."""
     with socket.create_server((HOST, 0)) as found:
         port: int = found.getsockname()[1]
         return port

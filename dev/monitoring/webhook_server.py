@@ -1,4 +1,4 @@
-"""A web server on this machine for programs that deliver by POST."""
+"""An HTTP server on this machine for webhooks."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -9,7 +9,7 @@ from typing import Self
 
 
 class WebhookServer:
-    """A context manager. Hands each body to `on_post`, from a thread of its own, and answers with what that returns."""
+    """A context manager. Calls `on_post` with each body, in its own thread, and responds with the result."""
 
     def __init__(self, on_post: Callable[[bytes], HTTPStatus]) -> None:
         class Handler(BaseHTTPRequestHandler):
@@ -19,7 +19,7 @@ class WebhookServer:
                 self.end_headers()
 
             def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-                """Say nothing of requests."""
+                """Do not log requests."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._thread = Thread(target=self._server.serve_forever, name="webhook", daemon=True)

@@ -15,5 +15,5 @@ OPTIONS = [
 
 
 def launch(playwright: Playwright) -> Browser:
-    """Start the browser, without a window, and with nothing that it would ask of other hosts by itself."""
+    """Start the browser headless, without its own requests to other hosts."""
     return playwright.chromium.launch(executable_path=PROGRAM, args=OPTIONS)

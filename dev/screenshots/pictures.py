@@ -1,4 +1,4 @@
-"""Which pages are taken, how wide, in which language and light, and under which name."""
+"""The pictures to take: page, size, language, colour scheme and file name."""
 
 import io
 from dataclasses import dataclass, field
@@ -19,14 +19,14 @@ PHONE = (390, 844)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """A page as it is seen; `size` is the width and height of the window in pixels."""
+    """A picture of a page. `size`: width and height of the window in pixels."""
 
     name: str
     path: str
     size: tuple[int, int] = DESKTOP
     dark: bool = False
     below: str = ""
-    """A CSS selector: the page is scrolled until this is at the top."""
+    """A CSS selector: the page is scrolled to this element."""
 
     def file_name(self, language: Language) -> str:
         """Return the path of its file in the folder of the documents."""
@@ -35,7 +35,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
-    """Who looks at the pages."""
+    """The operator who looks at the pages."""
 
     email: str
     password: str = field(repr=False)
@@ -74,7 +74,7 @@ class Photographer:
             page.goto(self._url + picture.path)
             if picture.below:
                 page.locator(picture.below).first.evaluate("place => place.scrollIntoView()")
-            # The caret that blinks, and the ring around what has the focus.
+            # Hides the blinking caret and the focus ring.
             page.evaluate("document.activeElement.blur()")
             taken = page.screenshot(animations="disabled", caret="hide")
         file = self._folder / picture.file_name(language)
@@ -83,6 +83,6 @@ class Photographer:
 
 
 def save(taken: bytes, file: Path) -> None:
-    """Write a screenshot as a PNG file of 256 colours, which pages of text do not exceed visibly."""
+    """Write a screenshot as a PNG file with 256 colours, enough for pages of text."""
     with Image.open(io.BytesIO(taken)) as image:
         image.convert("RGB").quantize(dither=Image.Dither.NONE).save(file, optimize=True)

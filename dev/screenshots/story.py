@@ -1,4 +1,4 @@
-"""The accounts that the pictures show, and a month of their past: renewals, calls and leads."""
+"""The accounts in the pictures, with a month of history: refreshes, calls and leads."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ DAY_S = 86_400
 HOUR_S = 3_600
 RENEWAL_S = 15 * HOUR_S
 BUSY_HOURS = (2, 1, 0, 0, 1, 4, 9, 18, 31, 44, 52, 47, 39, 45, 58, 61, 50, 36, 24, 17, 12, 9, 6, 4)
-"""Fresh leads asked for in an hour of the day; six times as many come from the cache."""
+"""Requests for leads per hour of the day that miss the cache; six times as many hit it."""
 
 RENEWED: LiteralString = (
     "UPDATE rdstation_tokens SET attempted_at = rd_now(), refreshed_at = rd_now() WHERE account_id = %s"
@@ -44,7 +44,7 @@ VALUES (nextval('rdstation_claims'), %(account_id)s, %(authorization_id)s, 'due'
 
 
 def connect(stage: Stage, account_id: str, name: str, *, age_s: float) -> None:
-    """Connect an account, whose access token was renewed `age_s` seconds ago, with tokens of the sandbox."""
+    """Connect an account with tokens of the sandbox, refreshed `age_s` seconds ago."""
     app = stage.settings
     pair = obtain_tokens(
         app.api_url,
@@ -68,7 +68,7 @@ def connect(stage: Stage, account_id: str, name: str, *, age_s: float) -> None:
 
 
 def renewals_of_a_month(conn: psycopg.Connection[Any], account_id: str, *, last_age_s: float) -> None:
-    """Note a renewal each 15 hours for 29 days, the last one `last_age_s` seconds ago, and an outage among them."""
+    """Record a refresh every 15 hours for 29 days, the last one `last_age_s` seconds ago, with an outage in between."""
     authorization_id = uuid4()
     age_s = 29.0 * DAY_S
     while age_s > last_age_s + RENEWAL_S:
@@ -89,7 +89,7 @@ def renewals_of_a_month(conn: psycopg.Connection[Any], account_id: str, *, last_
 
 
 def refuse(conn: psycopg.Connection[Any], account_id: str) -> None:
-    """Let the account have been refused some minutes ago, as after the app was removed at RD Station."""
+    """Put the account in the state after RD Station refused it some minutes ago, as after the removal of the app."""
     _attempt(conn, account_id, uuid4(), 240, outcome="refused", status=401, error="revoked")
     conn.execute(
         "UPDATE rdstation_tokens SET status = 'reauthorization_required', last_error = 'revoked',"
@@ -99,7 +99,7 @@ def refuse(conn: psycopg.Connection[Any], account_id: str) -> None:
 
 
 def fail(conn: psycopg.Connection[Any], account_id: str) -> None:
-    """Let a renewal of the account have failed, which is tried again in some minutes."""
+    """Put the account in the state after a failed refresh that is retried in some minutes."""
     conn.execute(
         "UPDATE rdstation_tokens SET last_error = 'timeout', failures = 2,"
         " attempted_at = rd_now() - interval '2 minutes', refresh_after = rd_now() - interval '3 minutes',"
@@ -164,7 +164,7 @@ def _attempt(
 
 @contextmanager
 def clock_at(conn: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
-    """Set the database's clock `seconds` forward in the block."""
+    """Advance the database's clock by `seconds` until the block ends."""
     _set_clock(conn, seconds)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What the dashboard shows: its rows of panels, from left to right.
+"""The dashboard's rows of panels, from left to right.
 
 Where a panel shows what an alert judges, it names the alert: the colours and lines of its thresholds come from the
 alert's rule, and one of its queries is what the rule compares. Several jobs are several services, and stay apart.

@@ -1,4 +1,4 @@
-"""Calls to RD Station, and the leads that come of them."""
+"""Rows about calls to RD Station, and about leads."""
 
 from dev.dashboards.panel import COUNT, RATE, RATIO, SECONDS, Panel, Query, Row
 
@@ -13,7 +13,7 @@ RD_STATION = Row(
     panels=(
         Panel(
             title="Calls by status class",
-            description="Calls a second by class of the HTTP status; none: no answer.",
+            description="Calls a second by class of the HTTP status; none: no response.",
             unit=RATE,
             width=8,
             queries=(

@@ -1,4 +1,4 @@
-"""What the service answers, and how it is."""
+"""Rows about requests to the service, and about its internals."""
 
 from dev.dashboards.panel import COUNT, RATE, RATIO, SECONDS, Panel, Query, Row
 

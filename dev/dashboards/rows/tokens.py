@@ -1,8 +1,8 @@
-"""Whether all is well with the tokens and whoever renews them."""
+"""Rows about the tokens, and the workers that refresh them."""
 
 from dev.dashboards.panel import COUNT, SECONDS, Panel, Query, Row
 
-# The alert that no job of the service is there has no job.
+# The alert for a missing job has no label `job`.
 FIRING = 'ALERTS{alertname=~"RDStation.+|RDService.+",alertstate="firing",job=~"$job|"}'
 
 STATE = Row(
@@ -134,8 +134,8 @@ AUTHENTICATION = Row(
         ),
         Panel(
             title="Renewals by result",
-            description="Renewals of access tokens. transient: is tried again; superseded: a newer token was there; "
-            "waited: another process was renewing the same token.",
+            description="Refreshes of access tokens. transient: will be retried; superseded: a newer token was stored; "
+            "waited: another process was refreshing the same token.",
             unit=COUNT,
             width=8,
             queries=(
