@@ -1,1 +1,1 @@
-"""The commands of this repository: scripts/start, scripts/test, and what they and the tests are made of."""
+"""The commands of this repository, and the modules that they share with the tests."""

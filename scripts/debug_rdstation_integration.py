@@ -20,7 +20,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 OLDEST = (3, 11)
 EXIT_COULD_NOT_RUN = 2
-# Set for the program that this one becomes: a broken .venv must not make it go round in circles.
+# Set for the program that this one execs, so that a broken .venv does not cause an endless loop.
 MARK = "RDSERVICE_DIAGNOSIS_IN_VENV"
 
 
@@ -28,7 +28,7 @@ def main() -> None:
     go_on_in_venv()
     if sys.version_info < OLDEST or importlib.util.find_spec("psycopg") is None:
         give_up()
-    # In place of scripts/: the project's packages are in the folder above.
+    # Instead of scripts/: the project's packages are in its parent directory.
     sys.path[0] = str(ROOT)
     try:
         from rdservice.diagnosis import command
@@ -36,12 +36,12 @@ def main() -> None:
         give_up(error.name or str(error))
     status = command.main(sys.argv[1:])
     sys.stderr.flush()
-    # Not sys.exit: a thread that waits for a database or for RD Station must not keep the process from ending.
+    # Not sys.exit: a thread that waits for the database or RD Station must not delay the end of the process.
     os._exit(status)
 
 
 def go_on_in_venv() -> None:
-    """Become .venv's Python, unless this is it or there is none."""
+    """Exec .venv's Python, unless it runs already or does not exist."""
     was_sent = os.environ.pop(MARK, None) is not None
     if Path(sys.prefix).resolve() == VENV.resolve() or not os.access(str(PYTHON), os.X_OK):
         return
@@ -52,7 +52,7 @@ def go_on_in_venv() -> None:
 
 
 def give_up(missing: str = "psycopg") -> NoReturn:
-    """Say what to do, and end. In English where Python is too old to read the module with the other language."""
+    """Print what to do, and exit. In English if Python is too old for the module with the translations."""
     sys.path[0] = str(ROOT)
     try:
         from rdservice.text.terminal import tell

@@ -1,1 +1,1 @@
-"""What scripts/bench measures: ratios within one run, because one machine's figures say little about another's."""
+"""The benchmarks of scripts/bench. They measure ratios within one run, since absolute figures depend on the machine."""

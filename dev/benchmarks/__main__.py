@@ -30,7 +30,7 @@ NEEDED_DISK = 4_000_000_000  # bytes, for a table of a million tokens and its lo
 
 
 class Part(NamedTuple):
-    """Something that is measured. `limit_s`: it is ended when it takes longer."""
+    """A part of the benchmark. `limit_s`: its time limit."""
 
     run: Callable[[EmbeddedPostgres, Path, Load], list[Measure]]
     limit_s: int
@@ -53,7 +53,7 @@ PARTS = {
 
 
 class TooSlow(Exception):
-    """A part took longer than it may."""
+    """A part exceeded its time limit."""
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Connected accounts by the thousand, put straight into the table."""
+"""Inserts thousands of connected accounts directly into the table."""
 
 from typing import Any, LiteralString
 from urllib.parse import parse_qs, urlsplit
@@ -9,8 +9,8 @@ import requests
 from dev.benchmarks.stage import Stage
 from rdservice.encryption import KeyRing
 
-# In one statement, and with one pair of values for all: a million rows in seconds. Their due times lie apart as those
-# of a real table do.
+# One statement with the same pair of values for all rows: a million rows in seconds. Due times are spread as in a real
+# table.
 FILL: LiteralString = """
 INSERT INTO rdstation_tokens (account_id, access_token, refresh_token, issued_at, expires_at, refresh_after)
 SELECT 'account-' || n, %(access_token)s, %(refresh_token)s, rd_now(), rd_now() + interval '24 h',
@@ -24,7 +24,7 @@ VALUES (%s, %s, %s, rd_now(), rd_now() + interval '24 h', rd_now() + interval '1
 
 
 def fill(conn: psycopg.Connection[Any], keys: KeyRing, count: int) -> None:
-    """Put `count` accounts into an empty table, none due within the hour. Nobody can decrypt their tokens."""
+    """Insert `count` accounts into an empty table, none due within the hour. Their tokens cannot be decrypted."""
     values = {
         "access_token": keys.encrypt("access_token", "account", "a" * 500),
         "refresh_token": keys.encrypt("refresh_token", "account", "r" * 43),
@@ -37,7 +37,7 @@ def fill(conn: psycopg.Connection[Any], keys: KeyRing, count: int) -> None:
 
 
 def connect(stage: Stage, *account_ids: str) -> None:
-    """Connect accounts, all of them with one authorization of the sandbox, which does not rotate refresh tokens."""
+    """Connect accounts with one shared authorization of the sandbox, which does not rotate refresh tokens."""
     pair = _authorize(stage)
     rows = [
         (
@@ -53,7 +53,7 @@ def connect(stage: Stage, *account_ids: str) -> None:
 
 
 def _authorize(stage: Stage) -> dict[str, Any]:
-    """Consent at the sandbox and exchange the code."""
+    """Give consent in the sandbox and exchange the code."""
     app = stage.settings
     with requests.Session() as session:
         session.trust_env = False

@@ -1,4 +1,4 @@
-"""Whether a backlog is cleared without a lapse that could be avoided: how many tokens lapse, and how many must.
+"""Checks that a backlog is cleared without avoidable lapses: how many tokens lapse, and how many must.
 
 The claims are the worker's own; RD Station's answers and the passing of time are made up, so that minutes take seconds:
 after each claim the database's clock is put forward by what the exchanges of a worker at full speed would take.
@@ -24,7 +24,7 @@ from rdservice.worker.auto_refresh import CONCURRENCY
 from scripts.local.embedded_postgres import EmbeddedPostgres
 
 STEP_S = CONCURRENCY / IDEAL
-"""What one claim of all slots takes."""
+"""Duration of one lease of all slots."""
 DAY_S = 86_400.0
 
 # All overdue, as after an outage of RD Station: each somewhere in the last hours of its life, and due since its share
@@ -36,7 +36,7 @@ SELECT 'account-' || n, %(access_token)s, %(refresh_token)s, at - interval '1 da
   FROM (SELECT n, rd_now() + make_interval(secs => left_s) AS at
           FROM unnest(%(left_s)s::float8[]) WITH ORDINALITY AS made (left_s, n)) AS all_of_them
 """
-# What `claims.store` does to a row, for all claims at once.
+# The effect of `leases.store` on a row, for all leases at once.
 RENEW: LiteralString = """
 UPDATE rdstation_tokens
    SET issued_at = rd_now(), expires_at = rd_now() + interval '1 day',
@@ -47,7 +47,7 @@ UPDATE rdstation_tokens
 
 
 class Backlog:
-    """A database in which every token is due, and a clock that moves when it is told."""
+    """A database in which every token is due, with a controlled clock."""
 
     def __init__(self, postgres: EmbeddedPostgres, left_s: Sequence[float]) -> None:
         keys = KeyRing([Fernet.generate_key()])
@@ -79,12 +79,12 @@ class Backlog:
 
     @property
     def lapses(self) -> int:
-        """How many renewals began after the expiry. What the exchange takes is the same for all."""
+        """Number of refreshes that began after the expiry. All exchanges take the same time."""
         return sum(not self._lives(account_id) for account_id in self.begun_at_s)
 
     @property
     def disorder_s(self) -> float:
-        """By how much, at most, a living token was nearer to its expiry than one that was claimed before it."""
+        """Maximum time by which a valid token was closer to its expiry than one that was leased before it."""
         latest = worst = 0.0
         for account_id in filter(self._lives, self.begun_at_s):
             worst = max(worst, latest - self._left_s[account_id])
@@ -95,14 +95,14 @@ class Backlog:
         return self.begun_at_s[account_id] < self._left_s[account_id]
 
     def clear(self) -> None:
-        """Claim and renew, CONCURRENCY at a time, until every token has been renewed."""
+        """Lease and refresh, CONCURRENCY at a time, until every token is refreshed."""
         while len(self.begun_at_s) < len(self._left_s):
             leased = self._claim()
             if not leased:
                 raise BenchError(f"nothing is due after {len(self.begun_at_s)} of {len(self._left_s)}")
             for lease in sorted(leased, key=lambda lease: self._left_s[lease.account_id]):
                 self.begun_at_s[lease.account_id] = self._passed_s
-            # The answers are there when the time of the exchanges has passed.
+            # The responses have arrived when the time of the exchanges has passed.
             self._passed_s += STEP_S
             self._set_clock()
             self._renew(leased)
@@ -116,7 +116,7 @@ class Backlog:
                 fingerprint="bench",
                 slots=CONCURRENCY,
                 claimed_by="bench",
-                # As from a worker's second claim on, when the first has filled its slots.
+                # Like a worker from its second lease on, when the first has filled its slots.
                 backlog=True,
             )
         self.claim_ms.append((time.perf_counter() - started) * 1000)
@@ -146,7 +146,7 @@ class Backlog:
 
 
 def measure(postgres: EmbeddedPostgres, _folder: Path, load: Load) -> list[Measure]:
-    """Clear a backlog of which the first part comes a little too late, and compare with what the arithmetic allows."""
+    """Clear a backlog whose first part must lapse in part, and compare the lapses with the minimum."""
     size = load.choose(100_000, 5_000)
     left_s = make_backlog(size)
     with Backlog(postgres, left_s) as backlog:

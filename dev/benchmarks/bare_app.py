@@ -1,4 +1,4 @@
-"""What the service is compared with: a Flask application with one route that answers ready bytes as JSON."""
+"""The baseline for comparisons: a Flask application with one route that returns fixed bytes as JSON."""
 
 import os
 from pathlib import Path

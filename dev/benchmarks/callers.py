@@ -1,4 +1,4 @@
-"""Many callers in several processes want the same at once: how many calls reach RD Station, and how long they wait."""
+"""Many clients of several processes request the same at once: how many reach RD Station, how long clients wait."""
 
 import contextlib
 import selectors
@@ -20,29 +20,29 @@ PROCESSES = 4
 LATENCY_S = 0.2
 SNAPSHOT_TIMEOUT_S = 20.0
 LONGER_MS = 150
-"""How much longer than the exchange itself the slowest caller may wait."""
+"""How much longer than the exchange itself the slowest client may wait."""
 
 EXPIRE = "UPDATE rdstation_tokens SET expires_at = rd_now(), issued_at = rd_now() - interval '1 day'"
 EXCHANGE_MS = "SELECT duration_ms FROM rdstation_refresh_attempts ORDER BY claim_no DESC LIMIT 1"
 
 
 class Caller(NamedTuple):
-    """What one caller got. `body` is None unless the answer was a 200."""
+    """The response to one client. `body` is None unless the status is 200."""
 
     body: bytes | None
     waited_ms: float
 
 
 class Crowd:
-    """Callers with open connections to several processes, who all ask at the same moment."""
+    """Clients with open connections to several processes that send their requests at the same time."""
 
     def __init__(self, stage: Stage) -> None:
-        # One process behind each address: then it is sure that all of them have callers.
+        # One process per address, so that every process has clients.
         self._urls = [stage.web(workers=1).url for _ in range(PROCESSES)]
         self._headers = stage.authorization
 
     def ask(self, path: str) -> list[Caller]:
-        """Let everyone ask for `path`; one thread does, since it shares the processors with those who answer."""
+        """Send all requests for `path` from one thread, since it shares the processors with the servers."""
         callers: list[Caller] = []
         with contextlib.ExitStack() as ends:
             selector = ends.enter_context(selectors.DefaultSelector())
@@ -75,7 +75,7 @@ def _receive(connection: Connection) -> bool | None:
 
 
 def measure(postgres: EmbeddedPostgres, folder: Path, load: Load) -> list[Measure]:
-    """In rounds: expire the token and let everyone ask for it; then let everyone ask for leads that nobody has."""
+    """In rounds: let all clients request an expired token, then leads that are not cached."""
     rounds = load.choose(7, 1)
     with Stage(postgres, "callers", folder) as stage:
         accounts.connect(stage, "default")
@@ -91,7 +91,7 @@ def _expired_token(stage: Stage, crowd: Crowd, rounds: int) -> list[Measure]:
     for _ in range(rounds):
         before = stage.sandbox.calls("token_refresh")
         stage.conn.execute(EXPIRE)
-        # So that no process remembers the token from before.
+        # Until no process remembers the previous token.
         time.sleep(2 * REMEMBER_S)
         responses = crowd.ask(ACCESS_TOKEN)
         calls.append(stage.sandbox.calls("token_refresh") - before)
@@ -133,7 +133,7 @@ def _missing_page(stage: Stage, crowd: Crowd, rounds: int) -> list[Measure]:
 
 
 def _served_alike(responses: Sequence[Caller], what: Callable[[bytes], bytes]) -> int:
-    """How many callers got the same thing."""
+    """Number of clients that got the same response."""
     got = [what(response.body) for response in responses if response.body is not None]
     return max((got.count(one) for one in set(got)), default=0)
 

@@ -1,4 +1,4 @@
-"""What a worker's look at the table costs, by the size of the table."""
+"""Cost of a worker's look at the table, by the size of the table."""
 
 import time
 from pathlib import Path
@@ -27,7 +27,7 @@ GOAL = at_most(1.2)
 
 
 class Table:
-    """A database whose only contents are connected accounts."""
+    """A database that contains only connected accounts."""
 
     def __init__(self, postgres: EmbeddedPostgres, size: int) -> None:
         self.size = size
@@ -47,7 +47,7 @@ class Table:
             conn.execute(EVERYTHING_IS_DUE)
 
     def claim_ms(self, *, expected: int) -> float:
-        """Claim as the worker does, transaction and commit included; return the milliseconds."""
+        """Lease as the worker does, including transaction and commit; return the duration in milliseconds."""
         started = time.perf_counter()
         with transaction(self._pool) as conn:
             leased = leases.lease_due(
@@ -65,13 +65,13 @@ class Table:
 
 
 def measure(postgres: EmbeddedPostgres, _folder: Path, load: Load) -> list[Measure]:
-    """Compare the tables; a round is the median of some claims."""
+    """Compare the tables. A round is the median of several leases."""
     large_size = load.choose(1_000_000, 20_000)
     with Table(postgres, SMALL) as small, Table(postgres, large_size) as large:
         none_due = _rounds(small, large, rounds=load.choose(15, 5), calls=20, expected=0)
         small.make_everything_due()
         large.make_everything_due()
-        # Together fewer than the small table's rows: a claimed row is not due again within its lease.
+        # In total fewer than the small table's rows: a leased row is not due again until its lease ends.
         all_due = _rounds(small, large, rounds=5, calls=6, expected=CONCURRENCY)
     return [
         *_compare("none_due", "with none due", large_size, none_due),
@@ -82,7 +82,7 @@ def measure(postgres: EmbeddedPostgres, _folder: Path, load: Load) -> list[Measu
 def _rounds(
     small: Table, large: Table, *, rounds: int, calls: int, expected: int
 ) -> list[tuple[float, float]]:
-    """The medians of `calls` claims on each table, which take turns, after one that warms up."""
+    """The medians of `calls` leases on each table, in turns, after a warm-up."""
     for table in (small, large):
         table.claim_ms(expected=expected)
     return [_round(small, large, calls, expected) for _ in range(rounds)]

@@ -1,4 +1,4 @@
-"""How fast all leads are exported beside what the plan allows, and how much memory that takes."""
+"""Speed of an export compared with the plan's limit, and its memory."""
 
 import contextlib
 import time
@@ -14,7 +14,7 @@ from rdservice.leads.export.paging import PAGE_SIZE
 from scripts.local.embedded_postgres import EmbeddedPostgres
 
 CALLS_A_MINUTE = 1_200
-"""Ten times what the smaller plans allow, so that the window is as full as it gets within a minute."""
+"""Ten times the limit of smaller plans, so that the window fills within a minute."""
 LEADS = 1_000_000
 WARM_UP = ("/rd/leads", "/rd/leads/export?segmentation=10")
 EXPORT = "/rd/leads/export"
@@ -53,7 +53,7 @@ def measure(postgres: EmbeddedPostgres, folder: Path, load: Load) -> list[Measur
 
 
 def _read(url: str, headers: dict[str, str], pid: int, seconds: int) -> tuple[int, float, int]:
-    """Read an export for so long; return how many leads came, in which time, and the most memory meanwhile."""
+    """Read an export for this time; return the number of leads, the duration and the peak memory."""
     with contextlib.closing(requests.get(url, headers=headers, stream=True, timeout=30)) as response:
         response.raise_for_status()
         started = looked = time.monotonic()

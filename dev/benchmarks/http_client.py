@@ -1,4 +1,4 @@
-"""A small load maker, for machines without wrk: `python -m dev.benchmarks.http_client`.
+"""A small load generator for machines without wrk: `python -m dev.benchmarks.http_client`.
 
 Takes one JSON object on standard input (`url`, `headers`, `connections`, `seconds`), keeps that many connections busy
 with GET requests, one at a time on each, and prints `{"requests", "seconds", "errors"}`. One thread and no HTTP
@@ -20,7 +20,7 @@ CONNECT_S = 5.0
 
 
 class Connection:
-    """A kept connection with one GET request under way."""
+    """A persistent connection with one GET request in flight."""
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
         parts = urlsplit(url)
@@ -29,14 +29,14 @@ class Connection:
         self._request = _request(parts, headers)
         self._received = b""
         self.body = b""
-        """Of the last complete answer."""
+        """Of the last complete response."""
 
     def send(self) -> None:
         self._received = b""
         self.socket.sendall(self._request)
 
     def receive(self) -> bool | None:
-        """Take what has arrived. None: the answer is not complete; else whether it is a 200."""
+        """Read what has arrived. Return None while the response is incomplete, else whether its status is 200."""
         data = self.socket.recv(1 << 18)
         if not data:
             raise ConnectionResetError("the server closed the connection")
@@ -60,7 +60,7 @@ def _request(url: SplitResult, headers: Mapping[str, str]) -> bytes:
 
 
 def make_load(url: str, headers: Mapping[str, str], connections: int, seconds: float) -> dict[str, Any]:
-    """Send requests for `seconds`; return how many were answered, and how many of the answers were no 200."""
+    """Send requests for `seconds`; return the number of responses, and of those with a status other than 200."""
     requests = errors = 0
     with selectors.DefaultSelector() as selector:
         opened = [Connection(url, headers) for _ in range(connections)]

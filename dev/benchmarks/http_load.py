@@ -1,4 +1,4 @@
-"""Load on one URL from a process of its own: by wrk where it is installed, else by `http_client`."""
+"""Generates load on one URL in a separate process: with wrk if it is installed, else with `http_client`."""
 
 import json
 import re
@@ -26,14 +26,14 @@ end
 
 @dataclass(frozen=True)
 class Counted:
-    """How many requests were answered in how long."""
+    """Number of responses, and the time they took."""
 
     requests: int
     seconds: float
 
 
 class LoadMaker:
-    """Makes load; its files go into `folder`."""
+    """Generates load; writes its files into `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -1,4 +1,4 @@
-"""Memory of all processes of the service after they have worked for a while."""
+"""Memory of all processes of the service after some work."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,11 +14,11 @@ from scripts.local.embedded_postgres import EmbeddedPostgres
 WEB_WORKERS = 2
 """As many as gunicorn.conf.py starts by default."""
 TOGETHER = at_most(220)
-"""Megabytes: a machine of 512 MB runs them beside everything else."""
+"""Megabytes. A machine with 512 MB must have room for them besides everything else."""
 
 
 def measure(postgres: EmbeddedPostgres, folder: Path, load: Load) -> list[Measure]:
-    """Measure all processes after some load on the web processes and some hundred renewals of the worker."""
+    """Measure all processes after some load on the web processes and some hundred refreshes of the worker."""
     with Stage(postgres, "memory", folder) as stage:
         count = load.choose(600, 100)
         accounts.connect(stage, "default", *(f"account-{number}" for number in range(count - 1)))

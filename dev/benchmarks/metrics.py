@@ -1,4 +1,4 @@
-"""What metrics cost: a cached request with and without counting, and the database's time for the counts.
+"""Cost of metrics: a cached request with and without counting, and the database's time for the counts.
 
 The service without counting is the same one under the same gunicorn settings (`uncounted_app`).
 """
@@ -29,7 +29,7 @@ from scripts.local.embedded_postgres import EmbeddedPostgres
 
 PROCESSES = 10
 CALLS_A_MINUTE = 120
-"""Of all processes together: what RD Station allows an account. Each is flushed within a second."""
+"""Calls of all processes together, RD Station's limit for an account. Each is flushed within a second."""
 ROUTES = ("/healthz", "/readyz", "/rd/leads", "/rd/tokens", "/metrics")
 STATISTICS_WITHIN_S = 20.0
 
@@ -38,7 +38,7 @@ USED = "SELECT xact_commit, active_time FROM pg_stat_database WHERE datname = %s
 
 
 class Used(NamedTuple):
-    """What a database was used."""
+    """The load on a database."""
 
     transactions: float
     active_ms: float
@@ -51,7 +51,7 @@ class Used(NamedTuple):
 
 
 class Process:
-    """Counts and flushes as a web process does whose requests and calls to RD Station are made up."""
+    """Counts and flushes like a web process, for simulated requests and calls to RD Station."""
 
     def __init__(self, url: str) -> None:
         self.metrics = Metrics()
@@ -63,12 +63,12 @@ class Process:
         self._flusher.start()
 
     def answer_requests(self) -> None:
-        """Answer one request of each route."""
+        """Count one request of each route."""
         for route in ROUTES:
             self._client.get(route)
 
     def call(self) -> None:
-        """Call RD Station once."""
+        """Count one call to RD Station."""
         response = ApiResponse(operation="contacts_list", status=200, headers={}, body=b"{}")
         call_metrics.count(self.metrics, self._flusher.hurry, response, 0.1)
 
@@ -91,7 +91,7 @@ def _requests(stage: Stage, folder: Path, load: Load) -> list[Measure]:
     maker = LoadMaker(folder)
     rounds = []
     for number in range(1 + load.choose(5, 1)):
-        # Whoever comes first in a round may find the machine in another state.
+        # The first one in a round may find the machine in another state.
         order = list(servers) if number % 2 else list(reversed(servers))
         done = {
             name: run_round(maker, servers[name], servers[name].url + LEADS, stage.authorization, load)
@@ -119,7 +119,7 @@ def _requests(stage: Stage, folder: Path, load: Load) -> list[Measure]:
 
 
 def _flushes(postgres: EmbeddedPostgres, stage: Stage, load: Load) -> list[Measure]:
-    """Compare what ten processes ask of their database with what an idle refresh worker asks of its own."""
+    """Compare the database load of ten counting processes with that of an idle refresh worker."""
     url, names = new_database(postgres, "flushes"), ("bench_flushes", stage.conn.info.dbname)
     rounds = []
     with psycopg.connect(postgres.url, autocommit=True) as conn:
@@ -188,7 +188,7 @@ def _count(processes: list[Process], seconds: int) -> None:
 
 
 def _wait_for_statistics(conn: psycopg.Connection[Any], name: str) -> None:
-    """Wait until all sessions with this database are over: the last thing that each tells is what it used."""
+    """Wait until all sessions with this database have ended, since each reports its statistics last."""
     wait_until(
         lambda: _number(conn, "SELECT count(*) FROM pg_stat_activity WHERE datname = %s", name) == 0,
         f"the sessions with {name} end",

@@ -1,4 +1,4 @@
-"""What a read costs that is answered from memory, against a bare Flask route that returns the same bytes.
+"""Cost of a read from memory, compared with a bare Flask route that returns the same bytes.
 
 Both run under the same gunicorn settings, with one process each: two would share connections unevenly, by chance, and
 leave no processor to the load maker on a small machine. Rounds take turns, so that what else the machine does hits
@@ -19,7 +19,7 @@ from scripts.local.embedded_postgres import EmbeddedPostgres
 
 
 class Round(NamedTuple):
-    """What one server did in one round."""
+    """The result of one server in one round."""
 
     per_second: float
     cpu_ms: float
@@ -32,7 +32,7 @@ LEADS = "/rd/leads?page_size=25"
 
 
 def measure_access_token(postgres: EmbeddedPostgres, folder: Path, load: Load) -> list[Measure]:
-    """Compare reads of a live access token."""
+    """Compare reads of a valid access token."""
     with Stage(postgres, "access_token", folder) as stage:
         accounts.connect(stage, "default")
         return _compare(stage, ACCESS_TOKEN, "access-token read", folder, load)
@@ -87,7 +87,7 @@ def run_round(maker: LoadMaker, server: Server, url: str, headers: dict[str, str
 
 
 def read_body(url: str, headers: dict[str, str]) -> bytes:
-    """Return what the route answers; asked before, so that it is a matter of memory from now on."""
+    """Return the route's response, which is in memory from now on."""
     with requests.Session() as session:
         session.trust_env = False
         response = session.get(url, headers=headers, timeout=20)

@@ -1,4 +1,4 @@
-"""How many tokens a worker renews a second, against what its slots allow: concurrency ÷ latency of RD Station."""
+"""Refreshes per second of a worker, compared with the limit of its slots: concurrency ÷ latency of RD Station."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from scripts.local.embedded_postgres import EmbeddedPostgres
 
 LATENCY_S = 0.2
 IDEAL = CONCURRENCY / LATENCY_S
-"""Renewals a second of one worker that does nothing but wait for RD Station."""
+"""Refreshes per second of a worker that only waits for RD Station."""
 FINISH_WITHIN_S = 60.0
 GOAL = at_least(0.9)
 TWICE = at_least(1.9)
@@ -34,7 +34,7 @@ FINISHED_AFTER = (
 
 
 class CpuTimes(NamedTuple):
-    """Processor time for one renewal, in milliseconds."""
+    """Processor time for one refresh, in milliseconds."""
 
     worker: float
     postgres: float
@@ -42,14 +42,14 @@ class CpuTimes(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What one run came to."""
+    """The result of one run."""
 
     per_second: float
     cpu_ms: CpuTimes
 
 
 def measure(postgres: EmbeddedPostgres, folder: Path, load: Load) -> list[Measure]:
-    """Let one worker, then two, renew accounts that are all due, in rounds that take turns."""
+    """Let one worker, then two, refresh accounts that are all due, in alternating rounds."""
     batches = load.choose(35, 6)
     with Stage(postgres, "refreshes", folder) as stage:
         accounts.connect(stage, *(f"account-{number:05}" for number in range(2 * batches * CONCURRENCY)))
@@ -87,7 +87,7 @@ def _speeds(rounds: Sequence[tuple[Run, Run]]) -> list[Measure]:
 
 
 def _costs(of_rounds: Sequence[CpuTimes]) -> list[Measure]:
-    """What a renewal costs while two workers run, and how much of this machine two workers at full speed would need.
+    """Cost of a refresh while two workers run, and the share of this machine that two workers at full speed need.
 
     With more than about two thirds of it they wait for the processors, however good they are.
     """
@@ -115,14 +115,14 @@ def _costs(of_rounds: Sequence[CpuTimes]) -> list[Measure]:
 
 
 def renew(stage: Stage, count: int) -> None:
-    """Make `count` accounts due and wait until the running workers have renewed them."""
+    """Make `count` accounts due and wait until the running workers have refreshed them."""
     before = _stored(stage)
     stage.conn.execute(MAKE_DUE, [count])
     wait_until(lambda: _stored(stage) == before + count, f"{count} renewals", FINISH_WITHIN_S)
 
 
 def _renew(stage: Stage, postgres: EmbeddedPostgres, *, workers: int, batches: int) -> Run:
-    """Make accounts due for `batches` times each slot of the workers; let the workers renew them."""
+    """Make accounts due for `batches` times each slot of the workers; let the workers refresh them."""
     slots = workers * CONCURRENCY
     count = slots * batches
     stage.conn.execute("TRUNCATE rdstation_refresh_attempts")
@@ -162,9 +162,9 @@ def _stored(stage: Stage) -> int:
 
 
 def _per_second(finished: Sequence[datetime], slots: int) -> float:
-    """Renewals a second while all slots were busy: without the first and the last batch.
+    """Refreshes per second while all slots were busy: without the first and the last batch.
 
-    In whole batches, because renewals that began together end together.
+    In whole batches, because refreshes that start together end together.
     """
     batches = (len(finished) - 1) // slots - 2
     if batches < 1:

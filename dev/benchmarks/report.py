@@ -1,4 +1,4 @@
-"""Figures, and how they are shown: a table for people, JSON for programs."""
+"""Figures, and their presentation: a table for people, JSON for programs."""
 
 import json
 import statistics
@@ -12,7 +12,7 @@ QUICK_SHARE = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """A bound that the figure should keep."""
+    """A limit that the figure should meet."""
 
     kind: Literal["at least", "at most"]
     value: float
@@ -62,7 +62,7 @@ class Measure:
 
 @dataclass(kw_only=True)
 class PartReport:
-    """What came of one part: its measures, or the error that ended it."""
+    """The result of one part: its measures, or the error that ended it."""
 
     name: str
     seconds: float = 0.0
@@ -72,7 +72,7 @@ class PartReport:
 
 @dataclass(kw_only=True)
 class Report:
-    """A whole run. `machine` says on what it ran: facts by name."""
+    """A whole run. `machine`: facts about the machine, by name."""
 
     quick: bool
     machine: dict[str, str | int]

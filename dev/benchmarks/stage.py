@@ -1,4 +1,4 @@
-"""What the parts are measured on: the embedded PostgreSQL, the sandbox over HTTP, and the service's real processes."""
+"""The environment of the benchmarks: embedded PostgreSQL, the sandbox over HTTP, and the service's real processes."""
 
 import contextlib
 import os
@@ -34,12 +34,12 @@ SCOPES = ("tokens:read", "leads:read")
 
 
 class BenchError(Exception):
-    """A part cannot be measured; the message says why."""
+    """A part cannot be measured. The message says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """How much is measured: `quick` is for trying whether everything works."""
+    """How much is measured. `quick` only checks that everything works."""
 
     quick: bool
 
@@ -49,7 +49,7 @@ class Load:
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """gunicorn, answering at `url`; `process` is its master."""
+    """A running gunicorn. `process` is its master."""
 
     url: str
     process: subprocess.Popen[bytes]
@@ -65,7 +65,7 @@ class Stage:
     def __init__(
         self, postgres: EmbeddedPostgres, name: str, folder: Path, settings: Mapping[str, str] | None = None
     ) -> None:
-        """`settings` go before those that every stage has."""
+        """`settings` override those that every stage has."""
         folder.mkdir(parents=True)
         self._own_settings = settings or {}
         self._folder = folder
@@ -119,7 +119,7 @@ class Stage:
         return self._gunicorn("dev.benchmarks.bare_app:app", "/", variables)
 
     def worker(self, **variables: str) -> subprocess.Popen[bytes]:
-        """Start a refresh worker, with other settings where `variables` say so, and wait for its first heartbeat."""
+        """Start a refresh worker, with settings overridden by `variables`, and wait for its first heartbeat."""
         before = self._beating()
         process = self._spawn(["-m", "worker"], variables, "worker")
         self._wait(process, lambda: self._beating() > before, "worker")
@@ -197,7 +197,7 @@ class Stage:
         return self._folder / f"{name}.log"
 
     def _said(self, name: str) -> str:
-        """The end of what the processes of this name wrote."""
+        """The last output of the processes of this name."""
         return "\n".join(self._log(name).read_text(errors="replace").splitlines()[-20:])
 
 
@@ -215,12 +215,12 @@ class Sandbox:
         self._session.patch(f"{self.url}/_sandbox", json=settings, timeout=10).raise_for_status()
 
     def revoke(self, account: str = "default") -> None:
-        """Let the RD Station account take its consent back."""
+        """Revoke the consent of the RD Station account."""
         response = self._session.post(f"{self.url}/_sandbox/revoke", json={"account": account}, timeout=10)
         response.raise_for_status()
 
     def calls(self, operation: str, status: str | None = None) -> int:
-        """Return how many calls of this operation reached the sandbox, or how many it answered with `status`."""
+        """Return how many calls of this operation reached the sandbox, with `status` only those that got it."""
         response = self._session.get(f"{self.url}/_sandbox", timeout=10)
         response.raise_for_status()
         by_status: dict[str, int] = response.json()["calls"].get(operation, {})
@@ -247,7 +247,7 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float) -> None
 
 
 def end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End processes from `spawn`, orderly at first, and what they started."""
+    """End processes from `spawn` and their children, first with SIGTERM."""
     for process in processes:
         process.terminate()
     give_up = time.monotonic() + END_S

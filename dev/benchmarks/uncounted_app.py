@@ -1,4 +1,4 @@
-"""What metrics are measured against: the service as it is, but that counts nothing and has no flusher."""
+"""The baseline for the cost of metrics: the service without counting and without a flusher."""
 
 from importlib import import_module
 
@@ -10,11 +10,11 @@ from rdservice.web.api import metrics
 
 
 def do_nothing(*_: object) -> None:
-    """Stand in the place of what counts."""
+    """Replace the counting functions."""
 
 
 class NoCounts(metrics.RequestCounts):
-    """Stands in the place of the counts of requests."""
+    """Replaces the counts of requests."""
 
     def count(self, method: str, url_rule: str, status: int, duration_s: float) -> None:
         """Do nothing."""

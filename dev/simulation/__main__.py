@@ -16,13 +16,13 @@ EXIT_VIOLATION = 1
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 
 FULL = ((2000, 30.0), (50, 365.0))
-"""Accounts and days of the runs that are made where no option says else, in both modes."""
+"""Default numbers of accounts and days, for both modes."""
 
 
 def main() -> int:
     arguments = _arguments(sys.argv[1:])
     heed_stop_signals()
-    # The service warns of each fault that is injected.
+    # The service logs a warning for each injected fault.
     logging.disable(logging.CRITICAL)
     outcomes = []
     try:

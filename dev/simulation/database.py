@@ -20,19 +20,19 @@ from rdservice.database.pool import BEGIN
 from scripts.local.embedded_postgres import EmbeddedPostgres
 
 START = 1_800_000_000
-"""Unix time at which every run begins."""
+"""Unix time at which every run starts."""
 SETTINGS = {
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
-    # It would come when it likes; the simulation vacuums at moments of virtual time.
+    # Autovacuum runs at arbitrary times; the simulation vacuums at virtual times instead.
     "autovacuum": "off",
 }
 QUERY_S = (0.0005, 0.003)
-"""Between these, at random, a transaction waits for its turn."""
+"""Bounds of the random delay of a transaction."""
 VACUUM_EVERY_S = 4 * 3600.0
 
-# Inlined like the real one, so that the plans are the same.
+# Inlined like the real function, so that PostgreSQL makes the same plans.
 CLOCK = """
 CREATE OR REPLACE FUNCTION rd_now() RETURNS timestamptz LANGUAGE sql STABLE
     AS $$SELECT to_timestamp(current_setting('simulation.now')::float8)$$;
@@ -58,10 +58,10 @@ VACUUM = (
 
 
 class Watcher(Protocol):
-    """Who is told of what was committed."""
+    """Receives what was committed."""
 
     def committed(self, conn: psycopg.Connection[Any], changed: list[str], *, gate: bool) -> None:
-        """`changed`: accounts whose row of `rdstation_tokens` is another one now. `gate`: the credentials' is."""
+        """`changed`: accounts whose row of `rdstation_tokens` has changed. `gate`: the credentials' row has changed."""
 
 
 class _Connection(psycopg.Connection[Any]):
@@ -76,7 +76,7 @@ class _Connection(psycopg.Connection[Any]):
 
 
 class SimulatedDatabase:
-    """The server. `offset_s` is how far its clock is ahead of RD Station's, which is the true one."""
+    """The server. `offset_s`: seconds by which its clock is ahead of RD Station's, which is correct."""
 
     def __init__(self, server: EmbeddedPostgres, scheduler: Scheduler, dice: random.Random) -> None:
         self.offset_s = 0.0
@@ -112,7 +112,7 @@ class SimulatedDatabase:
         self._up.clear()
 
     def come_back(self, *, restart: bool) -> None:
-        """Answer again; `restart` stops and starts the real server first."""
+        """End an outage; `restart` stops and starts the real server first."""
         if restart:
             self._conn.close()
             self._server.stop()
@@ -124,7 +124,7 @@ class SimulatedDatabase:
         return self._up.wait(seconds)
 
     def pause(self) -> float:
-        """Return how long a transaction waits for its turn, in seconds."""
+        """Return the delay of a transaction, in seconds."""
         return self._dice.uniform(*QUERY_S)
 
     @contextmanager
@@ -148,13 +148,13 @@ class SimulatedDatabase:
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[Any]]:
-        """Lend the connection to an onlooker, who belongs to no process."""
+        """Lend the connection to an observer outside of all processes."""
         with self.connection() as conn:
             conn.execute(BEGIN)
             yield conn
 
     def query(self, statement: str, values: dict[str, object]) -> list[tuple[Any, ...]]:
-        """Ask the database as an onlooker."""
+        """Run a query as an observer."""
         with self.transaction() as conn:
             return conn.execute(statement.encode(), values).fetchall()
 
@@ -178,7 +178,7 @@ class SimulatedDatabase:
 
 
 class SimulatedPool:
-    """What a simulated process has in place of a `psycopg_pool.ConnectionPool`.
+    """A simulated process's replacement for `psycopg_pool.ConnectionPool`.
 
     `cut` is asked before each commit whether the connection breaks there: `before` it took effect, `after`, or not.
     `committed` is told of each commit that the process knows of.

@@ -1,4 +1,4 @@
-"""What goes wrong, drawn from the run's dice: mishaps of single exchanges, and incidents that concern everything."""
+"""Faults, drawn at random: those of single calls, and incidents that affect everything."""
 
 import random
 from collections import Counter
@@ -32,19 +32,19 @@ RATES: dict[str, float] = {
     "operator during the exchange": 0.004,
 }
 MANY = 20_000
-"""Exchanges from which on RATES hold; a shorter run has up to ten times as many faults."""
+"""Exchanges of a run for which RATES apply; shorter runs have up to ten times higher rates."""
 COMMIT_CUT = 0.0005
-"""Probability for one commit; half of them take effect all the same."""
+"""Probability for one commit. Half of these commits take effect."""
 
 LONGEST_OUTAGE_S = 6 * HOUR
 RECOVERY_S = 3 * HOUR
-"""Least time between two incidents that stop all renewals: what is promised is to survive six hours, not twice that."""
+"""Minimum time between two incidents that stop all refreshes. The service promises to survive six hours, not twelve."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fate:
-    """What happens to one call. `instead`: what comes in place of RD Station's answer, so that the call has no effect;
-    `afterwards`: what becomes of its answer after it took effect; `meddle`: somebody acts on the account meanwhile.
+    """The faults of one call. `instead`: replaces RD Station's response, so that the call has no effect; `afterwards`:
+    changes the response after the call took effect; `meddle`: a person acts on the account in the meantime.
     """
 
     latency_s: float
@@ -58,7 +58,7 @@ class Fate:
 
 @dataclass(kw_only=True)
 class Weather:
-    """What concerns all calls now."""
+    """The current conditions for all calls."""
 
     outage: Outage | None = None
     storm: bool = False
@@ -66,10 +66,10 @@ class Weather:
 
 
 class Faults:
-    """The dice of single calls. `counts` tells what was injected."""
+    """Draws the faults of single calls. `counts`: injected faults by name."""
 
     def __init__(self, dice: random.Random, exchanges: float) -> None:
-        """`exchanges`: about how many the run will have."""
+        """`exchanges`: approximate number in the run."""
         factor = min(10.0, max(1.0, MANY / max(exchanges, 1.0)))
         self.counts: Counter[str] = Counter()
         self.weather = Weather()
@@ -80,7 +80,7 @@ class Faults:
         self._total = sum(self._rates.values())
 
     def of_call(self, *, refresh: bool) -> Fate:
-        """Draw what happens to a call; crashes and pauses are for exchanges of refresh tokens."""
+        """Draw the faults of a call. Only exchanges of refresh tokens have crashes and pauses."""
         dice, latency_s = self._dice, self._dice.uniform(0.05, 0.6)
         if self.weather.outage is not None:
             return Fate(latency_s=latency_s, instead=self._outage(self.weather.outage))

@@ -1,4 +1,4 @@
-"""Which processes run: they are started, replaced by a deploy, and started again after a crash."""
+"""Manages the processes: starts them, replaces them in a deploy, and restarts them after a crash."""
 
 import random
 from collections import Counter
@@ -7,12 +7,12 @@ from dev.simulation.processes import WebProcess, WorkerProcess, World
 
 WEB_PROCESSES = 2
 WEB_ENDS_S = 30.0
-"""How long a replaced web process may go on with what it has begun."""
+"""How long a replaced web process may continue its requests."""
 FEWEST_WORKERS, MOST_WORKERS = 2, 4
 
 
 class Fleet:
-    """Two web processes and two to four workers. `secrets` is the list of client secrets that new ones get."""
+    """Two web processes and two to four workers. `secrets`: the client secrets of new processes."""
 
     def __init__(self, world: World, dice: random.Random, secrets: list[str]) -> None:
         self.secrets = secrets

@@ -1,4 +1,4 @@
-"""What concerns everything for a while: outages, storms of 429, secrets, restarts, clock steps, deploys."""
+"""Incidents that affect everything for a while: outages, 429 storms, new secrets, restarts, clock steps, deploys."""
 
 import random
 from collections import Counter
@@ -9,14 +9,14 @@ from dev.simulation.fleet import Fleet
 from dev.simulation.processes import World
 
 REAL_RESTARTS = 3
-"""How many of a run's database restarts are those of the real server; the others are virtual."""
+"""How many of a run's database restarts restart the real server; the others are virtual."""
 FARTHEST_CLOCK_S = 600.0
-"""The database's clock is never farther than this from RD Station's."""
+"""Maximum difference between the database's clock and RD Station's."""
 OUTAGES: tuple[Outage, ...] = ("refused", "server error", "html", "silence")
 
 
 class Incidents:
-    """Plans one incident after the other. Of those that stop all renewals no two come within RECOVERY_S."""
+    """Plans incidents one after the other. Those that stop all refreshes are at least RECOVERY_S apart."""
 
     def __init__(self, world: World, fleet: Fleet, dice: random.Random, *, days: float) -> None:
         self._gap_s = max(1.0, min(4.0, days / 12)) * DAY
@@ -33,7 +33,7 @@ class Incidents:
         self._scheduler.after(self._dice.uniform(1 * HOUR, 12 * HOUR), self._passing_incident)
 
     def _stopping_incident(self) -> None:
-        """One that stops all renewals; it says when it is over."""
+        """An incident that stops all refreshes. It reports its end."""
         incident = self._dice.choice(
             [self._outage, self._outage, self._storm, self._wrong_secret, self._planned_new_secret]
         )
@@ -71,7 +71,7 @@ class Incidents:
         self._over()
 
     def _wrong_secret(self) -> None:
-        """The secret is changed at RD Station before anybody tells the service."""
+        """The secret changes at RD Station before the service gets the new one."""
         self._count("wrong client secret")
         self._world.station.accepted = {self._new_secret()}
         self._later(self._dice.uniform(0.2 * HOUR, 5 * HOUR), self._mend_secret)
@@ -106,13 +106,13 @@ class Incidents:
         self._count("restart of the real database" if really else "database down")
         database.go_down()
         seconds = self._dice.uniform(1, 1200)
-        # A server is started from the main thread: it ends with the thread that started it.
+        # Start the server from the main thread, because it ends with the thread that started it.
         self._scheduler.after(seconds, lambda: database.come_back(restart=really), in_main=True)
         if self._dice.random() < 0.3:
             self._later(self._dice.uniform(0, 30), self._fleet.deploy)
 
     def _clock_step(self) -> None:
-        """The database's clock jumps; RD Station's, and the clocks that are never set, do not."""
+        """The database's clock jumps; RD Station's clock and monotonic clocks do not."""
         database = self._world.database
         new = self._dice.choice([0.0, self._dice.uniform(-5, 5), self._dice.uniform(-300, 300)])
         if self._dice.random() < 0.5:

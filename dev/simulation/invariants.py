@@ -1,4 +1,4 @@
-"""What must hold at every moment, judged by RD Station's ledger and not by what the service believes."""
+"""Invariants that must hold at all times, judged by RD Station's ledger and not by the service's own state."""
 
 import heapq
 import json
@@ -21,13 +21,13 @@ from rdservice.encryption import KeyRing
 REMEMBERED = 40
 """Events of an account that a violation shows."""
 MOST_ATTEMPTS_AN_HOUR = 40
-"""Full jitter under 10 minutes makes some 15 tries an hour of an outage; 40 do not happen by chance."""
+"""Full jitter under 10 minutes makes about 15 attempts per hour of an outage; 40 do not happen by chance."""
 MOST_REFUSALS = 8
 """Of one refresh token: three over ten minutes where an earlier outcome is unknown, the same again after an upload that
 was refused, and those that were under way."""
 NOTICED_WITHIN_S = 120.0
 PRESSED_WITHIN_S = 120.0
-"""How long ago a person may have asked for the exchange of a token that was refused for good."""
+"""Maximum age of a person's request that permits an exchange of a permanently refused token."""
 LOOK_S = 60.0
 LOOKS = 60
 """Steps of a worker's loop in LOOK_S that need no reason: one every two seconds, short ones before something is due."""
@@ -42,7 +42,7 @@ GATES = """
 SELECT fingerprint, EXTRACT(epoch FROM probe_after)::float8
   FROM rdstation_client_credentials WHERE refused_since IS NOT NULL
 """
-# The attempt that is being refused has no outcome yet either.
+# The attempt being refused has no outcome yet either.
 IN_DOUBT = """
 SELECT count(*) FILTER (WHERE a.outcome IS NULL) > 1 OR bool_or(a.answer_unknown)
   FROM rdstation_refresh_attempts a JOIN rdstation_tokens t USING (account_id, authorization_id)
@@ -54,7 +54,7 @@ Rule = Literal["lapse", "double", "order", "spin", "notice", "end", "loss", "ser
 
 
 class Violation(Exception):
-    """Something that must never happen has happened. `account` is '' where it concerns no single one."""
+    """An invariant is violated. `account` is '' if the violation concerns no single account."""
 
     def __init__(self, rule: Rule, what: str, *, account: str, at: float, trail: list[str]) -> None:
         super().__init__(f"{rule}: {what}")
@@ -66,7 +66,7 @@ class Violation(Exception):
 
 
 class Row(NamedTuple):
-    """A row of `rdstation_tokens` as it was committed; its tokens as the ledger knows them."""
+    """A committed row of `rdstation_tokens`, with the ledger's view of its tokens."""
 
     access: AccessToken | None
     refresh_text: str
@@ -84,7 +84,7 @@ class Row(NamedTuple):
 
 @dataclass(kw_only=True)
 class Counts:
-    """What was found that is allowed."""
+    """Permitted losses that were found."""
 
     renewals: int = 0
     double_across_pause: int = 0
@@ -95,13 +95,13 @@ class Counts:
 
 
 class Dues(Protocol):
-    """Who wants to know when something may become due."""
+    """Receives changes of the time at which something may become due."""
 
     def reschedule(self) -> None: ...
 
 
 class Invariants:
-    """Sees every commit and every exchange. The first violation ends the run."""
+    """Checks every commit and every exchange. The first violation ends the run."""
 
     def __init__(
         self, scheduler: Scheduler, database: SimulatedDatabase, ledger: Ledger, keys: KeyRing
@@ -128,7 +128,7 @@ class Invariants:
         self._looks: dict[str, tuple[float, int]] = {}
         self._lately: deque[float] = deque()
         self.digest = 0
-        """A number that stands for all that was noted: two runs of a seed have the same."""
+        """A digest of all recorded events; two runs of the same seed have the same digest."""
 
     def note(self, account: str, what: str) -> None:
         """Remember an event for the trail of a violation."""
@@ -139,7 +139,7 @@ class Invariants:
     # The rows
 
     def committed(self, conn: psycopg.Connection[Any], changed: list[str], *, gate: bool) -> None:
-        """Judge what a transaction has made of the rows of `changed`."""
+        """Check the rows of the accounts in `changed` after a commit."""
         if gate:
             self._look_at_gates(conn)
         if changed:
@@ -178,7 +178,7 @@ class Invariants:
             self._check_end(account, row)
 
     def _check_order(self, account: str, before: Row, row: Row) -> None:
-        """An older answer never replaces a newer pair, nor one of another authorization."""
+        """An older response never replaces a newer pair, nor the pair of another authorization."""
         if row.access is before.access:
             return
         if row.authorization != before.authorization:
@@ -203,7 +203,7 @@ class Invariants:
             )
 
     def _check_validity(self, account: str) -> None:
-        """No account is without a valid access token, unless nothing could give it one."""
+        """Every account has a valid access token, unless the service had no way to get one."""
         row = self.rows.get(account)
         if row is None or (row.access is not None and row.access.valid(self._scheduler.now)):
             return
@@ -214,7 +214,7 @@ class Invariants:
         self.violation("lapse", "no valid access token is stored, and the consent stands", account)
 
     def _check_end(self, account: str, row: Row) -> None:
-        """What lives is never declared dead; what is dead has its right name; operators are told once."""
+        """A valid authorization is never declared dead; a dead one gets the right error; operators are told once."""
         if row.refresh is None:
             return
         if self._told.get(account) == (row.authorization, row.stored_claim):
@@ -242,7 +242,7 @@ class Invariants:
         self.on_final(account)
 
     def _named_loss(self, refresh: RefreshToken) -> str | None:
-        """Return how the answer was lost that used a refresh token up, None when it need not have been."""
+        """Return why the response that consumed a refresh token was lost; None when the loss was avoidable."""
         exchange = refresh.used_up_by
         if exchange is None:
             return None
@@ -282,7 +282,7 @@ class Invariants:
                 )
 
     def _check_not_dead(self, exchange: Exchange) -> None:
-        """What was refused for good is tried again only for a person, or by a process that stood still meanwhile."""
+        """A permanently refused token is tried again only for a person, or by a process that was paused."""
         row, account = self.rows.get(exchange.account), exchange.account
         if row is None or not row.final or row.refresh_text != exchange.refresh_token:
             return
@@ -296,7 +296,7 @@ class Invariants:
             return
         row = self.rows.get(exchange.account)
         if row is None or row.refresh_text != exchange.refresh_token:
-            # Another authorization stands there: the refusal means nothing.
+            # The row has another authorization by now, so the refusal is irrelevant.
             return
         token = self._ledger.refresh_tokens[exchange.refresh_token]
         token.refusals += 1
@@ -324,14 +324,14 @@ class Invariants:
         self.violation("notice", "a refusal was not taken for one", account)
 
     def pressed(self, account: str) -> None:
-        """A person asked for a renewal: one more refusal is theirs."""
+        """A person requested a refresh, which permits one more refusal."""
         self._pressed[account] = self._scheduler.now
         row = self.rows.get(account)
         if row is not None and row.refresh is not None:
             row.refresh.forgiven += 1
 
     def served(self, account: str, access_token: str) -> None:
-        """A caller was given a token: it must work."""
+        """An access token that a caller received must work."""
         self.counts.served += 1
         token = self._ledger.access_tokens.get(access_token)
         if token is not None and (token.valid(self._scheduler.now) or token.grant.revoked_at is not None):
@@ -341,7 +341,7 @@ class Invariants:
     # The loop
 
     def looked(self, worker: str) -> None:
-        """A worker's loop made a step."""
+        """Record a step of a worker's loop."""
         now = self._scheduler.now
         began, looks = self._looks.get(worker, (now, 0))
         if now - began >= LOOK_S:
@@ -353,13 +353,13 @@ class Invariants:
             self.violation("spin", f"{worker} made {looks + 1} steps in {now - began:.1f} s", "")
 
     def next_due(self, fingerprint: str) -> float | None:
-        """Return the virtual time at which something may become due for these credentials; None: nothing will."""
+        """Return the virtual time at which something may become due for these credentials; None: never."""
         while self._due:
             due_at, account = self._due[0]
             row = self.rows.get(account)
             if row is not None and row.due_at == due_at and not row.final:
-                moment = max(due_at, self._gates.get(fingerprint, due_at))
-                return moment - START - self._database.offset_s
+                due_at = max(due_at, self._gates.get(fingerprint, due_at))
+                return due_at - START - self._database.offset_s
             heapq.heappop(self._due)
         return None
 
@@ -380,7 +380,7 @@ class Invariants:
 
 
 def _says_invalid(body: bytes) -> bool:
-    """Return whether a whole answer says that the refresh token is not valid."""
+    """Return whether a complete response says that the refresh token is invalid."""
     try:
         json.loads(body)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What RD Station knows to be true: every token that it gave, and every exchange, whatever the service makes of it."""
+"""RD Station's true state: every token that it issued and every exchange, independent of the service."""
 
 import json
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class Grant:
 
 @dataclass(kw_only=True)
 class AccessToken:
-    """`number` orders all tokens by the moment at which they were issued. `ends_at`: in virtual seconds."""
+    """`number` orders all tokens by time of issue. `ends_at`: in virtual seconds."""
 
     number: int
     grant: Grant
@@ -32,14 +32,13 @@ class AccessToken:
 
 @dataclass(kw_only=True)
 class RefreshToken:
-    """`used_up_by`: the exchange that rotated it away. `refusals`: answers that said so, or that it is revoked, and
-    reached a living process."""
+    """`used_up_by`: the exchange that rotated it. `refusals`: responses that refused it and reached a live process."""
 
     grant: Grant
     used_up_by: "Exchange | None" = None
     refusals: int = 0
     forgiven: int = 0
-    """Refusals that do not count: a person asked for them, or a process died before it could write them down."""
+    """Refusals that do not count: a person requested the refresh, or the process died before recording it."""
 
     @property
     def alive(self) -> bool:
@@ -48,24 +47,24 @@ class RefreshToken:
 
 @dataclass(kw_only=True)
 class Exchange:
-    """One exchange of a refresh token, as its sender sees it: it ends with an answer, the deadline or a death."""
+    """One exchange of a refresh token from its sender's view. It ends with a response, the deadline or a crash."""
 
     process: Process
     account: str
     refresh_token: str = field(repr=False)
     claimed_at: float
-    """When its process last made sure of the claim, in virtual seconds."""
+    """When its process last verified the lease, in virtual seconds."""
     sent_at: float
     ended_at: float | None = None
     settled: bool = False
-    """Its sender has written down what came of it."""
+    """The sender has recorded the outcome."""
     loss: str | None = None
-    """What kept its answer from being stored, where nothing else can bring it back."""
+    """Why its response could not be stored, if it cannot be recovered."""
 
 
 @dataclass(kw_only=True)
 class Ledger:
-    """`rotating`: a refresh token lives for one exchange."""
+    """`rotating`: a refresh token is valid for one exchange."""
 
     start: float
     grants: dict[int, Grant] = field(default_factory=dict)
@@ -75,11 +74,11 @@ class Ledger:
     codes: dict[str, str] = field(default_factory=dict)
     """Authorization code to account."""
     in_flight: dict[str, list[Exchange]] = field(default_factory=dict)
-    """By refresh token: the exchanges that have not ended for their sender."""
+    """By refresh token: exchanges that have not ended for their sender."""
     issued: int = 0
 
     def took_effect(self, body: bytes, account: str, presented: str | None, by: Exchange | None) -> None:
-        """Note the pair in an answer of the token endpoint; `presented`: the refresh token that it was given for."""
+        """Record the pair in a response of the token endpoint. `presented`: the refresh token in the request."""
         response: dict[str, Any] = json.loads(body)
         claims = jwt.decode(response["access_token"], options={"verify_signature": False})
         grant = self.grants.get(claims["grant"])
@@ -102,7 +101,7 @@ class Ledger:
                 grant.revoked_at = now
 
     def begin(self, exchange: Exchange) -> list[Exchange]:
-        """Note that an exchange leaves; return those of the same refresh token that have not ended."""
+        """Record the start of an exchange; return other unfinished exchanges of the same refresh token."""
         under_way = self.in_flight.setdefault(exchange.refresh_token, [])
         others = list(under_way)
         under_way.append(exchange)
@@ -118,7 +117,7 @@ class Ledger:
             del self.in_flight[exchange.refresh_token]
 
     def forget_expired(self, now: float) -> None:
-        """Drop access tokens that ended two days ago: nothing asks for them any more."""
+        """Drop access tokens that expired two days ago. Nothing looks them up any more."""
         old = [text for text, token in self.access_tokens.items() if token.ends_at < now - 2 * 86_400]
         for text in old:
             del self.access_tokens[text]

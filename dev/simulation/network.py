@@ -1,4 +1,4 @@
-"""RD Station and the way there: the sandbox's handlers behind an adapter of `requests` that plays faults."""
+"""Simulates RD Station and the network: the sandbox's handlers behind a `requests` adapter that injects faults."""
 
 import io
 import json
@@ -32,20 +32,20 @@ JSON_TYPE = {"Content-Type": "application/json; charset=utf-8"}
 
 @dataclass(kw_only=True)
 class Caller:
-    """What the network knows of a thread that calls."""
+    """The network's state for a calling thread."""
 
     deadline: float = NEVER
     sent: bool = False
     checked_at: float = 0.0
-    """When its last transaction was committed: the last check before sending."""
+    """When it last committed a transaction, the last check before sending."""
     dies_at_commit: bool = False
     in_hand: Exchange | None = None
-    """The exchange whose answer is to be written down."""
+    """The exchange whose response has not been recorded yet."""
 
 
 @dataclass(kw_only=True)
 class Call:
-    """A request under way. `answer` is there once it has been given."""
+    """A request in flight. `answer` is set once the sandbox has responded."""
 
     method: str
     target: str
@@ -62,7 +62,7 @@ class Call:
 
 
 class Rules(Protocol):
-    """What is checked of exchanges."""
+    """The checks of exchanges."""
 
     def exchange_begins(self, exchange: Exchange, others: list[Exchange]) -> None: ...
 
@@ -70,7 +70,7 @@ class Rules(Protocol):
 
 
 class SimulatedRDStation:
-    """RD Station: the sandbox, with a ledger of what it gave. `accepted` are the client secrets that are right."""
+    """RD Station: the sandbox, with a ledger of what it issued. `accepted`: the valid client secrets."""
 
     def __init__(
         self, scheduler: Scheduler, ledger: Ledger, faults: Faults, dice: random.Random, *, rotating: bool
@@ -99,7 +99,7 @@ class SimulatedRDStation:
         self.ledger.revoke(account, self.scheduler.now)
 
     def consent(self, account: str, form: Mapping[str, str]) -> str:
-        """Press Autorizar in the dialog; return where the browser is sent, with a code."""
+        """Press "Autorizar" in the dialog; return the URL of the redirect, with a code."""
         body = urlencode({**form, "account": account})
         headers = {"content-type": "application/x-www-form-urlencoded"}
         api_response = self._sandbox.handle("POST", "/auth/dialog", headers, body.encode())
@@ -123,7 +123,7 @@ class SimulatedRDStation:
         return dict(json.loads(api_response.body))
 
     def revoke_grant(self, pair: Mapping[str, Any]) -> None:
-        """End one consent, that of `pair`."""
+        """Revoke the consent of `pair`."""
         headers = {
             "Authorization": f"Bearer {pair['access_token']}",
             "content-type": "application/x-www-form-urlencoded",
@@ -134,7 +134,7 @@ class SimulatedRDStation:
         self.ledger.access_tokens[pair["access_token"]].grant.revoked_at = self.scheduler.now
 
     def arrive(self, call: Call) -> None:
-        """Let a call take effect, and decide its api_response."""
+        """Execute a call and determine its response."""
         body = call.body
         if call.target == "/auth/token":
             form = call.json
@@ -165,7 +165,7 @@ class SimulatedRDStation:
 
 
 class SimulatedTransport:
-    """How one simulated process reaches RD Station."""
+    """The network connection of one simulated process to RD Station."""
 
     def __init__(self, process: Process, station: SimulatedRDStation) -> None:
         self.process = process
@@ -176,7 +176,7 @@ class SimulatedTransport:
         return _Adapter(self)
 
     def caller(self) -> Caller:
-        """What is known of the thread that runs."""
+        """The state of the running thread."""
         return self.callers.setdefault(self.process.scheduler.here(), Caller())
 
     def bounded(self, seconds: float, call: Callable[[], T]) -> T:
@@ -200,7 +200,7 @@ class SimulatedTransport:
         if fate.pause == "before sending":
             self.process.pause(fate.pause_s)
         scheduler.sleep(station.dice.uniform(0.005, 0.03))
-        # A process that stood still here may still send: its deadline is looked at by another thread.
+        # A process that was paused here may still send: another thread checks its deadline.
         if scheduler.now > caller.deadline and station.dice.random() < 0.5:
             raise DeadlineExceeded("before anything was sent")
         if fate.instead == "connection refused":
@@ -214,7 +214,7 @@ class SimulatedTransport:
                 station.ledger.end(call.exchange, scheduler.now)
 
     def committed(self) -> None:
-        """The thread that runs has committed a transaction."""
+        """Record that the running thread has committed a transaction."""
         caller = self.caller()
         caller.checked_at = self.process.scheduler.now
         if caller.in_hand is not None:
@@ -224,7 +224,7 @@ class SimulatedTransport:
             self.die()
 
     def die(self) -> None:
-        """End this process at the point where its thread stands."""
+        """Kill this process at the current point of its thread."""
         self.process.kill()
         self.process.check()
 
@@ -302,7 +302,7 @@ class _Adapter(BaseAdapter):
         return self.transport.send(request)
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: the adapter keeps no connections open."""
 
 
 def _response(api_response: ApiResponse, request: requests.PreparedRequest) -> requests.Response:

@@ -1,4 +1,4 @@
-"""Operators, programs and customers: what they do, and when."""
+"""Simulates the actions of operators, programs and customers."""
 
 import random
 from collections import Counter
@@ -21,7 +21,7 @@ from rdservice.access.audit import Author
 from rdservice.accounts import connect, upload
 from rdservice.services import Services
 
-# Days of one account between two of these, and how often they happen at least, however short the run.
+# Mean days between two actions on one account, and their minimum number in any run.
 HABITS: dict[str, tuple[float, int]] = {
     "revoked at RD Station": (120, 4),
     "row deleted": (200, 3),
@@ -37,11 +37,11 @@ OPERATOR = Author(kind="operator", name="operator@example.com", origin="the simu
 PROGRAM = Author(kind="key", name="uploads", origin="the simulation")
 DELETE = "DELETE FROM rdstation_tokens WHERE account_id = %(account_id)s"
 CONNECTED_WITHIN_S = 15 * HOUR
-"""All accounts are connected in this time, at random, so that they are not due together."""
+"""All accounts are connected at random times within this period, so that they are not due together."""
 
 
 class People:
-    """Everybody who acts on accounts. `counts` tells what they did."""
+    """All people who act on accounts. `counts`: their actions by name."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class People:
         self._invariants = invariants
         self._dice = dice
         self._wanting: dict[str, None] = {}
-        """Accounts that an operator wants to connect."""
+        """Accounts waiting for an operator to connect them."""
         with database.transaction() as conn:
             operator = operators.create(conn, "operator@example.com", "no-hash")
         if operator is None:
@@ -67,7 +67,7 @@ class People:
         self._operator_id = operator.operator_id
 
     def begin(self, accounts: list[str], days: float) -> None:
-        """Connect all accounts, and plan what else is done in `days` days."""
+        """Connect all accounts, and plan the other actions of `days` days."""
         self._invariants.on_final = self._told
         self._station.meddle = self._meddle
         for account in accounts:
@@ -75,11 +75,11 @@ class People:
         for habit, (every_days, at_least) in HABITS.items():
             times = max(at_least, round(len(accounts) * days / every_days))
             for _ in range(times):
-                moment = self._dice.uniform(CONNECTED_WITHIN_S, days * DAY)
-                self._plan(habit, self._dice.choice(accounts), moment)
+                at_s = self._dice.uniform(CONNECTED_WITHIN_S, days * DAY)
+                self._plan(habit, self._dice.choice(accounts), at_s)
 
-    def _plan(self, habit: str, account: str, moment: float) -> None:
-        self._scheduler.at(moment, lambda: self._do(habit, account))
+    def _plan(self, habit: str, account: str, at_s: float) -> None:
+        self._scheduler.at(at_s, lambda: self._do(habit, account))
 
     def _do(self, habit: str, account: str) -> None:
         self.counts[habit] += 1
@@ -97,12 +97,12 @@ class People:
         actions[habit](account)
 
     def _meddle(self, account: str) -> None:
-        """Do something to an account while an exchange of it is in flight."""
+        """Act on an account while one of its exchanges is in flight."""
         habits = [habit for habit in HABITS if habit != "access token taken"]
         self._do(self._dice.choice(habits), account)
 
     def _told(self, account: str) -> None:
-        """The page says that the account must be connected again."""
+        """Plan that an operator reconnects the account."""
         self._connect_within(account, self._dice.expovariate(1 / (6 * HOUR)))
 
     def _connect_within(self, account: str, seconds: float) -> None:
@@ -116,7 +116,7 @@ class People:
         self._scheduler.after(self._dice.uniform(300, 3600), lambda: self._try_to_connect(account))
 
     def _connect(self, services: Services, account: str) -> None:
-        """Walk through RD Station's dialog as a browser does."""
+        """Complete RD Station's dialog like a browser."""
         url = connect.begin(services, operator_id=self._operator_id, session_id=SESSION, account_id=account)
         self._scheduler.sleep(self._dice.uniform(2, 20))
         location = self._station.consent(account, dict(parse_qsl(urlsplit(url).query)))
@@ -165,7 +165,7 @@ class People:
         self._visit(lambda services: services.account_calls.send(account, services.rdstation.account_info))
 
     def _visit(self, action: Callable[[Services], object]) -> None:
-        """Send a request to a web process; what it refuses is counted by its code."""
+        """Send a request to a web process; count refusals by their code."""
         web = self.web()
 
         def response() -> None:

@@ -33,12 +33,12 @@ from rdservice.worker.run import END_AT_LATEST_S, GIVE_UP_WRITING_S
 T = TypeVar("T")
 
 LONGEST_IDLE_S = 6 * 3600.0
-"""A worker with nothing to do looks this often at least."""
+"""Maximum interval between two looks of an idle worker."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """What all processes of a run share."""
+    """The parts that all processes of a run share."""
 
     scheduler: Scheduler
     database: SimulatedDatabase
@@ -70,7 +70,7 @@ class _Idle:
 
 
 class Rhythm:
-    """Spares idle workers the looks that would find nothing.
+    """Skips the looks of idle workers that would find nothing.
 
     A worker looks every LOOK_EVERY_S. That is millions of queries a year, so a wait of that length goes on to the first
     look, in the worker's own rhythm, at which something may be due; one that is rung for ends at once.
@@ -90,7 +90,7 @@ class Rhythm:
         self._idle.pop(task, None)
 
     def reschedule(self) -> None:
-        """Find out anew who looks next; to be called when something may be due earlier or later than thought."""
+        """Determine again which worker looks next. Call when the time of the next due account has changed."""
         if self._next is not None:
             self._next.cancel()
             self._next = None
@@ -98,8 +98,8 @@ class Rhythm:
             looks = [
                 (self._look(idle), number, task) for number, (task, idle) in enumerate(self._idle.items())
             ]
-            moment, _, task = min(looks)
-            self._next = self._scheduler.at(moment, lambda: self._wake(task))
+            look_at, _, task = min(looks)
+            self._next = self._scheduler.at(look_at, lambda: self._wake(task))
 
     def _look(self, idle: _Idle) -> float:
         due = self._invariants.next_due(idle.fingerprint)
@@ -116,7 +116,7 @@ class Rhythm:
 
 
 class _IdleEvent(SimulatedEvent):
-    """The bell of a worker whose long waits belong to the rhythm."""
+    """The bell of a worker whose long waits follow the rhythm."""
 
     def __init__(self, scheduler: Scheduler, rhythm: Rhythm, fingerprint: str) -> None:
         super().__init__(scheduler)
@@ -149,7 +149,7 @@ class _SimulatedBell(Bell):
 
 
 class _Parts:
-    """What web and worker are made of."""
+    """The parts of web and worker processes."""
 
     def __init__(self, world: World, process: Process, secrets: list[str]) -> None:
         self.settings = world.settings(secrets)
@@ -185,7 +185,7 @@ class WorkerProcess(Process):
         self.start(self._run)
 
     def terminate(self) -> None:
-        """Send SIGTERM. As in `rdservice.worker.run` it ends when all is written, or gives up in time."""
+        """Send SIGTERM. As in `rdservice.worker.run`, the worker ends after its last write, or gives up in time."""
         self.stopping = True
         self._bell.stop()
         self.scheduler.after(GIVE_UP_WRITING_S, self._refresher.must_end.set)
@@ -203,7 +203,7 @@ class WorkerProcess(Process):
 
 
 class _UnlimitedBudget(RateBudget):
-    """Lets every call pass: the real one measures and waits by the real clock, which a simulation does not turn."""
+    """Lets every call pass. The real budget measures and waits with the real clock, which is not simulated."""
 
     def spend(self, account_id: str, call: Callable[[], T], **_: Any) -> T:  # noqa: ARG002
         return call()

@@ -1,4 +1,4 @@
-"""What came of the runs: a table for people, JSON for programs."""
+"""Reports the results of runs: a table for people, JSON for programs."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ def as_json(outcomes: Sequence[Outcome]) -> str:
 
 
 def as_table(outcomes: Sequence[Outcome]) -> str:
-    """One column a run, one row a figure."""
+    """Return a table with one column per run and one row per figure."""
     runs = [_flat(outcome) for outcome in outcomes]
     names = list(dict.fromkeys(name for run in runs for name in run))
     rows = [[name, *(run.get(name, "0") for run in runs)] for name in names]
@@ -29,7 +29,7 @@ def as_table(outcomes: Sequence[Outcome]) -> str:
 
 
 def violation_text(outcome: Outcome) -> str:
-    """Return everything that helps to find out why a run ended, '' where it did not."""
+    """Return everything that helps to find out why a run failed; '' if it did not."""
     violation = outcome.violation
     if violation is None:
         return ""

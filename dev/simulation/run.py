@@ -1,4 +1,4 @@
-"""One run: its parts are put together, its time passes, and what came of it is told."""
+"""One run: assembles its parts, lets its time pass, and returns the result."""
 
 import random
 import time
@@ -27,7 +27,7 @@ RENEWALS_A_DAY = 1.6
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is simulated. The same plan gives the same run."""
+    """The parameters of a run. The same plan gives the same run."""
 
     accounts: int
     days: float
@@ -36,7 +36,7 @@ class Plan:
 
     @property
     def command(self) -> str:
-        """What replays it."""
+        """The command that replays the run."""
         rotating = " --rotating" if self.rotating else ""
         return (
             f"scripts/simulate --accounts {self.accounts} --days {self.days:g} --seed {self.seed}{rotating}"
@@ -45,7 +45,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of a run. `faults`, `people` and `losses` are counts by name; `seconds` is what it took."""
+    """The result of a run. `faults`, `people` and `losses`: counts by name; `seconds`: its duration."""
 
     plan: Plan
     counts: Counts
@@ -89,7 +89,7 @@ class _Run:
         dice = random.Random(plan.seed)  # noqa: S311 - a run is to be repeatable
 
         def own_dice() -> random.Random:
-            # One for each part, so that a change of one part does not change the luck of all others.
+            # Each part has its own, so that a change in one part does not change the random numbers of the others.
             return random.Random(dice.random())  # noqa: S311
 
         self._plan = plan

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class ProcessDied(BaseException):
-    """Raised in the threads of a simulated process from its death on. No Exception: nothing may recover from it."""
+    """Raised in the threads of a dead simulated process. Not an Exception: nothing may recover from it."""
 
 
 class Process:
@@ -34,7 +34,7 @@ class Process:
         self._frozen: list[tuple[Task, int]] = []
 
     def kill(self) -> None:
-        """End it at once, as kill -9 does: none of its threads does anything any more."""
+        """Kill it like kill -9: none of its threads continues."""
         self.dead = True
         self.paused = False
         self._frozen.clear()
@@ -42,12 +42,12 @@ class Process:
             self.scheduler.wake(task, task.turn)
 
     def retire(self) -> None:
-        """Note that it has ended by itself; its last thread is about to return."""
+        """Record that it ended by itself; its last thread is about to return."""
         self.end = "ended"
         self.kill()
 
     def pause(self, seconds: float) -> None:
-        """Stop it; what should wake its threads waits until it goes on."""
+        """Pause it like SIGSTOP; wake-ups of its threads wait until it continues."""
         if self.dead or self.paused:
             return
         self.paused = True
@@ -59,9 +59,9 @@ class Process:
         if self.dead:
             raise ProcessDied(self.name)
 
-    def paused_since(self, moment: float) -> bool:
-        """Return whether a pause began at or after `moment`."""
-        return any(began >= moment for began in self.pauses)
+    def paused_since(self, since_s: float) -> bool:
+        """Return whether a pause began at or after `since_s`, in virtual seconds."""
+        return any(began >= since_s for began in self.pauses)
 
     def start(self, body: Callable[[], None]) -> None:
         """Run `body` in a new thread of this process, soon."""
@@ -85,7 +85,7 @@ class Process:
 
 
 class Task:
-    """A thread of a simulated process. `turn` counts its waits, so that a waker that comes too late does nothing."""
+    """A thread of a simulated process. `turn` counts its waits, so that a late wake-up does nothing."""
 
     def __init__(self, process: Process, body: Callable[[], None]) -> None:
         self.process = process
@@ -95,7 +95,7 @@ class Task:
 
 
 class _Thread:
-    """A real thread that carries one task after the other."""
+    """A real thread that runs one task after the other."""
 
     def __init__(self, scheduler: "Scheduler") -> None:
         self._scheduler = scheduler
@@ -116,7 +116,7 @@ class _Thread:
 
 
 class Event:
-    """Something that will happen. `in_main`: in the thread that called `Scheduler.run`."""
+    """A future event. `in_main`: it runs in the thread that called `Scheduler.run`."""
 
     __slots__ = ("action", "in_main")
 
@@ -131,13 +131,13 @@ class Event:
 class Scheduler:
     """The heap of events, and the baton. `now` is in virtual seconds since the start; it never goes back.
 
-    Whoever has the baton and must wait lets the next events happen, until one of them wakes a thread: often its own.
+    A thread that has the baton and must wait runs the next events until one of them wakes a thread, often itself.
     """
 
     def __init__(self) -> None:
         self.now = 0.0
         self.failure: BaseException | None = None
-        """What ended the run: raised by `run`."""
+        """The error that ended the run; `run` raises it."""
         self.current: Task | None = None
         self._events: list[tuple[float, int, Event]] = []
         self._numbers = itertools.count()
@@ -149,19 +149,19 @@ class Scheduler:
         self._begun: dict[Task, None] = {}
 
     def monotonic(self) -> float:
-        """The clock of all simulated processes; like the real one it goes on while a process is stopped."""
+        """The clock of all simulated processes. Like the real one, it continues while a process is paused."""
         return self.now
 
-    def at(self, moment: float, action: Callable[[], None], *, in_main: bool = False) -> Event:
+    def at(self, at_s: float, action: Callable[[], None], *, in_main: bool = False) -> Event:
         event = Event(action, in_main=in_main)
-        heapq.heappush(self._events, (max(moment, self.now), next(self._numbers), event))
+        heapq.heappush(self._events, (max(at_s, self.now), next(self._numbers), event))
         return event
 
     def after(self, seconds: float, action: Callable[[], None], *, in_main: bool = False) -> Event:
         return self.at(self.now + seconds, action, in_main=in_main)
 
     def run(self, until: float) -> None:
-        """Let everything happen up to the moment `until`. Raises `failure`."""
+        """Run all events up to the virtual time `until`. Raises `failure`."""
         self._until = until
         while self.failure is None:
             task = self._next_task(in_main=True)
@@ -179,7 +179,7 @@ class Scheduler:
             self.failure = error
 
     def wake(self, task: Task, turn: int) -> None:
-        """Let `task` go on, if it still waits as it did in `turn`."""
+        """Wake `task` if it is still in the wait number `turn`."""
         self.at(self.now, lambda: self._resume(task, turn))
 
     def sleep(self, seconds: float) -> None:
@@ -189,12 +189,12 @@ class Scheduler:
         self.suspend(task)
 
     def wake_after(self, seconds: float, task: Task) -> Event:
-        """Let `task` go on in `seconds`, if it then waits as it is about to."""
+        """Wake `task` in `seconds` from the wait that it is about to begin."""
         turn = task.turn
         return self.after(seconds, lambda: self._resume(task, turn))
 
     def suspend(self, task: Task) -> None:
-        """Give the baton on until somebody wakes `task`. Raises ProcessDied."""
+        """Pass the baton on until another thread or event wakes `task`. Raises ProcessDied."""
         thread = task.thread
         if thread is None:
             raise RuntimeError("only a running task can wait")
@@ -208,7 +208,7 @@ class Scheduler:
         task.process.check()
 
     def here(self) -> Task:
-        """Return the task that runs now. Raises ProcessDied where its process is dead."""
+        """Return the running task. Raises ProcessDied if its process is dead."""
         if self.current is None:
             raise RuntimeError("this is no simulated thread")
         self.current.process.check()
@@ -238,21 +238,21 @@ class Scheduler:
             task.process.ended(task)
 
     def park(self, thread: _Thread) -> None:
-        """Give the baton on at the end of a task."""
+        """Pass the baton on at the end of a task."""
         self.current = None
         self._parked.append(thread)
         self._hand_on(self._next_task())
 
     def _next_task(self, *, in_main: bool = False) -> Task | None:
-        """Let events happen until one of them wakes a task, and return it; None: it is the main thread's turn."""
+        """Run events until one of them wakes a task, and return the task; None: the main thread's turn."""
         while self.failure is None and self._events and self._events[0][0] <= self._until:
-            moment, _, event = self._events[0]
+            at_s, _, event = self._events[0]
             if event.in_main and not in_main and event.action is not None:
                 return None
             heapq.heappop(self._events)
             if event.action is None:
                 continue
-            self.now = moment
+            self.now = at_s
             try:
                 event.action()
             except BaseException as error:  # noqa: BLE001 - `run` raises it
@@ -263,7 +263,7 @@ class Scheduler:
         return None
 
     def _resume(self, task: Task, turn: int) -> None:
-        """Choose `task` to go on; for events."""
+        """Select `task` to continue. For use in events."""
         if task.turn != turn:
             return
         if task.process.paused:
@@ -287,7 +287,7 @@ class Scheduler:
         task.thread.go.release()
 
     def _lend(self, task: Task) -> None:
-        """Hand the baton on from the main thread, and wait until it comes back."""
+        """Pass the baton on from the main thread, and wait until it returns."""
         self._hand_on(task)
         try:
             self._main.acquire()
@@ -341,7 +341,7 @@ class SimulatedFuture(Future[Any]):
 
 
 class SimulatedExecutor(Executor):
-    """Runs calls in threads of a simulated process, as many at once as are wanted."""
+    """An executor that runs calls in threads of a simulated process, without a limit."""
 
     def __init__(self, process: Process) -> None:
         self._process = process

@@ -39,7 +39,7 @@ PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "installed.json"
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 LINES_SHOWN = 20
-"""How much of a failed program's output is shown: its last lines say why."""
+"""How much of a failed program's output is shown. The cause is usually in its last lines."""
 DISK_SPACE = 500_000_000  # bytes, of the installed packages and pip's working space
 
 PACKAGES = {
@@ -64,13 +64,13 @@ PROGRAMS = {
     "check": "dev.checks.check",
     "fix": "dev.checks.fix",
 }
-# Their standard output is their result alone, which programs read.
+# Programs read their standard output, so it must contain only their result.
 MEASURING = ("bench", "faults", "drill", "simulate")
 
-# pip's settings that would send the packages elsewhere than into .venv.
+# pip's settings that would install packages outside of .venv.
 MISLEADING = ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_REQUIRE_VIRTUALENV", "__PYVENV_LAUNCHER__")
 
-# Runs a module so that nothing of it is left when this process dies: killed alone, ensurepip leaves a child behind.
+# Runs a module so that it ends with this process: killed alone, ensurepip leaves a child behind.
 RUN_MODULE = """
 import os, runpy, signal, sys
 signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))
@@ -80,7 +80,7 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
 class SetupError(Exception):
-    """Something is missing on this machine; the message says what to do."""
+    """Something is missing on this machine. The message says what to do."""
 
 
 def say(text: str) -> None:
@@ -90,8 +90,8 @@ def say(text: str) -> None:
 def main() -> None:
     program, *arguments = sys.argv[1:]
     for number in STOP_SIGNALS:
-        # A shell's background job begins with SIGINT ignored, and should end by it all the same; one under nohup should
-        # not end with its terminal.
+        # A shell starts background jobs with SIGINT ignored, but SIGINT should end them. Under nohup, the job should
+        # survive its terminal.
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, stop)
     make_data_dir_absolute()
@@ -114,19 +114,19 @@ def main() -> None:
 
 
 def stop(number: int, _frame: FrameType | None) -> None:
-    # An exception, so that `run` ends what it is running.
+    # An exception, so that `run` ends its child.
     sys.exit(128 + number)
 
 
 def make_data_dir_absolute() -> None:
-    """A relative RDSERVICE_DATA_DIR means the folder where the command was typed."""
+    """Resolve a relative RDSERVICE_DATA_DIR against the current directory of the command."""
     data_dir = os.environ.get("RDSERVICE_DATA_DIR", "")
     if data_dir:
         os.environ["RDSERVICE_DATA_DIR"] = os.path.abspath(data_dir)
 
 
 def prepare(requirements: str) -> None:
-    """Bring `.venv` to a state in which `requirements` is installed; nothing is done where it is."""
+    """Install `requirements` into `.venv` unless they are installed already."""
     if is_ready(requirements):
         return
     folder = os.open(ROOT, os.O_RDONLY | os.O_DIRECTORY)
@@ -143,7 +143,7 @@ def prepare(requirements: str) -> None:
 
 
 def fingerprint() -> dict[str, str]:
-    """What `.venv` depends on: where it is, which Python made it, and the pinned packages of each set."""
+    """Return what `.venv` depends on: its path, its Python, and the pinned packages of each set."""
     facts = {"path": str(VENV), "python": sys.version}
     for name in set(PACKAGES.values()):
         facts[name] = hashlib.sha256((ROOT / name).read_bytes()).hexdigest()
@@ -151,7 +151,7 @@ def fingerprint() -> dict[str, str]:
 
 
 def installed() -> dict[str, str]:
-    """What was installed completely; empty where `.venv` is missing, unfinished, or its Python is gone."""
+    """Return what is completely installed; empty if `.venv` is missing or incomplete, or its Python is gone."""
     if not os.access(PYTHON, os.X_OK):
         return {}
     try:
@@ -169,13 +169,13 @@ def is_ready(requirements: str) -> bool:
 def install(requirements: str) -> None:
     wanted = fingerprint()
     there = installed()
-    # The larger set is put on top of the smaller one; everything else begins anew, so that no package of an earlier
-    # set, and nothing of an interrupted run, stays.
+    # The larger set is installed on top of the smaller one. In all other cases start from scratch, so that nothing
+    # of an earlier set or an interrupted run remains.
     if not there or any(wanted.get(fact) != value for fact, value in there.items()):
         make_venv()
         there = {}
     install_packages(requirements)
-    # What requirements-dev.txt holds includes the other set (see its first lines).
+    # requirements-dev.txt includes the other set (see its first lines).
     covered = [
         name for name in set(PACKAGES.values()) if name == requirements or requirements == PACKAGES["test"]
     ]
@@ -206,7 +206,7 @@ def install_ensurepip() -> None:
         raise SetupError(tell("This Python lacks `ensurepip`. As root run: %(command)s", command=command))
     say(tell("Installing Debian's python3-venv …"))
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    # A session of its own: a Ctrl-C in the middle would leave Debian's package database half-written.
+    # A separate session: Ctrl-C must not interrupt a write to Debian's package database.
     done = subprocess.run(
         ["sh", "-c", command],
         env=environment,
@@ -224,7 +224,7 @@ def install_ensurepip() -> None:
 
 
 def install_packages(requirements: str) -> None:
-    """Let pip install what `requirements` pins, and say how far it is."""
+    """Install the pinned packages of `requirements` with pip, and show the progress."""
     started = time.monotonic()
     count = len(re.findall(r"^[\w.-]+(\[.*\])?==", (ROOT / requirements).read_text(), re.MULTILINE))
     say(
@@ -238,7 +238,7 @@ def install_packages(requirements: str) -> None:
     pip = ["pip", "install", "--progress-bar", "off", "--disable-pip-version-check", "--no-input"]
     options = ["--require-hashes", "--only-binary", ":all:", "--requirement", requirements]
     if not sys.dont_write_bytecode:
-        # Python compiles at its first import what is imported, a small part.
+        # Python compiles modules at their first import; only a small part is ever imported.
         options.append("--no-compile")
     try:
         run_module(*pip, *options, on_line=progress.note)
@@ -248,7 +248,7 @@ def install_packages(requirements: str) -> None:
 
 
 class Progress:
-    """One line on a terminal that says what pip is doing; nothing where nobody watches."""
+    """A progress line on a terminal for pip; nothing without a terminal."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -257,7 +257,7 @@ class Progress:
         self._shown = self._stream.isatty()
 
     def note(self, line: str) -> None:
-        """Take a line of pip's output."""
+        """Process a line of pip's output."""
         if found := re.match(r"Collecting ([\w.-]+)", line):
             self._done = min(self._done + 1, self._count)
             values = {"done": self._done, "count": self._count, "package": found[1]}
@@ -271,7 +271,7 @@ class Progress:
     def _show(self, text: str) -> None:
         if self._shown:
             width = shutil.get_terminal_size().columns - 1
-            # Back to the line's begin, and erase to its end (ECMA-48).
+            # Return to the start of the line, and erase to its end (ECMA-48).
             print("\r\033[K" + text[:width], end="", file=self._stream, flush=True)
 
 

@@ -49,7 +49,7 @@ def spawn(
         if os.getppid() != parent:  # died between fork and prctl: no signal would come
             os._exit(126)
 
-    # Held back so that no handler of ours raises before the caller knows of the child.
+    # Blocks signals so that no handler raises before the caller knows the child.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         return subprocess.Popen(
@@ -104,6 +104,6 @@ def run(
 
 
 def kill_session(process: subprocess.Popen[bytes]) -> None:
-    """Kill a child from `spawn` and whatever it started, as far as that stayed in its session's first group."""
+    """Kill a child from `spawn` and its descendants that are still in its process group."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

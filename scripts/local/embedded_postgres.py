@@ -1,4 +1,4 @@
-"""A PostgreSQL server of our own: a child process that needs no installation, no root and no fixed port.
+"""An embedded PostgreSQL server: a child process that needs no installation, no root and no fixed port.
 
 It listens on a Unix socket in a private folder only, and asks everyone for a random password (scram-sha-256).
 
@@ -59,14 +59,14 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_checkpoints": "off",
-    # Statements and the values in DETAIL lines may hold people's data.
+    # Statements and DETAIL lines may contain personal data.
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
 }
 
 
 class EmbeddedPostgresError(Exception):
-    """The server cannot be used; the message says why and what to do."""
+    """The server cannot be used. The message says why and what to do."""
 
 
 class EmbeddedPostgres:
@@ -182,7 +182,7 @@ class EmbeddedPostgres:
         return f"postgresql://postgres:{quote(self._password)}@/{database}?host={quote(str(self._runtime), safe='')}"
 
     def _lock_folder(self) -> int:
-        """A descriptor of the folder, with its lock: no server runs on this folder.
+        """Return a locked descriptor of the folder. While it is locked, no other server runs on this folder.
 
         The server and its children inherit the descriptor, so the lock is theirs until the last of them has ended,
         in particular when their parent was killed and they are still shutting down.
@@ -205,7 +205,7 @@ class EmbeddedPostgres:
                 time.sleep(0.05)
 
     def _remove_leftovers(self) -> None:
-        """Remove what killed servers left. No server runs here, whatever process has their process id by now."""
+        """Remove what killed servers left. No server runs here, even if another process has its process id by now."""
         (self._cluster / "postmaster.pid").unlink(missing_ok=True)
         for unfinished in self._folder.glob("initdb-*"):
             shutil.rmtree(unfinished)
@@ -272,12 +272,12 @@ class EmbeddedPostgres:
             )
 
     def _create_cluster(self, bin_dir: Path, runtime: Path, user: int | None) -> None:
-        """Initialise in a folder beside the final one, so that a half-made database is never taken for one."""
+        """Initialise in a temporary folder, so that an incomplete database is never used."""
         password = secrets.token_urlsafe(32)
         self._password_file.unlink(missing_ok=True)
         _write_private(self._password_file, password)
         staging = Path(tempfile.mkdtemp(prefix="initdb-", dir=self._folder))
-        # initdb, unlike the server, insists on a user that has a name.
+        # initdb, unlike the server, requires a user with a name.
         maker = None if user is None else _unprivileged_user_with_a_name()
         if maker is not None:
             for folder in (staging, runtime):  # the latter may hold the programs

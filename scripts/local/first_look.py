@@ -1,4 +1,4 @@
-"""An account of the sandbox for the first start: connected, renewed and read from, so that the pages show something."""
+"""Connects an account of the sandbox at the first start, refreshes it and reads from it, so that pages show data."""
 
 import time
 from collections.abc import Callable
@@ -10,9 +10,9 @@ from scripts.local.local_settings import Credentials
 from scripts.local.sandbox_consent import TokenPair
 
 ACCOUNT = "demo"
-"""Its name in the service. `default` is left to whoever tries the service."""
+"""Its name in the service. `default` remains free for the user."""
 RD_ACCOUNT = "account-2"
-"""Its name in the sandbox, whose consent page offers another one."""
+"""Its name in the sandbox. The consent page offers a different one."""
 PAGES = 3
 TIMEOUT_SECONDS = 30
 RENEWED_SECONDS = 10
@@ -24,7 +24,7 @@ class FirstLookError(Exception):
 
 
 def connect(credentials: Credentials, pair: TokenPair, pause: Callable[[float], None]) -> None:
-    """Upload `pair`, read leads twice, fresh and then cached, and wait for the first renewal.
+    """Upload `pair`, read leads twice, fresh and then cached, and wait for the first refresh.
 
     `pause` waits for some seconds. Raises FirstLookError.
     """
@@ -47,7 +47,7 @@ def connect(credentials: Credentials, pair: TokenPair, pause: Callable[[float], 
 def _is_renewed(session: requests.Session, url: str) -> bool:
     accounts = _ask(session, "GET", f"{url}/rd/tokens").json()["accounts"]
     due = [account["refresh_after"] for account in accounts if account["account_id"] == ACCOUNT]
-    # An uploaded pair is due at once, a renewed one after hours.
+    # An uploaded pair is due at once, a refreshed one after hours.
     return any(datetime.fromisoformat(at) > datetime.now(UTC) + timedelta(minutes=1) for at in due)
 
 

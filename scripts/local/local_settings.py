@@ -23,7 +23,7 @@ MADE_ONCE: Mapping[str, Callable[[], str]] = {
 
 
 class AlreadyRunningError(Exception):
-    """Another scripts/start uses the folder; the message says where it is."""
+    """Another scripts/start uses the folder. The message says where it runs."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,19 @@ class Credentials:
 
 
 def given_settings(root: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """What the user set: `.env`, and over it the environment; an empty value counts as not set."""
+    """Return what the user set: `.env`, overridden by the environment. Empty values count as not set."""
     from_file = dotenv_values(root / ".env", interpolate=False)
     given = {name: value for name, value in from_file.items() if value and value.strip()}
     return given | {name: value for name, value in environ.items() if value.strip()}
 
 
 class DataDir:
-    """The folder itself, made with mode 700 and locked until this process ends."""
+    """The folder, created with mode 700 and locked until this process ends."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Not a folder that has other contents than ours: it may be /tmp.
+        # Refuses a folder with other contents, which may be /tmp.
         if self._lock_file.exists() or not any(path.iterdir()):
             path.chmod(0o700)
         self._lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -83,7 +83,7 @@ class DataDir:
         return self.path / "demo-credentials.json"
 
     def note_running(self, url: str) -> None:
-        """Leave word, for a second start, where this one runs."""
+        """Record where this one runs, for the message of a second start."""
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{url or 'starting'} (process {os.getpid()})\n".encode(), 0)
 
@@ -114,7 +114,7 @@ class DataDir:
         self._credentials_file.unlink(missing_ok=True)
 
     def _replace(self, file: Path, text: str) -> None:
-        """Write all of the file or nothing, with mode 600 (mkstemp's) from the beginning."""
+        """Write the file atomically, with mode 600 from the start (mkstemp)."""
         descriptor, new = tempfile.mkstemp(prefix=f".{file.name}-", dir=self.path)
         with os.fdopen(descriptor, "w") as out:
             out.write(text)
@@ -124,7 +124,7 @@ class DataDir:
 
 
 def noted_url(data_dir: Path) -> str | None:
-    """Return where the scripts/start of this folder runs, or ran last; None where none has got that far."""
+    """Return where the scripts/start of this folder runs or last ran; None if none has got that far."""
     try:
         words = (data_dir / "lock").read_text().split()
     except FileNotFoundError:

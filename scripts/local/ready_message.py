@@ -1,4 +1,4 @@
-"""What scripts/start says when the service is ready."""
+"""The message of scripts/start when the service is ready."""
 
 import json
 import shlex
@@ -117,7 +117,7 @@ def _upload_command(credentials: Credentials, settings: Mapping[str, str]) -> st
 
 
 def _curl(credentials: Credentials, body: Mapping[str, object]) -> str:
-    # One line without a break: it is pasted.
+    # A single line, because users paste it.
     return (
         f'curl -X POST {credentials.url}/rd/tokens -H "Authorization: Bearer {credentials.api_key}" '
         f"""-H "Content-Type: application/json" -d '{json.dumps(body, ensure_ascii=False)}'"""

@@ -1,4 +1,4 @@
-"""Give consent in the sandbox as a person would, for a pair of tokens to try things with."""
+"""Gives consent in the sandbox like a person, to get a pair of tokens."""
 
 import http.client
 import json
@@ -11,7 +11,7 @@ TIMEOUT_SECONDS = 3
 
 
 class ConsentError(Exception):
-    """The sandbox gave no tokens, perhaps because it was told to fail."""
+    """The sandbox issued no tokens, perhaps because a fault is set."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What programs share that measure on a PostgreSQL of their own: a folder that is removed, and an orderly end."""
+"""Shared by programs with their own PostgreSQL: a temporary folder, and an orderly end."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from scripts.local.child_process import STOP_SIGNALS
 
 
 class StopRequested(BaseException):
-    """A signal asked us to end. Not an Exception, so that nothing on the way takes it for a failure."""
+    """A signal requested the end. Not an Exception, so that no handler treats it as a failure."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

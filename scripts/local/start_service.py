@@ -44,7 +44,7 @@ EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 EXIT_CONFIG = 78  # EX_CONFIG
 
 READY_SECONDS = 60
-# Together below the 30 s in which everything has ended. Web and worker need up to 25 s for calls to RD Station.
+# In total under 30 s, the limit for the whole shutdown. Web and worker need up to 25 s for calls to RD Station.
 WEB_AND_WORKER_SECONDS = 25.5
 SANDBOX_SECONDS = 1.0
 POSTGRES_SECONDS = 2.0
@@ -55,11 +55,11 @@ READY_LINE = "sandbox ready "
 
 
 class StopRequested(BaseException):
-    """A signal asked us to end. Not an Exception, so that nothing on the way takes it for a failure."""
+    """A signal requested the end. Not an Exception, so that no handler treats it as a failure."""
 
 
 class StartError(Exception):
-    """The service cannot be started; the message says why, `status` is our exit status."""
+    """The service cannot be started. The message says why; `status` is the exit status."""
 
     def __init__(self, message: str, status: int = EXIT_UNAVAILABLE) -> None:
         super().__init__(message)
@@ -81,7 +81,7 @@ class LocalService:
         self._environment = os.environ | {
             "RDSERVICE_DATA_DIR": str(data_dir.path),
             "PYTHONUNBUFFERED": "1",
-            # The service reads .env itself; flask would copy it into its environment.
+            # The service reads .env itself; flask would copy it into the environment.
             "FLASK_SKIP_DOTENV": "1",
         }
         no_proxy = [os.environ.get("NO_PROXY") or os.environ.get("no_proxy", ""), "127.0.0.1,localhost,::1"]
@@ -93,7 +93,7 @@ class LocalService:
 
     @property
     def _is_trial(self) -> bool:
-        """Whether database and RD Station are both ours, so that credentials may be made and shown."""
+        """Whether this start runs both database and sandbox, so that it may create and show credentials."""
         return uses_embedded_postgres(self._given) and uses_sandbox(self._given)
 
     def start(self) -> None:
@@ -127,7 +127,7 @@ class LocalService:
         self._supervisor.restarts_children = True
 
     def watch(self) -> NoReturn:
-        """Look after everything until a signal raises StopRequested."""
+        """Supervise everything until a signal raises StopRequested."""
         while True:
             self._supervisor.turn()
             if self._postgres is not None and not self._postgres.is_running:
@@ -137,7 +137,7 @@ class LocalService:
                 self._say(tell("PostgreSQL is back"))
 
     def stop(self) -> None:
-        """End everything, PostgreSQL last."""
+        """Stop everything, PostgreSQL last."""
         self._supervisor.stop("web", "worker", seconds=WEB_AND_WORKER_SECONDS)
         for sock in self._sockets:
             sock.close()
@@ -161,7 +161,7 @@ class LocalService:
         self._settings = made | self._given
 
     def _start_sandbox(self) -> Child:
-        """On the port of the last run, so that addresses noted from it still work; else on any free one."""
+        """Start on the port of the last run, so that its URLs still work; else on any free port."""
         state = self._data_dir.path / "sandbox" / "state.db"
         state.parent.mkdir(mode=0o700, exist_ok=True)
         last_port = self._settings.get("RDSTATION_API_URL", "").rpartition(":")[2]
@@ -192,7 +192,7 @@ class LocalService:
             self._supervisor.turn()
             if time.monotonic() > give_up:
                 raise StartError(tell("the sandbox did not say that it is ready"))
-        # Should it be started again, then on the port that the service has in its settings by now.
+        # A restart must use the port that the service's settings contain by now.
         sandbox.command = [*sandbox.command[:-1], self._sandbox_url.rpartition(":")[2]]
 
     def _note_sandbox_url(self, line: str) -> None:
@@ -232,7 +232,7 @@ class LocalService:
         try:
             self._flask("operators", "create", FIRST_OPERATOR, "--password-stdin", text=password + "\n")
         except StartError:
-            # Made by a start that was interrupted, or whose credentials were deleted: the password is lost.
+            # An interrupted start created the operator, or the credentials were deleted: the password is lost.
             self._flask(
                 "operators", "reset-password", FIRST_OPERATOR, "--password-stdin", text=password + "\n"
             )
@@ -334,7 +334,7 @@ def main() -> int:
 
 def _run(given: dict[str, str], printer: Printer) -> int:
     for number in STOP_SIGNALS:
-        # nohup means: do not end with the terminal.
+        # Under nohup, the program must survive its terminal.
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _request_stop)
     service = None

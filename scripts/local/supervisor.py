@@ -1,4 +1,4 @@
-"""Run several programs side by side: one output, restarts, and an orderly end."""
+"""Runs several programs: one output, restarts, and an orderly end."""
 
 import os
 import selectors
@@ -16,13 +16,13 @@ from scripts.local.child_process import STOP_SIGNALS, kill_session, spawn
 
 TURN_SECONDS = 0.2
 LONGEST_LINE = 65_536  # bytes
-# A child that ran this long was well: its next restart comes at once again.
+# A child that ran this long was healthy, so its next restart is immediate.
 STEADY_SECONDS = 60.0
 LONGEST_DELAY_SECONDS = 30.0
 
 
 class ChildEndedError(Exception):
-    """A child ended while everything was still being started."""
+    """A child ended during the start."""
 
     def __init__(self, name: str, status: int) -> None:
         super().__init__(
@@ -32,7 +32,7 @@ class ChildEndedError(Exception):
 
 
 class Printer:
-    """Writes lines to standard output from a thread of its own.
+    """Writes lines to standard output in a separate thread.
 
     So nobody waits for a terminal that is paused, a pipe that nobody reads, or one that is gone: lines that cannot be
     written are dropped.
@@ -53,7 +53,7 @@ class Printer:
             return
 
     def close(self) -> None:
-        """Write what is left, for two seconds at most."""
+        """Write the rest, for at most two seconds."""
         try:
             self._lines.put(None, timeout=1)
         except Full:
@@ -85,7 +85,7 @@ class Child:
 
 
 class Supervisor:
-    """Starts children and looks after them in `turn`, which its owner calls in a loop."""
+    """Starts children and supervises them in `turn`, which the owner calls in a loop."""
 
     def __init__(self, printer: Printer) -> None:
         self._printer = printer
@@ -113,7 +113,7 @@ class Supervisor:
         return child
 
     def turn(self, seconds: float = TURN_SECONDS) -> None:
-        """Print what the children write, for up to `seconds`; then start those again that ended."""
+        """Print the children's output for up to `seconds`; then restart those that ended."""
         for key, _ in self._selector.select(seconds):
             self._read(key.data)
         for child in self._children:
@@ -127,7 +127,7 @@ class Supervisor:
                 self._plan_restart(child)
 
     def stop(self, *names: str, seconds: float) -> None:
-        """End these children with SIGTERM; after `seconds` with SIGKILL. Names without a child are passed over."""
+        """Stop these children with SIGTERM, after `seconds` with SIGKILL. Names without a child are ignored."""
         ending = [child for child in self._children if child.name in names]
         self._children = [child for child in self._children if child not in ending]
         ending = [child for child in ending if child.restart_at is None]
@@ -196,7 +196,7 @@ class Supervisor:
             child.on_line(text)
 
     def _bury(self, child: Child) -> None:
-        """After its end: kill what it left behind, and print its last lines."""
+        """Clean up after a child: kill what it left behind, and print its last lines."""
         kill_session(child.process)
         stdout = child.process.stdout
         assert stdout is not None  # noqa: S101

@@ -14,7 +14,7 @@ PORTS_TRIED = 100
 
 
 class PortError(Exception):
-    """There is no such port to listen on; the message says what to do."""
+    """The port is not available. The message says what to do."""
 
 
 def open_sockets(wanted: str | None) -> list[socket.socket]:
@@ -75,7 +75,7 @@ def _listen(port: int) -> list[socket.socket] | None:
 
 
 def _bind(sock: socket.socket, address: tuple[str, int]) -> None:
-    # Else connections that an earlier run closed would keep the port for a minute.
+    # Otherwise connections that an earlier run closed would block the port for a minute.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind(address)
     sock.listen(512)
