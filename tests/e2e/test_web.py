@@ -5,6 +5,7 @@ import re
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,28 +29,44 @@ EMAIL = "ana@example.com"
 PASSWORD = "correct horse battery"
 TOKEN = "/rd/tokens/default/access-token"
 HTML = {"Accept": "text/html"}
+Conn = psycopg.Connection[Any]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Web processes whose RD Station is the sandbox, and the account `default`, whose token is good for a day."""
+
+    web: Web
+    services: Services
+    sandbox: SandboxProcess
+    conn: Conn
+    pair: dict[str, Any]
+    """What the account was connected with."""
+
+    def stored_pair(self) -> tuple[str, str]:
+        return stored_pair(self.services, self.conn)
+
+
+@pytest.fixture
+def stage(processes: Processes, connected: Services, sandbox: SandboxProcess, conn: Conn) -> Stage:
+    web = processes.web()
+    return Stage(web, connected, sandbox, conn, connect_account(connected, sandbox, due=False))
 
 
 def test_a_delete_takes_effect_within_a_second_in_every_process_and_rd_login_connects_again(
-    processes: Processes,
-    connected: Services,
-    sandbox: SandboxProcess,
-    conn: psycopg.Connection[Any],
-    authorized: dict[str, str],
+    stage: Stage, authorized: dict[str, str]
 ) -> None:
-    web = processes.web()
-    connect_account(connected, sandbox, due=False)
-    with web.sessions_of_each_worker() as sessions:
+    with stage.web.sessions_of_each_worker() as sessions:
         assert len(sessions) == 2
 
         def ask(session: requests.Session) -> requests.Response:
-            return session.get(web.url + TOKEN, headers=authorized, timeout=20)
+            return session.get(stage.web.url + TOKEN, headers=authorized, timeout=20)
 
         def is_gone(session: requests.Session) -> bool:
             return ask(session).status_code == 409
 
         assert [ask(session).status_code for session in sessions] == [200, 200]
-        conn.execute("DELETE FROM rdstation_tokens WHERE account_id='default';")
+        stage.conn.execute("DELETE FROM rdstation_tokens WHERE account_id='default';")
         deleted_at = time.monotonic()
         for session in sessions:
             wait_until(partial(is_gone, session), "the token is gone", seconds=1)
@@ -61,9 +78,9 @@ def test_a_delete_takes_effect_within_a_second_in_every_process_and_rd_login_con
                 "/rd/callback", "/rd/login?account_id=default"
             )
 
-        authorize_in_a_browser(web, sandbox, conn)
+        authorize_in_a_browser(stage)
         assert [ask(session).status_code for session in sessions] == [200, 200]
-    assert row(conn)["status"] == "connected"
+    assert row(stage.conn)["status"] == "connected"
 
 
 @pytest.mark.fault(
@@ -72,24 +89,18 @@ def test_a_delete_takes_effect_within_a_second_in_every_process_and_rd_login_con
     "gunicorn replaces it; callers get the stored token",
 )
 def test_a_killed_web_worker_is_replaced_and_nothing_is_lost(
-    processes: Processes,
-    connected: Services,
-    sandbox: SandboxProcess,
-    conn: psycopg.Connection[Any],
-    authorized: dict[str, str],
+    stage: Stage, authorized: dict[str, str]
 ) -> None:
-    web = processes.web()
-    connect_account(connected, sandbox, due=False)
-    before = stored_pair(connected, conn)
-    first = web.workers
+    before = stage.stored_pair()
+    first = stage.web.workers
     os.kill(min(first), signal.SIGKILL)
-    wait_until(lambda: len(web.workers - first) == 1, "gunicorn has started another worker")
-    wait_until(lambda: min(first) not in web.workers, "the killed one is gone")
-    with web.sessions_of_each_worker() as sessions:
+    wait_until(lambda: len(stage.web.workers - first) == 1, "gunicorn has started another worker")
+    wait_until(lambda: min(first) not in stage.web.workers, "the killed one is gone")
+    with stage.web.sessions_of_each_worker() as sessions:
         for session in sessions:
-            response = session.get(web.url + TOKEN, headers=authorized, timeout=20)
+            response = session.get(stage.web.url + TOKEN, headers=authorized, timeout=20)
             assert response.json()["access_token"] == before[0]
-    assert stored_pair(connected, conn) == before
+    assert stage.stored_pair() == before
 
 
 @pytest.mark.fault(
@@ -98,24 +109,18 @@ def test_a_killed_web_worker_is_replaced_and_nothing_is_lost(
     "the answer is stored, the caller gets it, they end in time with status 0",
 )
 def test_sigterm_stores_the_answer_of_a_refresh_that_a_caller_waits_for(
-    processes: Processes,
-    connected: Services,
-    sandbox: SandboxProcess,
-    conn: psycopg.Connection[Any],
-    authorized: dict[str, str],
+    stage: Stage, authorized: dict[str, str]
 ) -> None:
-    web = processes.web()
-    before = connect_account(connected, sandbox, due=False)
-    sandbox.patch(latency_ms=1_500, rotate_refresh_tokens=True)
+    stage.sandbox.patch(latency_ms=1_500, rotate_refresh_tokens=True)
     with ThreadPoolExecutor(1) as executor:
-        refresh = f"{web.url}/rd/tokens/default/refresh"
+        refresh = f"{stage.web.url}/rd/tokens/default/refresh"
         response = executor.submit(requests.post, refresh, headers=authorized, timeout=30)
-        wait_until(lambda: sandbox.report()["in_flight"] == 1, "the exchange is in flight")
-        web.send(signal.SIGTERM)
+        wait_until(lambda: stage.sandbox.report()["in_flight"] == 1, "the exchange is in flight")
+        stage.web.send(signal.SIGTERM)
         assert response.result().json()["result"] == "stored"
-    assert web.ended(27) == 0, web.log
-    assert attempts_of(conn) == [("stored", None)]
-    assert stored_pair(connected, conn)[1] != before["refresh_token"]
+    assert stage.web.ended(27) == 0, stage.web.log
+    assert attempts_of(stage.conn) == [("stored", None)]
+    assert stage.stored_pair()[1] != stage.pair["refresh_token"]
 
 
 @pytest.mark.fault(
@@ -124,27 +129,21 @@ def test_sigterm_stores_the_answer_of_a_refresh_that_a_caller_waits_for(
     "the answer is stored; they end in time with status 0",
 )
 def test_sigterm_stores_the_answer_of_a_refresh_that_nobody_waits_for(
-    processes: Processes,
-    connected: Services,
-    sandbox: SandboxProcess,
-    conn: psycopg.Connection[Any],
-    authorized: dict[str, str],
+    stage: Stage, authorized: dict[str, str]
 ) -> None:
-    web = processes.web()
-    before = connect_account(connected, sandbox, due=False)
-    sandbox.patch(latency_ms=1_500, rotate_refresh_tokens=True)
+    stage.sandbox.patch(latency_ms=1_500, rotate_refresh_tokens=True)
     # Old enough to be renewed early, and good enough to be given out meanwhile.
-    conn.execute(
+    stage.conn.execute(
         "UPDATE rdstation_tokens SET issued_at = rd_now() - interval '1 day',"
         " expires_at = rd_now() + interval '30 s'"
     )
-    given = requests.get(web.url + TOKEN, headers=authorized, timeout=20)
-    assert given.json()["access_token"] == before["access_token"]
-    wait_until(lambda: sandbox.report()["in_flight"] == 1, "the exchange is in flight")
-    web.send(signal.SIGTERM)
-    assert web.ended(27) == 0, web.log
-    assert attempts_of(conn) == [("stored", None)]
-    assert stored_pair(connected, conn)[1] != before["refresh_token"]
+    given = requests.get(stage.web.url + TOKEN, headers=authorized, timeout=20)
+    assert given.json()["access_token"] == stage.pair["access_token"]
+    wait_until(lambda: stage.sandbox.report()["in_flight"] == 1, "the exchange is in flight")
+    stage.web.send(signal.SIGTERM)
+    assert stage.web.ended(27) == 0, stage.web.log
+    assert attempts_of(stage.conn) == [("stored", None)]
+    assert stage.stored_pair()[1] != stage.pair["refresh_token"]
 
 
 @pytest.mark.fault(
@@ -153,33 +152,27 @@ def test_sigterm_stores_the_answer_of_a_refresh_that_nobody_waits_for(
     "503 with Retry-After within ten seconds; /healthz answers on",
 )
 def test_callers_get_503_while_rd_station_accepts_and_never_answers_and_healthz_answers_on(
-    processes: Processes,
-    connected: Services,
-    sandbox: SandboxProcess,
-    conn: psycopg.Connection[Any],
-    authorized: dict[str, str],
+    stage: Stage, authorized: dict[str, str]
 ) -> None:
-    web = processes.web()
-    connect_account(connected, sandbox, due=False)
-    before = stored_pair(connected, conn)
-    conn.execute(
+    before = stage.stored_pair()
+    stage.conn.execute(
         "UPDATE rdstation_tokens SET issued_at = rd_now() - interval '25 h',"
         " expires_at = rd_now() - interval '1 h'"
     )
-    sandbox.patch(faults=[{"operation": "token_refresh", "kind": "timeout"}])
+    stage.sandbox.patch(faults=[{"operation": "token_refresh", "kind": "timeout"}])
 
     def ask(_: int) -> tuple[requests.Response, float]:
         asked_at = time.monotonic()
-        response = requests.get(web.url + TOKEN, headers=authorized, timeout=60)
+        response = requests.get(stage.web.url + TOKEN, headers=authorized, timeout=60)
         return response, time.monotonic() - asked_at
 
     with ThreadPoolExecutor(50) as executor:
         waiting = [executor.submit(ask, number) for number in range(50)]
-        wait_until(lambda: sandbox.report()["in_flight"] == 1, "the exchange is in flight")
+        wait_until(lambda: stage.sandbox.report()["in_flight"] == 1, "the exchange is in flight")
         slowest = 0.0
         while not all(caller.done() for caller in waiting):
             asked_at = time.monotonic()
-            assert requests.get(f"{web.url}/healthz", timeout=60).status_code == 200
+            assert requests.get(f"{stage.web.url}/healthz", timeout=60).status_code == 200
             slowest = max(slowest, time.monotonic() - asked_at)
         responses = [caller.result() for caller in waiting]
     assert {response.status_code for response, _ in responses} == {503}
@@ -188,28 +181,30 @@ def test_callers_get_503_while_rd_station_accepts_and_never_answers_and_healthz_
     # Bounds, not measurements: nobody waits twice, and nobody's health check waits for other people's tokens.
     assert max(seconds for _, seconds in responses) < 2 * WAIT_S
     assert slowest < WAIT_S / 2
-    assert stored_pair(connected, conn) == before
-    assert row(conn)["status"] == "connected"
+    assert stage.stored_pair() == before
+    assert row(stage.conn)["status"] == "connected"
 
 
-def authorize_in_a_browser(web: Web, sandbox: SandboxProcess, conn: psycopg.Connection[Any]) -> None:
+def authorize_in_a_browser(stage: Stage) -> None:
     """Log in, open /rd/login, consent at the sandbox and come back, as a browser does at the redirect URI's host."""
-    assert operators.create(conn, EMAIL, passwords.hash_password(PASSWORD))
+    assert operators.create(stage.conn, EMAIL, passwords.hash_password(PASSWORD))
     host = {"Host": urlsplit(REDIRECT_URI).netloc, **HTML}
     with requests.Session() as browser:
         browser.headers.update(host)
         # requests keys cookies by the URL's host, so those of the Host header reach 127.0.0.1 as well.
-        page = browser.get(f"{web.url}/login", timeout=20).text
+        page = browser.get(f"{stage.web.url}/login", timeout=20).text
         found = re.search(r'name="csrf_token" value="([^"]+)"', page)
         assert found is not None
         form = {"csrf_token": found[1], "email": EMAIL, "password": PASSWORD}
-        logged_in = browser.post(f"{web.url}/login", data=form, allow_redirects=False, timeout=20)
+        logged_in = browser.post(f"{stage.web.url}/login", data=form, allow_redirects=False, timeout=20)
         assert logged_in.status_code == 303, logged_in.text
-        dialog = browser.get(f"{web.url}/rd/login", allow_redirects=False, timeout=20).headers["Location"]
-        assert dialog.startswith(f"{sandbox.url}/auth/dialog?")
+        dialog = browser.get(f"{stage.web.url}/rd/login", allow_redirects=False, timeout=20).headers[
+            "Location"
+        ]
+        assert dialog.startswith(f"{stage.sandbox.url}/auth/dialog?")
         back = urlsplit(consent(dialog))
         assert f"{back.scheme}://{back.netloc}{back.path}" == REDIRECT_URI
-        ended = browser.get(f"{web.url}{back.path}?{back.query}", allow_redirects=False, timeout=20)
+        ended = browser.get(f"{stage.web.url}{back.path}?{back.query}", allow_redirects=False, timeout=20)
         assert ended.status_code == 303, ended.text
 
 
