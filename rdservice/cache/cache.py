@@ -37,12 +37,10 @@ T = TypeVar("T")
 WAIT_S = 10.0
 """Longest wait of a caller for content that is being fetched."""
 POLL_S = 0.1
-COMMIT_ALLOWANCE_S = 5.0
-"""Seconds of the lease reserved for writing the response to the database."""
+COMMIT_ALLOWANCE_S = 5.0  # of the lease, for writing the response to the database
 STORE_TIMEOUT_S = 10.0
 FETCH_THREADS = 16
-REVALIDATIONS = 8
-"""How many of these threads may revalidate content in the background, after their callers got stale content."""
+REVALIDATIONS = 8  # of these threads, in the background
 
 Fetch = Callable[[float], Content]
 """Fetches content. The argument is a deadline: no call begins after that monotonic time. Raises FetchFailed."""

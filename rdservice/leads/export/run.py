@@ -89,7 +89,7 @@ class Export:
     def __init__(
         self, services: Services, wanted: Wanted, *, pause: Pause, timeout_s: float, by: Author
     ) -> None:
-        """Read the first page, after waiting for places in the rate budget for `patience_s` seconds at most.
+        """Read the first page, after waiting for places in the rate budget for `timeout_s` seconds at most.
 
         Raises NotFound, NotConnected, TooManyRequests and whatever else prevents the export, and what `pause` raises.
         The export is noted in the audit, with `by` as its author, before any lead is given out.
