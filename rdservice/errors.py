@@ -28,8 +28,8 @@ class RdServiceError(Exception):
         retry_after_s: float | None = None,
         extra: Mapping[str, str | int | float] | None = None,
     ) -> None:
-        self._text = detail
-        self._values = dict(values or {})
+        self.sentence = detail
+        self.values = dict(values or {})
         self.detail = self.told("en")
         super().__init__(self.detail)
         self.retry_after_s = retry_after_s
@@ -37,7 +37,7 @@ class RdServiceError(Exception):
 
     def told(self, language: Language) -> str:
         """Return the detail in `language`; in English where it has no translation."""
-        return translated(language, self._text, **self._values)
+        return translated(language, self.sentence, **self.values)
 
 
 class BadRequest(RdServiceError):

@@ -6,6 +6,11 @@ from rdservice.text.catalogue import message
 
 LONGEST_ACCOUNT_ID = 200
 
+ID_LENGTH = message("account_id must be a string of 1 to %(most)s characters.")
+ID_CHARACTERS = message(
+    "account_id must contain printable characters only, no slash and no white space around it."
+)
+
 
 def check_account_id(value: object) -> str:
     """Return `value` if it is a valid account id, else raise InvalidField.
@@ -14,15 +19,9 @@ def check_account_id(value: object) -> str:
     segments of URL paths.
     """
     if not isinstance(value, str) or not 0 < len(value) <= LONGEST_ACCOUNT_ID:
-        raise _invalid(
-            message("account_id must be a string of 1 to %(most)s characters."), most=LONGEST_ACCOUNT_ID
-        )
+        raise _invalid(ID_LENGTH, most=LONGEST_ACCOUNT_ID)
     if not is_readable(value) or "/" in value or value != value.strip() or value in {".", ".."}:
-        raise _invalid(
-            message(
-                "account_id must contain printable characters only, no slash and no white space around it."
-            )
-        )
+        raise _invalid(ID_CHARACTERS)
     return value
 
 

@@ -16,6 +16,14 @@ from rdservice.services import Services
 from rdservice.tokens import jwt_claims, store
 from rdservice.tokens.store import DEFAULT_ACCOUNT, AccountState
 
+# What can be wrong with a field. The page of the form has its own words for these.
+MISSING = "%(field)s is missing."
+TOKEN_LENGTH = "%(field)s is longer than %(most)s characters."  # noqa: S105 - a sentence
+TOKEN_CHARACTERS = (
+    "%(field)s contains characters that are not allowed in a token (spaces, line breaks or non-ASCII)."  # noqa: S105
+)
+LIFETIME = "%(field)s must be a whole number of seconds from 1 to %(most)s."
+
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
@@ -37,7 +45,7 @@ def parse_upload(body: object) -> Upload:
         raise errors.BadRequest("Send a JSON object with access_token, refresh_token and expires_in.")
     verify = body.get("verify", True)
     if not isinstance(verify, bool):
-        raise _invalid("verify", "must be true or false")
+        raise _invalid("verify", "%(field)s must be true or false.")
     return Upload(
         account_id=check_account_id(body.get("account_id", DEFAULT_ACCOUNT)),
         access_token=_token(body, "access_token"),
@@ -117,28 +125,26 @@ def _verify(services: Services, given: Upload, before: AccountState | None) -> t
 def _token(body: dict[str, Any], name: str) -> str:
     value = body.get(name)
     if value is None:
-        raise _invalid(name, "is missing")
+        raise _invalid(name, MISSING)
     if not isinstance(value, str):
-        raise _invalid(name, "must be a string")
+        raise _invalid(name, "%(field)s must be a string.")
     if not value:
-        raise _invalid(name, "is empty")
+        raise _invalid(name, "%(field)s is empty.")
     if len(value) > MAX_TOKEN_LENGTH:
-        raise _invalid(name, f"is longer than {MAX_TOKEN_LENGTH} characters")
+        raise _invalid(name, TOKEN_LENGTH, most=MAX_TOKEN_LENGTH)
     if not is_token(value):
-        raise _invalid(
-            name, "contains characters that are not allowed in a token (spaces, line breaks or non-ASCII)"
-        )
+        raise _invalid(name, TOKEN_CHARACTERS)
     return value
 
 
 def _expires_in(body: dict[str, Any]) -> int:
     value = body.get("expires_in")
     if value is None:
-        raise _invalid("expires_in", "is missing")
+        raise _invalid("expires_in", MISSING)
     if not is_lifetime(value):
-        raise _invalid("expires_in", f"must be a whole number of seconds from 1 to {MAX_LIFETIME_S}")
+        raise _invalid("expires_in", LIFETIME, most=MAX_LIFETIME_S)
     return value
 
 
-def _invalid(name: str, what: str) -> errors.InvalidField:
-    return errors.InvalidField(f"{name} {what}.", extra={"field": name})
+def _invalid(name: str, detail: str, **values: object) -> errors.InvalidField:
+    return errors.InvalidField(detail, values={"field": name, **values}, extra={"field": name})

@@ -3,7 +3,7 @@
 from rdservice.diagnosis.findings import rdstation_words
 from rdservice.diagnosis.sentences import RESTART, Sentences
 from rdservice.text.catalogue import message, plural_message
-from rdservice.text.troubles import CONNECT_AGAIN, MUST_BE_AUTHORIZED
+from rdservice.text.troubles import ADD_MISSING_KEY, CONNECT_AGAIN, MUST_BE_AUTHORIZED
 
 # A mistake in the settings, whose own sentence is translated already.
 _MISTAKE = "%(what)s"
@@ -152,7 +152,7 @@ WORDS: dict[str, Sentences] = rdstation_words.WORDS | {
             )
         ],
         [
-            message("Add the missing key to TOKEN_ENCRYPTION_KEYS, after a comma (the first key encrypts)."),
+            ADD_MISSING_KEY,
             RESTART,
             message("Only if the key is lost: connect the account again."),
         ],

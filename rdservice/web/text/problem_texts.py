@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from rdservice.text import troubles
 from rdservice.web.text.languages import gettext
 
 
@@ -110,9 +111,7 @@ def _texts() -> dict[str, PageText]:
         ),
         "credentials_refused": PageText(
             gettext("RD Station refuses this service's credentials"),
-            gettext(
-                "Check RDSTATION_CLIENT_ID and RDSTATION_CLIENT_SECRET against the app in the RD Station App Store."
-            ),
+            gettext(troubles.COMPARE_CREDENTIALS),
         ),
         "database_unavailable": PageText(
             gettext("Database unavailable"),
@@ -122,7 +121,7 @@ def _texts() -> dict[str, PageText]:
         ),
         "token_unreadable": PageText(
             gettext("Stored token cannot be decrypted"),
-            gettext("Check that TOKEN_ENCRYPTION_KEYS still holds the key with which the token was stored."),
+            gettext(troubles.ADD_MISSING_KEY),
         ),
         "internal_error": PageText(
             gettext("Something went wrong"),
