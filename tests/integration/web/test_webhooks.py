@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 from rdservice.access import throttle
-from rdservice.database import pool
-from rdservice.events import store
+from rdservice.events import intake, store
 from rdservice.events.intake import LANE_LENGTH, Lanes
 from rdservice.services import Services
 from rdservice.web.api import webhooks
@@ -179,7 +178,7 @@ def test_while_the_database_is_away_a_delivery_is_to_be_repeated(
         raise psycopg.OperationalError("away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pool, "transaction", away)
+        patch.setattr(intake, "transaction", away)
         response = post(event())
     assert (response.status_code, response.json and response.json["code"]) == (503, "database_unavailable")
     assert post(event()).json == told(stored=1)
