@@ -96,7 +96,7 @@ def write_an_answer_only_once(patch: Patch) -> None:
         with database.transaction(pool) as conn:
             return change(conn)
 
-    patch.setattr(database, "write_for_sure", write_once)
+    patch.setattr(refresh, "write_for_sure", write_once)
 
 
 def drop_an_answer_whose_pair_was_put_aside(patch: Patch) -> None:

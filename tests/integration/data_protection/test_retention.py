@@ -199,7 +199,7 @@ def test_without_a_database_the_rules_wait_together(
         tries.append(1)
         raise PoolTimeout("no connection")
 
-    monkeypatch.setattr(pool, "transaction", no_connection)
+    monkeypatch.setattr(retention, "transaction", no_connection)
     retention.enforce(services.pool)
     assert len(tries) == 1
     assert "old rows wait for the database (PoolTimeout)" in caplog.text

@@ -87,7 +87,7 @@ def test_a_process_killed_in_the_middle_leaves_nothing_behind_and_blocks_nobody(
 ) -> None:
     half = (
         "import sys, psycopg\n"
-        "from rdservice import migrate\n"
+        "from rdservice.database import migrate\n"
         "conn = psycopg.connect(sys.argv[1], autocommit=True)\n"
         "def stop(conn):\n"
         "    print('half way', flush=True)\n"

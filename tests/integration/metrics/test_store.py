@@ -98,7 +98,7 @@ def test_a_commit_that_goes_through_unseen_is_not_counted_twice(
         if next(losses, False):
             raise psycopg.OperationalError("the connection broke after COMMIT")
 
-    monkeypatch.setattr(database, "transaction", losing)
+    monkeypatch.setattr("rdservice.metrics.flusher.transaction", losing)
     metrics = Metrics()
     flusher = make_flusher(metrics)
     metrics.leads_served("hit")
@@ -124,7 +124,7 @@ def test_a_commit_that_did_not_go_through_is_made_again(
             if next(losses, False):
                 raise psycopg.OperationalError("the connection broke before COMMIT")
 
-    monkeypatch.setattr(database, "transaction", failing)
+    monkeypatch.setattr("rdservice.metrics.flusher.transaction", failing)
     metrics = Metrics()
     flusher = make_flusher(metrics)
     metrics.leads_served("hit")

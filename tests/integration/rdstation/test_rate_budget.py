@@ -317,7 +317,7 @@ def test_a_database_that_is_down_after_the_call_takes_no_answer_away(
 
     def call() -> ApiResponse:
         Event().wait(1.1)
-        monkeypatch.setattr(pool, "transaction", _is_down)
+        monkeypatch.setattr(rate_budget, "transaction", _is_down)
         return response(status)()
 
     assert budget.spend("default", call).status == status

@@ -297,7 +297,7 @@ def flood(connection: socket.socket, server: OddServer, number: int) -> None:
 
 
 def test_an_endless_answer_is_cut_off_at_its_bound(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "MAX_ANSWER_BYTES", 1024 * 1024)
+    monkeypatch.setattr(streaming, "MAX_RESPONSE_BYTES", 1024 * 1024)
     with odd_server(flood) as server:
         response = send(calls(server), outgoing())
         passed: list[int] = []

@@ -165,7 +165,7 @@ def test_a_caller_only_looks_while_another_process_holds_the_account_and_takes_o
             looked_often.set()
         return really_read(account_id)
 
-    monkeypatch.setattr(leases, "claim_seen", lease)
+    monkeypatch.setattr(leases, "lease_seen", lease)
     monkeypatch.setattr(connected.memory, "read", read)
     asking = threading.Thread(target=connected.access_tokens.usable, args=["default"])
     asking.start()
@@ -334,7 +334,7 @@ def row_locked_until_a_claim_has_passed_it_by(monkeypatch: pytest.MonkeyPatch, c
         passed.set()
         return leased
 
-    monkeypatch.setattr(leases, "claim_seen", lease)
+    monkeypatch.setattr(leases, "lease_seen", lease)
     locked = threading.Event()
 
     def hold() -> None:

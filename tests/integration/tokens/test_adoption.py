@@ -392,7 +392,8 @@ def test_a_release_killed_in_the_middle_is_finished_by_the_next(
         conn.execute(INSERT_USUAL, [f"account-{number}", f"plain-a{number}", f"plain-r{number}"])
     program = (
         "import sys, psycopg\n"
-        "from rdservice import database, migrate\n"
+        "from rdservice.database import migrate\n"
+        "from rdservice.database import pool as database\n"
         "from rdservice.encryption import KeyRing\n"
         "from rdservice.tokens import adoption\n"
         "from tests.support.accounts import BY\n"

@@ -212,7 +212,7 @@ def test_a_database_outage_makes_the_loop_wait_and_go_on(
             raise PoolTimeout("no connection")
         return really_claim(*args, **kwargs)
 
-    monkeypatch.setattr(leases, "claim_due", fail_first)
+    monkeypatch.setattr(leases, "lease_due", fail_first)
     connect_account(connected, sandbox)
     with running(connected):
         wait_until(lambda: renewed(conn) == 1)
@@ -328,7 +328,7 @@ def test_an_idle_loop_sleeps(connected: Services, monkeypatch: pytest.MonkeyPatc
         looks.append(time.monotonic())
         return really_claim(*args, **kwargs)
 
-    monkeypatch.setattr(leases, "claim_due", count)
+    monkeypatch.setattr(leases, "lease_due", count)
     with running(connected):
         wait_until(lambda: len(looks) == 3)
     assert looks[2] - looks[0] > 3
