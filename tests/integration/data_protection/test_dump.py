@@ -315,7 +315,7 @@ def test_hashes_of_what_can_be_guessed_need_the_secret_key(
     assert derived[0].isdisjoint(derived[1])
 
 
-def test_a_dump_of_an_adopted_table_holds_no_token(
+def test_a_dump_of_an_adopted_table_holds_no_token_when_its_other_columns_were_emptied_as_advised(
     variables: dict[str, str],
     make_services: Callable[[Settings], Services],
     empty_database_url: str,
@@ -329,13 +329,13 @@ def test_a_dump_of_an_adopted_table_holds_no_token(
     with psycopg.connect(empty_database_url, autocommit=True) as conn:
         conn.execute(
             "CREATE TABLE rdstation_tokens (account_id text, access_token text, refresh_token text,"
-            " expires_at timestamp, raw_response json, copied text)"
+            " expires_at timestamp, raw_response json, copied_token text)"
         )
         for number in range(60):
             access, refresh = (plain[f"{kind} token {number}"] for kind in ("access", "refresh"))
             conn.execute(
                 "INSERT INTO rdstation_tokens VALUES (%s, %s, %s, now(), %s, %s)",
-                [f"account-{number}", access, refresh, json.dumps({"token": access}), refresh],
+                [f"account-{number}", access, refresh, json.dumps({"access_token": access}), refresh],
             )
         conn.execute("ANALYZE")
         everything_before = b"".join(dumps_of(empty_database_url, postgres_programs))
@@ -345,5 +345,9 @@ def test_a_dump_of_an_adopted_table_holds_no_token(
         ended = app_with_commands(services).test_cli_runner().invoke(args=["release"])
         assert ended.exit_code == 0, ended.output
         assert "Encrypted the plain tokens of 60 accounts." in ended.output
+        warning, *advised = ended.stderr.splitlines()
+        assert "raw_response, copied_token" in warning
+        for statement in advised:
+            conn.execute(statement.encode())
     for dump in dumps_of(empty_database_url, postgres_programs):
         assert found_in(dump, plain) == set()
