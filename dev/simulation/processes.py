@@ -15,6 +15,7 @@ from dev.simulation.scheduler import Event, Process, Scheduler, SimulatedEvent, 
 from rdservice.account_calls.calls import AccountCalls
 from rdservice.cache.cache import Cache
 from rdservice.config.settings import Settings
+from rdservice.data_protection import retention
 from rdservice.encryption import KeyRing
 from rdservice.metrics.definitions import Metrics
 from rdservice.metrics.flusher import Flusher
@@ -34,6 +35,8 @@ T = TypeVar("T")
 
 LONGEST_IDLE_S = 6 * 3600.0
 """Maximum interval between two looks of an idle worker."""
+PRUNE_EVERY_S = 3600.0
+"""A real worker deletes old rows with each heartbeat, which would be three quarters of all transactions of a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +185,7 @@ class WorkerProcess(Process):
         self._refresher = _Parts(world, self, secrets).refresher
         self._bell = _SimulatedBell(world, self, self._refresher.fingerprint)
         self._ended = ended
+        self._pruned_at = -math.inf
         self.start(self._run)
 
     def terminate(self) -> None:
@@ -198,8 +202,15 @@ class WorkerProcess(Process):
             self._ended(self)
 
     def _run(self) -> None:
-        auto_refresh_tokens(self._refresher, self._bell, executor=SimulatedExecutor(self))
+        auto_refresh_tokens(
+            self._refresher, self._bell, executor=SimulatedExecutor(self), prune=self._prune_now_and_then
+        )
         self.retire()
+
+    def _prune_now_and_then(self, pool: ConnectionPool[psycopg.Connection[Any]]) -> None:
+        if self.scheduler.now - self._pruned_at >= PRUNE_EVERY_S:
+            self._pruned_at = self.scheduler.now
+            retention.enforce(pool)
 
 
 class _UnlimitedBudget(RateBudget):

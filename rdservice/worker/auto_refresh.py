@@ -2,10 +2,12 @@
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any
 
 import psycopg
-from psycopg_pool import PoolTimeout
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from rdservice.data_protection import retention
 from rdservice.database.pool import transaction
@@ -31,17 +33,27 @@ TELL_EVERY_S = 300.0
 """How often it is said that a row could not be opened for want of its key."""
 
 
+Prune = Callable[[ConnectionPool[psycopg.Connection[Any]]], None]
+"""Deletes rows that are too old."""
+
+
 def auto_refresh_tokens(
-    refresher: Refresher, bell: Bell, *, concurrency: int = CONCURRENCY, executor: Executor | None = None
+    refresher: Refresher,
+    bell: Bell,
+    *,
+    concurrency: int = CONCURRENCY,
+    executor: Executor | None = None,
+    prune: Prune = retention.enforce,
 ) -> None:
     """Renew due tokens until the bell is stopped; then start nothing new and return when what is in flight has ended.
 
     `executor` runs the renewals, `concurrency` at once; None: threads made for it. It is shut down at the end. Never
-    claims more accounts than it can begin to renew at once. A database that is down makes it wait and go on.
+    claims more accounts than it can begin to renew at once. A database that is down makes it wait and go on. `prune`
+    is called with each heartbeat.
     Raises KeyMissing when this process has the encryption key of no account at all.
     """
     with executor or ThreadPoolExecutor(concurrency, thread_name_prefix="refresh") as threads:
-        loop = _Loop(refresher, bell, threads, concurrency)
+        loop = _Loop(refresher, bell, threads, concurrency, prune)
         while not bell.stopped:
             bell.wait(loop.step())
         log.info("stopping: %d refreshes are in flight", loop.in_flight)
@@ -50,11 +62,14 @@ def auto_refresh_tokens(
 class _Loop:
     """One step looks once at what is due; `step` returns how long nothing needs doing, in seconds."""
 
-    def __init__(self, refresher: Refresher, bell: Bell, executor: Executor, concurrency: int) -> None:
+    def __init__(
+        self, refresher: Refresher, bell: Bell, executor: Executor, concurrency: int, prune: Prune
+    ) -> None:
         self._refresher = refresher
         self._bell = bell
         self._executor = executor
         self._concurrency = concurrency
+        self._prune = prune
         self._running: dict[Future[Result], Lease] = {}
         self._ended: deque[Future[Result]] = deque()
         self._more_is_due = False
@@ -94,7 +109,7 @@ class _Loop:
         except (psycopg.Error, PoolTimeout) as error:
             log.warning("the heartbeat was not written (%s); renewals go on", type(error).__name__)
             return
-        retention.enforce(self._refresher.pool)
+        self._prune(self._refresher.pool)
 
     def _lease_and_start(self) -> float:
         free = self._concurrency - len(self._running)
