@@ -10,14 +10,14 @@ from dev.simulation.incidents import Incidents
 from dev.simulation.run import Plan
 from rdservice.database import pool as database
 from rdservice.rdstation import client
-from rdservice.tokens import lease_sql, leases, refresh
+from rdservice.tokens import lease_sql, leases, refresh, store
 from tests.dev.simulation.conftest import Run
 
 Patch = pytest.MonkeyPatch
 
 
 def mutate(patch: Patch, statement: str, old: str, new: str) -> None:
-    """Replace a part of a statement of `claim_sql`, which must be there."""
+    """Replace a part of a statement of `lease_sql`, which must be there."""
     text = getattr(lease_sql, statement)
     assert old in text
     patch.setattr(lease_sql, statement, text.replace(old, new))
@@ -72,8 +72,8 @@ def hold_wrong_credentials_against_accounts(patch: Patch) -> None:
 
 def renew_at_80_percent(patch: Patch) -> None:
     only_incidents(patch, "_outage")
-    for module in ("claims", "store"):
-        patch.setattr(f"rdservice.tokens.{module}.REFRESH_AT_SHARE", 0.8)
+    for module in (leases, store):
+        patch.setattr(module, "REFRESH_AT_SHARE", 0.8)
 
 
 def back_off_not_at_all(patch: Patch) -> None:
