@@ -4,22 +4,29 @@ import hashlib
 import socket
 import threading
 
-from tests.support.odd_server import OddServer, read_request
+from tests.support.odd_server import PATIENCE_S, OddServer, read_request
 
 PIECE = bytes(range(256)) * 256
 HEAD_OF_NOTHING = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
 
 
 class Bodies:
-    """Reads requests of either framing whole and notes a digest of each body, in the order of their ends."""
+    """Reads requests of either framing whole and notes a digest of each body, in the order of their ends.
 
-    def __init__(self) -> None:
+    The bodies of the first `together` requests are read only once all of these requests have begun.
+    """
+
+    def __init__(self, *, together: int = 1) -> None:
         self.digests: list[str] = []
+        self._together = together
+        self._all_have_begun = threading.Barrier(together)
 
     def __call__(self, connection: socket.socket, server: OddServer, number: int) -> None:
         with connection.makefile("rb") as stream:
             head = b"".join(iter(stream.readline, b"\r\n"))
             server.received[number] = head
+            if number < self._together:
+                self._all_have_begun.wait(PATIENCE_S)
             names = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:-1])
             digest = hashlib.sha256()
             left = int(names.get(b"content-length", b"0"))
