@@ -32,6 +32,8 @@ HOST = "app.example.com"
 REDIRECT_URI = f"https://{HOST}/rd/callback"
 UNFENCED = Path(__file__).resolve().parent / "unfenced"
 TIMEOUT_S = 40
+PROGRAM_TIMEOUT_S = 90
+"""For a program, of which three start side by side and `flask release` starts another: it ends one that hangs."""
 CSRF = re.compile(r'name="csrf_token" value="([^"]+)"')
 
 # What a platform's server writes by default; the embedded one writes less.
@@ -153,7 +155,7 @@ class Stage:
             input=text or "",
             capture_output=True,
             text=True,
-            timeout=TIMEOUT_S,
+            timeout=PROGRAM_TIMEOUT_S,
             check=False,
         )
         name = " ".join(command[3:])
