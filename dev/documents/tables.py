@@ -1,6 +1,10 @@
-"""Generates the tables of the documents: rows from the code, a sentence for each row from `sentences.toml`."""
+"""Generates the tables of the documents: rows from the code, a sentence for each row from `sentences.toml`.
+
+What a command does comes from its help.
+"""
 
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +18,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from rdservice import cli, errors
+from rdservice.cli.translated_help import prose
 from rdservice.config.settings import Settings, data_dir
 from rdservice.errors import RdServiceError
 from rdservice.metrics.definitions import OPERATIONS, Metrics
@@ -135,17 +140,12 @@ def last_errors(language: Language) -> list[str]:
 
 
 def commands(language: Language) -> list[str]:
-    """Return the table of the `flask` commands with their options."""
-    rows = {
-        name: (" ".join([f"flask {name}", *_arguments(command)]), [_options(command)])
-        for name, command in _commands()
-    }
-    return _table(
-        "commands",
-        language,
-        {name: cells for name, (_, cells) in rows.items()},
-        shown={name: usage for name, (usage, _) in rows.items()},
-    )
+    """Return the table of the `flask` commands: their options, and what their help says without the examples."""
+    lines = _head("commands", language)
+    for name, command in _commands():
+        usage = " ".join([f"flask {name}", *_arguments(command)])
+        lines.append(_line([f"`{usage}`", _options(command), _quoted(prose(command, language))]))
+    return lines
 
 
 def metrics(language: Language) -> list[str]:
@@ -169,14 +169,8 @@ def alerts(language: Language) -> list[str]:
     return _table("alerts", language, {rule["alert"]: [rule["labels"]["severity"]] for rule in rules})
 
 
-def _table(
-    subject: str,
-    language: Language,
-    rows: Mapping[str, Sequence[str]],
-    *,
-    shown: Mapping[str, str] | None = None,
-) -> list[str]:
-    """Return a table of Markdown: the row's name in backticks (or `shown` for it), its cells, its sentence."""
+def _table(subject: str, language: Language, rows: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return a table of Markdown: the row's name in backticks, its cells, its sentence."""
     sentences = SENTENCES[subject]
     if missing := rows.keys() - sentences.keys():
         raise DocumentsError(f"write a sentence in sentences.toml, [{subject}.…], for {sorted(missing)}")
@@ -184,11 +178,15 @@ def _table(
         raise DocumentsError(
             f"the code has no row for these of sentences.toml, [{subject}.…]: {sorted(unknown)}"
         )
-    heads = HEADS[subject][language]
-    lines = [_line(heads), "|" + "---|" * len(heads)]
+    lines = _head(subject, language)
     for name, sentence in sentences.items():
-        lines.append(_line([f"`{(shown or {}).get(name, name)}`", *rows[name], sentence[language]]))
+        lines.append(_line([f"`{name}`", *rows[name], sentence[language]]))
     return lines
+
+
+def _head(subject: str, language: Language) -> list[str]:
+    heads = HEADS[subject][language]
+    return [_line(heads), "|" + "---|" * len(heads)]
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -209,6 +207,13 @@ def _arguments(command: click.Command) -> list[str]:
     arguments = [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
     names = [(argument.human_readable_name.upper(), argument.required) for argument in arguments]
     return [name if required else f"[{name}]" for name, required in names]
+
+
+def _quoted(text: str) -> str:
+    """Return the help of a command as Markdown: quoted commands and names in capitals stand in backticks."""
+    return re.sub(
+        r"'(flask [^']+)'|\b([A-Z]+(?:_[A-Z]+)+)\b", lambda found: f"`{found[1] or found[2]}`", text
+    )
 
 
 def _options(command: click.Command) -> str:
