@@ -1,1 +1,1 @@
-"""`python -m worker`: the name by which Procfile, systemd and people start the worker."""
+"""`python -m worker`: the command with which the Procfile, systemd and people start the worker."""

@@ -1,1 +1,1 @@
-"""Leads and segmentations of an account, through the cache."""
+"""Leads and segmentations of an account, read through the cache, and exports of leads, which bypass it."""

@@ -1,4 +1,4 @@
-"""Fetches of leads and segmentations for the cache."""
+"""Fetches leads and segmentations for the cache."""
 
 import re
 from collections.abc import Callable
@@ -14,16 +14,16 @@ from rdservice.rdstation.rate_budget import Limit
 from rdservice.services import Services
 
 NOT_FOUND_S = 30.0
-"""How long RD Station's word that there is no such thing is kept."""
+"""How long a 404 (or a 400 or 422 about a parameter) is the response to equal requests."""
 
 PAGING = re.compile(r"pagination-[a-z-]{1,40}: [!-~]{1,40}")
-"""Headers that are passed on. A value of several lines, which HTTP once allowed, is none of them."""
+"""Header lines that are passed on to callers; never a value with a line break (obsolete line folding)."""
 
 Accept = Callable[[Any], bool]
-"""Tells whether a decoded body has the expected shape."""
+"""Returns whether a decoded body has the expected form."""
 
 
-def _fetch(
+def fetch_for_cache(
     services: Services,
     account_id: str,
     send: Callable[[str], ApiResponse],
@@ -32,13 +32,16 @@ def _fetch(
     field: str | None = None,
     limit: Limit = "account",
 ) -> Callable[[float], Content]:
-    """Return a function that makes a call for the cache. `field`: the parameter to blame for a 400 or 422."""
+    """Return a function with which the cache fetches content.
+
+    `send` takes an access token and makes the call. `field`: the parameter that a 400 or 422 is about, if any.
+    """
 
     def fetch(deadline: float) -> Content:
         try:
             response = services.account_calls.send(account_id, send, deadline=deadline, limit=limit)
         except RdServiceError as error:
-            raise FetchFailed(error, stale=_passes(error)) from error
+            raise FetchFailed(error, stale=_allows_stale(error)) from error
         if response.status != HTTPStatus.OK or not accept(response.json()):
             raise _refused(response, field)
         paging = [
@@ -51,8 +54,8 @@ def _fetch(
     return fetch
 
 
-def _passes(error: RdServiceError) -> bool:
-    """Return whether an error says nothing against the account itself, so that older content may be served."""
+def _allows_stale(error: RdServiceError) -> bool:
+    """Return whether stale content may be served instead of this error: it says nothing about the account itself."""
     return isinstance(
         error,
         errors.RdStationUnavailable
@@ -63,7 +66,7 @@ def _passes(error: RdServiceError) -> bool:
 
 
 def _refused(response: ApiResponse, field: str | None) -> FetchFailed:
-    """Return what follows from an answer that is not what was asked for."""
+    """Return the failure that follows from an unusable response."""
     if response.status == HTTPStatus.NOT_FOUND:
         return FetchFailed(refusal(response), stale=False, gone=True, shared_s=NOT_FOUND_S)
     if response.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY) and field is not None:
@@ -72,7 +75,9 @@ def _refused(response: ApiResponse, field: str | None) -> FetchFailed:
     return FetchFailed(refusal(response), stale=is_transient(response))
 
 
-def _has_list(name: str) -> Accept:
+def has_list(name: str) -> Accept:
+    """Return a function that tells whether a body is an object with a list of objects as its member `name`."""
+
     def accept(body: Any) -> bool:
         listed = body.get(name) if isinstance(body, dict) else None
         return isinstance(listed, list) and all(isinstance(entry, dict) for entry in listed)
@@ -80,5 +85,6 @@ def _has_list(name: str) -> Accept:
     return accept
 
 
-def _is_contact(body: Any) -> bool:
+def is_contact(body: Any) -> bool:
+    """Return whether a body is a contact of RD Station: an object with a `uuid`."""
     return isinstance(body, dict) and isinstance(body.get("uuid"), str)

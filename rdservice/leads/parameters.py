@@ -1,4 +1,4 @@
-"""The parameters of lists and leads, checked."""
+"""Checks the parameters of lists and leads."""
 
 import re
 from dataclasses import dataclass
@@ -24,9 +24,10 @@ UUID_FORM = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """Which page of a list, and in which order (`field:asc` or `field:desc`; None: RD Station's own).
+    """The requested page of a list.
 
-    `search`: a part of the names of segmentations; None: all of them.
+    `page` starts at 1. `order`: `field:asc` or `field:desc`; None: RD Station's default. `search`: text that the names
+    of segmentations must contain; None: all segmentations.
     """
 
     page: int
@@ -50,18 +51,18 @@ class Listing:
 
     @property
     def refusable(self) -> str | None:
-        """The parameter that RD Station may refuse."""
+        """The name of the parameter that RD Station may refuse, or None."""
         return "order" if self.order is not None else "search" if self.search is not None else None
 
 
 def parse_listing(
     page: str | None, page_size: str | None, order: str | None, search: str | None = None
 ) -> Listing:
-    """Check the query parameters of a list. Raises InvalidField, which names the wrong one."""
+    """Check the query parameters of a list. Raises InvalidField with the name of the first invalid one."""
     if order is not None and not ORDER.fullmatch(order):
-        _invalid("order", "order must be a field and a direction, such as created_at:desc.")
+        raise_invalid("order", "order must be a field and a direction, such as created_at:desc.")
     if search is not None and (not 0 < len(search) <= LONGEST_NAME or not is_readable(search)):
-        _invalid("search", f"search must have 1 to {LONGEST_NAME} printable characters.")
+        raise_invalid("search", f"search must have 1 to {LONGEST_NAME} printable characters.")
     return Listing(
         page=_number("page", page, default=1, most=10**9),
         page_size=_number("page_size", page_size, default=DEFAULT_PAGE_SIZE, most=LARGEST_PAGE_SIZE),
@@ -71,14 +72,16 @@ def parse_listing(
 
 
 def check_email(value: object) -> str:
-    """Return `value` if it looks like an e-mail address. The error does not repeat it."""
+    """Return `value` if it has the form of an e-mail address, else raise InvalidField, which does not repeat it."""
     if value is None:
-        _invalid("email", message("email is missing."))
+        raise_invalid("email", message("email is missing."))
     if not isinstance(value, str) or not 3 <= len(value) <= LONGEST_EMAIL:
-        _invalid("email", message("email must be a text of 3 to %(most)s characters."), most=LONGEST_EMAIL)
+        raise_invalid(
+            "email", message("email must be a text of 3 to %(most)s characters."), most=LONGEST_EMAIL
+        )
     name, _, domain = value.rpartition("@")
     if not name or not domain or not is_readable(value) or " " in value:
-        _invalid("email", message("email is no e-mail address."))
+        raise_invalid("email", message("email is not an e-mail address."))
     return value
 
 
@@ -86,9 +89,10 @@ def _number(name: str, text: str | None, *, default: int, most: int) -> int:
     if text is None:
         return default
     if not re.fullmatch(r"[0-9]{1,10}", text) or not 1 <= int(text) <= most:
-        _invalid(name, f"{name} must be a whole number from 1 to {most}.")
+        raise_invalid(name, f"{name} must be a whole number from 1 to {most}.")
     return int(text)
 
 
-def _invalid(name: str, detail: str, **values: object) -> NoReturn:
+def raise_invalid(name: str, detail: str, **values: object) -> NoReturn:
+    """Raise InvalidField for the parameter `name`; `detail` is a sentence about it, with `values` in its places."""
     raise errors.InvalidField(detail, values=values, extra={"field": name})

@@ -1,7 +1,7 @@
-"""Leads and segmentations of an account, through the cache.
+"""Leads of an account, read through the cache.
 
-RD Station calls a lead a contact, and lists contacts by segmentation only; each account has a standard segmentation of
-all of them (https://developers.rdstation.com/reference/segmentações).
+RD Station calls a lead a contact, and lists contacts by segmentation only. Each account has a standard segmentation of
+all contacts (https://developers.rdstation.com/reference/segmentações).
 """
 
 from typing import Literal
@@ -9,8 +9,8 @@ from typing import Literal
 from rdservice.cache.cache import Fetch
 from rdservice.cache.entries import Served
 from rdservice.cache.memory import Name
-from rdservice.leads.fetch import _fetch, _has_list, _is_contact
-from rdservice.leads.parameters import UUID_FORM, Listing, _invalid, check_email
+from rdservice.leads.fetch import fetch_for_cache, has_list, is_contact
+from rdservice.leads.parameters import UUID_FORM, Listing, check_email, raise_invalid
 from rdservice.leads.segmentations import segmentation_id
 from rdservice.rdstation.client import ApiResponse
 from rdservice.services import Services
@@ -27,17 +27,17 @@ def list_leads(
     max_age_s: float | None = None,
     only_if_cached: bool = False,
 ) -> Served:
-    """Return RD Station's list of the leads of a segmentation, which is an id or a name; None: all leads.
+    """Return RD Station's list of the leads of a segmentation.
 
-    `fresh_s`, here and below, is how old the answer may be for a caller who wants it fresher than it is kept.
-    Raises NotFound for an unknown segmentation, and what `Cache.get` raises, which also tells of `at_once`.
+    `segmentation` is an ID or a name; None: all leads. `max_age_s` and `only_if_cached`, here and below, are those of
+    `Cache.get`. Raises NotFound for an unknown segmentation, and what `Cache.get` raises.
     """
     found = segmentation_id(services, account_id, segmentation, only_if_cached=only_if_cached)
 
     def send(access_token: str) -> ApiResponse:
         return services.rdstation.segmentation_contacts(access_token, found, listing.query)
 
-    fetch = _fetch(services, account_id, send, _has_list("contacts"), field=listing.refusable)
+    fetch = fetch_for_cache(services, account_id, send, has_list("contacts"), field=listing.refusable)
     return services.cache.get(
         account_id,
         "contacts_list",
@@ -49,11 +49,14 @@ def list_leads(
 
 
 def lead_by_uuid(services: Services, account_id: str, text: str, *, max_age_s: float | None = None) -> Served:
-    """Return RD Station's answer for one lead. Raises InvalidField for what is no UUID, NotFound for a lead unknown."""
+    """Return RD Station's response for one lead.
+
+    Raises InvalidField if `text` is not a UUID, NotFound for an unknown lead, and what `Cache.get` raises.
+    """
     if not UUID_FORM.fullmatch(text):
-        _invalid(
+        raise_invalid(
             "uuid",
-            "uuid must be a UUID; for an e-mail address there are /rd/leads/email/<email> and /rd/leads/lookup.",
+            "uuid must be a UUID; for an e-mail address use /rd/leads/email/<email> or /rd/leads/lookup.",
         )
     return services.cache.get(
         account_id,
@@ -66,7 +69,10 @@ def lead_by_uuid(services: Services, account_id: str, text: str, *, max_age_s: f
 def lead_by_email(
     services: Services, account_id: str, email: object, *, max_age_s: float | None = None
 ) -> Served:
-    """Return RD Station's answer for the lead with this address. Raises InvalidField or NotFound."""
+    """Return RD Station's response for the lead with this e-mail address.
+
+    Raises InvalidField, NotFound, and what `Cache.get` raises.
+    """
     address = check_email(email)
     return services.cache.get(
         account_id,
@@ -77,18 +83,18 @@ def lead_by_email(
 
 
 def cache_names(*, uuid: str | None, email: str | None) -> list[Name]:
-    """Return the names under which the cache may have a lead."""
+    """Return the cache's names of a lead's content: one per identifier that is not None."""
     named: list[tuple[Identifier, str | None]] = [("uuid", uuid), ("email", email)]
     return [_cache_name(identifier, value) for identifier, value in named if value is not None]
 
 
 def _cache_name(identifier: Identifier, value: str) -> Name:
-    """Return the name of a lead in the cache; RD Station tells apart neither UUIDs nor addresses by case."""
+    """Return the cache's name of a lead's content. RD Station ignores the case of UUIDs and addresses."""
     return "contact_get", (identifier, value.lower())
 
 
 def _fetch_lead(services: Services, account_id: str, identifier: Identifier, value: str) -> Fetch:
-    """Return a function that fetches a lead for the cache."""
+    """Return a function with which the cache fetches a lead."""
 
     def send(access_token: str) -> ApiResponse:
         if identifier == "uuid":
@@ -96,4 +102,4 @@ def _fetch_lead(services: Services, account_id: str, identifier: Identifier, val
         return services.rdstation.contact_by_email(access_token, value)
 
     field = "email" if identifier == "email" else None
-    return _fetch(services, account_id, send, _is_contact, field=field)
+    return fetch_for_cache(services, account_id, send, is_contact, field=field)

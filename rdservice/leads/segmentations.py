@@ -1,4 +1,4 @@
-"""Segmentations of an account, and the id of the one that a caller names."""
+"""Lists the segmentations of an account, and finds the ID of one by its name."""
 
 import re
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from weakref import WeakKeyDictionary
 
 from rdservice import errors
 from rdservice.cache.entries import Content, Served
-from rdservice.leads.fetch import NOT_FOUND_S, _fetch, _has_list
-from rdservice.leads.parameters import LARGEST_PAGE_SIZE, LONGEST_NAME, Listing
+from rdservice.leads.fetch import NOT_FOUND_S, fetch_for_cache, has_list
+from rdservice.leads.parameters import LARGEST_PAGE_SIZE, LONGEST_NAME, Listing, raise_invalid
 from rdservice.names import is_readable
 from rdservice.rdstation.client import ApiResponse
 from rdservice.services import Services
@@ -16,7 +16,7 @@ from rdservice.text.catalogue import message
 MOST_SEGMENTATION_PAGES = 40
 
 ALL_CONTACTS = "Todos os contatos"
-"""How the standard segmentation of all contacts begins, should an account have further standard ones."""
+"""Beginning of the name of the segmentation of all contacts, for accounts with several standard segmentations."""
 
 SEGMENTATION_ID = re.compile(r"[0-9]{1,18}")
 
@@ -29,7 +29,7 @@ class _Segmentation:
 
 
 _decoded: WeakKeyDictionary[Content, tuple[_Segmentation, ...]] = WeakKeyDictionary()
-"""What a cached list says, so that leads listed by name do not decode it for each request."""
+"""Decoded lists, so that requests with a segmentation's name need not decode the cached list each time."""
 
 
 def list_segmentations(
@@ -40,16 +40,19 @@ def list_segmentations(
     max_age_s: float | None = None,
     only_if_cached: bool = False,
 ) -> Served:
-    """Return RD Station's list of segmentations."""
+    """Return RD Station's list of segmentations. `max_age_s` and `only_if_cached` are those of `Cache.get`.
+
+    Raises what `Cache.get` raises.
+    """
 
     def send(access_token: str) -> ApiResponse:
         return services.rdstation.segmentations(access_token, listing.query)
 
-    fetch = _fetch(
+    fetch = fetch_for_cache(
         services,
         account_id,
         send,
-        _has_list("segmentations"),
+        has_list("segmentations"),
         field=listing.refusable,
         limit="segmentations",
     )
@@ -66,30 +69,33 @@ def list_segmentations(
 def segmentation_id(
     services: Services, account_id: str, wanted: str | None, *, only_if_cached: bool = False
 ) -> str:
-    """Return the id of a segmentation named by id or name; of the one with all leads for None."""
+    """Return the ID of the segmentation with the ID or name `wanted`; None: of the segmentation of all leads.
+
+    Does not check an ID. Raises InvalidField, NotFound for an unknown name, and what `Cache.get` raises.
+    """
     if wanted is not None:
         if not 0 < len(wanted) <= LONGEST_NAME or not is_readable(wanted):
-            raise errors.InvalidField(
-                message("segmentation must be an id or a name of 1 to %(most)s printable characters."),
-                values={"most": LONGEST_NAME},
-                extra={"field": "segmentation"},
+            raise_invalid(
+                "segmentation",
+                message("segmentation must be an ID or a name of 1 to %(most)s printable characters."),
+                most=LONGEST_NAME,
             )
         if SEGMENTATION_ID.fullmatch(wanted):
             return str(int(wanted))
     found = _find(services, account_id, wanted, None, only_if_cached=only_if_cached)
     if found is None:
-        # It may have been created since the list was cached.
+        # Someone may have created it since the list was cached.
         found = _find(services, account_id, wanted, NOT_FOUND_S, only_if_cached=only_if_cached)
     if found is None:
         raise errors.NotFound(
             message(
-                "RD Station lists no segmentation of all leads. Take an id or a name from /rd/segmentations as"
-                " parameter segmentation."
+                "RD Station lists no segmentation of all leads. Use an ID or a name from"
+                " /rd/segmentations as the parameter segmentation."
             )
             if wanted is None
             else message(
-                "RD Station lists no segmentation of this name. Take an id or a name from /rd/segmentations as"
-                " parameter segmentation."
+                "RD Station lists no segmentation of this name. Use an ID or a name from"
+                " /rd/segmentations as the parameter segmentation."
             )
         )
     return found
@@ -131,5 +137,5 @@ def _segmentations(content: Content) -> tuple[_Segmentation, ...]:
 
 
 def _is_segmentation_id(value: object) -> bool:
-    """Return whether RD Station can have meant `value` as an id, which becomes a part of a path."""
+    """Return whether `value` has the form of an ID, which becomes a segment of a path."""
     return not isinstance(value, bool) and SEGMENTATION_ID.fullmatch(str(value)) is not None

@@ -1,5 +1,5 @@
-"""Any route of RD Station for programs: their request with our access token, RD Station's answer as it is.
+"""The pass-through: a program's request to any route of RD Station, sent with the stored access token.
 
-`target` says where a request may go, `headers` which headers travel in either direction, `relay` makes the call.
-Nothing of it is stored.
+`target` checks where a request may go, `headers` decides which headers travel in either direction, and `relay` makes
+the call. Requests and responses are not stored.
 """

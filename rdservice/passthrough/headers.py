@@ -1,4 +1,4 @@
-"""Which headers travel to RD Station with a program's request, and which come back with the answer."""
+"""Which headers travel to RD Station with a program's request, and which come back with the response."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -22,7 +22,7 @@ HOP_BY_HOP = frozenset(
         "http2-settings",
     }
 )
-"""RFC 9110 7.6.1, with older ones."""
+"""RFC 9110 7.6.1, and older ones."""
 
 NOT_FOR_RD_STATION = HOP_BY_HOP | {
     # The connection to RD Station has its own.
@@ -30,7 +30,7 @@ NOT_FOR_RD_STATION = HOP_BY_HOP | {
     "content-length",
     "expect",
     "max-forwards",
-    # The caller's credentials, and what is meant for this service.
+    # The caller's credentials, and headers for this service.
     "authorization",
     "cookie",
     "cookie2",
@@ -39,14 +39,14 @@ NOT_FOR_RD_STATION = HOP_BY_HOP | {
     "x-csrf-token",
     "rd-account",
     "x-request-id",
-    # Who the caller is, and the pages of this service that an operator's browser shows.
+    # They identify the caller, or name pages of this service that an operator has open.
     "forwarded",
     "via",
     "x-real-ip",
     "true-client-ip",
     "origin",
     "referer",
-    # What some servers take for another method or path than those that were judged here.
+    # Some servers read another method or path from these than the ones that were checked here.
     "x-http-method-override",
     "x-http-method",
     "x-method-override",
@@ -57,7 +57,7 @@ NOT_FOR_RD_STATION = HOP_BY_HOP | {
 PREFIXES_NOT_FOR_RD_STATION = ("x-forwarded", "x-amzn-", "x-envoy-", "cf-", "sec-", "proxy-")
 
 NOT_FOR_THE_CALLER = HOP_BY_HOP | {
-    # gunicorn writes them, and this service for its own origin: see rdservice.web.http.response_headers.
+    # gunicorn or this service writes them for its own origin: see rdservice.web.http.response_headers.
     "date",
     "server",
     "via",
@@ -78,7 +78,7 @@ NOT_FOR_THE_CALLER = HOP_BY_HOP | {
     "cross-origin-resource-policy",
     "cross-origin-embedder-policy",
     "cross-origin-embedder-policy-report-only",
-    # What would act on a browser in the name of this service's origin.
+    # They would affect a browser on behalf of this service's origin.
     "set-cookie",
     "set-cookie2",
     "clear-site-data",
@@ -99,18 +99,24 @@ NOT_FOR_THE_CALLER = HOP_BY_HOP | {
 PREFIXES_NOT_FOR_THE_CALLER = ("access-control-", "proxy-")
 
 NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-# A value of several lines, which HTTP once allowed, is none.
+# No line breaks: obsolete line folding is refused.
 VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 LENGTH = re.compile(r"[0-9]{1,15}")
 
 
 def for_rd_station(headers: Iterable[tuple[str, str]]) -> Headers:
-    """Return the caller's headers without its credentials, what belongs to its connection, and what could mislead."""
+    """Return the caller's headers for RD Station.
+
+    Leaves out credentials, headers of the connection, and headers that could change the meaning of the request.
+    """
     return tuple(_kept(headers, NOT_FOR_RD_STATION, PREFIXES_NOT_FOR_RD_STATION))
 
 
 def for_caller(headers: Headers, api_url: str) -> Headers:
-    """Return the headers of RD Station's answer that are the caller's; an address of its own leads through us again."""
+    """Return the headers of RD Station's response for the caller.
+
+    A `Location` at RD Station becomes one of this service; any other is left out.
+    """
     kept = [*_kept(headers, NOT_FOR_THE_CALLER, PREFIXES_NOT_FOR_THE_CALLER)]
     named = _values(headers)
     (length,) = named.get("content-length", [""])[:1]
@@ -148,7 +154,7 @@ def _values(headers: Headers) -> dict[str, list[str]]:
 
 
 def _through_us(location: str, api_url: str) -> str | None:
-    """Return an address at RD Station as one of this service; None for any other, to which no token may follow."""
+    """Return a URL of RD Station as a path of this service; None for any other, so that no token is sent there."""
     try:
         url = urlsplit(location)
     except ValueError:

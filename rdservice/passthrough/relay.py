@@ -1,4 +1,4 @@
-"""A program's request at RD Station: with a live access token, within the budget, repeated where that is safe."""
+"""Sends a program's request to RD Station with a valid access token, within the budget, with retries if safe."""
 
 import random
 import time
@@ -20,14 +20,14 @@ from rdservice.rdstation.streaming import (
 from rdservice.services import Services
 
 DEADLINE_S = 60.0
-"""For all attempts together, and the whole of the answer."""
+"""For all attempts together, including the whole response."""
 LAST_ATTEMPT_S = 20.0
-"""After this nothing is repeated: platforms give up on an answer that has not begun after 30 seconds."""
-MOST_REPETITIONS = 2
+"""No retry begins later: hosting platforms give up on a response that has not begun after 30 seconds."""
+MAX_RETRIES = 2
 PAUSE_S = 0.5
-"""The longest pause before the first repetition; it doubles."""
+"""Longest pause before the first retry; it doubles for the next one."""
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
-"""RFC 9110 9.2.2: doing it twice is doing it once."""
+"""RFC 9110 9.2.2: several identical requests have the effect of one."""
 TRANSIENT = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
 
 
@@ -38,13 +38,14 @@ def relay(
     *,
     is_connected: Callable[[], bool] = lambda: True,
 ) -> StreamedResponse:
-    """Return RD Station's answer, whatever its status; its body is still on its way, and the caller closes it.
+    """Return RD Station's response, whatever its status, as soon as its head has arrived. The caller must close it.
 
-    `is_wanted` tells whether whoever asked is still there; all ends soon after it says False.
-    A 401 is worth one refresh of the refused token and one repetition. Raises what `AccessTokens.usable` raises,
-    TooManyRequests while the budget is spent, RdStationUnavailable or RdStationTimeout without an answer,
-    RdStationFailed for one that cannot be passed on, BadRequest when nobody wants it any more, and what reading the
-    caller's body raises.
+    `is_connected` returns whether the client is still connected; the call ends soon after it returns False. After a
+    401, the token is refreshed once and the request sent once more.
+
+    Raises what `AccessTokens.usable` raises, TooManyRequests while the budget is used up, RdStationUnavailable or
+    RdStationTimeout without a response, RdStationFailed for a response that cannot be passed on, BadRequest when the
+    client has disconnected, and what reading the client's body raises.
     """
     call = _Call(services, account_id, outgoing, is_connected)
     try:
@@ -57,7 +58,7 @@ def relay(
 
 
 class _Call:
-    """One request of a program, which may take several calls."""
+    """One request of a program, which may take several attempts."""
 
     def __init__(
         self, services: Services, account_id: str, outgoing: Outgoing, is_connected: Callable[[], bool]
@@ -67,27 +68,27 @@ class _Call:
         self._outgoing = outgoing
         self._is_connected = is_connected
         self._began = time.monotonic()
-        self._repetitions = 0
-        self._answer: StreamedResponse | None = None
-        """The latest one, open until the next attempt is sent."""
+        self._retries = 0
+        self._response: StreamedResponse | None = None
+        """The latest response, open until the next attempt is sent."""
 
     def close(self) -> None:
-        """End the call, if it still runs."""
-        if self._answer is not None:
-            self._answer.close()
+        """End the call if it still runs."""
+        if self._response is not None:
+            self._response.close()
 
     def make(self) -> StreamedResponse:
-        """Call RD Station until there is an answer to pass on, or another attempt would be in vain or unsafe."""
+        """Call RD Station until there is a response to pass on, or a retry would be useless or unsafe."""
         outcome = self._attempt()
         while (pause_s := self._pause_s(outcome)) is not None and self._goes_on_after(pause_s):
-            self._repetitions += 1
-            latest = self._answer
+            self._retries += 1
+            previous = self._response
             try:
                 outcome = self._attempt()
             except TooManyRequests:
-                if self._answer is not latest:
+                if self._response is not previous:
                     raise
-                # Nothing was sent: what came of the attempt before says more.
+                # Nothing was sent, so the outcome of the previous attempt tells the caller more.
                 break
         if isinstance(outcome, RdServiceError):
             raise outcome
@@ -98,13 +99,13 @@ class _Call:
         return self._outgoing.upload is None or self._outgoing.upload.can_be_sent
 
     def _attempt(self) -> StreamedResponse | RdServiceError:
-        """Return RD Station's answer, or the error of none."""
+        """Return RD Station's response, or the error if there is none."""
         try:
             return self._services.account_calls.send(
                 self._account_id,
                 self._send,
                 limit=limit_of(self._outgoing.method, self._outgoing.target),
-                before_retry=self._check_repeatable,
+                before_retry=self._check_can_resend,
                 passed_through=True,
             )
         except (errors.RdStationTimeout, errors.RdStationUnavailable) as error:
@@ -112,32 +113,32 @@ class _Call:
                 raise
             return error
         except ClientDisconnected as gone:
-            raise _nobody_waits(sent=gone.sent) from gone
+            raise _client_disconnected(sent=gone.sent) from gone
         except UploadBroken as broken:
             if isinstance(broken.__cause__, RdServiceError):
                 raise broken.__cause__ from None
-            raise errors.BadRequest("The request's body broke off.") from broken
+            raise errors.BadRequest("The request's body is incomplete.") from broken
 
     def _send(self, access_token: str) -> StreamedResponse:
         self.close()
-        self._answer = None
-        self._answer = self._services.streamed_calls.send(
+        self._response = None
+        self._response = self._services.streamed_calls.send(
             self._outgoing, access_token, deadline=self._began + DEADLINE_S, is_connected=self._is_connected
         )
-        return self._answer
+        return self._response
 
-    def _check_repeatable(self) -> None:
-        """Raise RdStationUnavailable when the body cannot be sent again after a 401, by which nothing took effect."""
+    def _check_can_resend(self) -> None:
+        """Raise RdStationUnavailable if the body cannot be sent again after a 401, by which nothing took effect."""
         if not self._can_be_sent:
             raise errors.RdStationUnavailable(
-                "RD Station refused the access token, which has been renewed, and the request's body was read already."
-                " Nothing took effect: send the request again.",
+                "RD Station refused the access token, which has been refreshed. The request's body had been read"
+                " already, so it was not sent again. Nothing took effect: send the request again.",
                 retry_after_s=1,
                 extra={"reached_rd_station": "no"},
             )
 
     def _pause_s(self, outcome: StreamedResponse | RdServiceError) -> float | None:
-        """Return how long to wait before another attempt, or None when there must be none."""
+        """Return the seconds to wait before a retry, or None if there must be none."""
         repeatable = self._outgoing.method in IDEMPOTENT
         if isinstance(outcome, RdServiceError):
             transport_error = transport_error_behind(outcome)
@@ -148,22 +149,22 @@ class _Call:
         else:
             is_safe = repeatable and outcome.status in TRANSIENT
             asked_s = outcome.retry_after_s or 0.0
-        if not is_safe or not self._can_be_sent or self._repetitions >= MOST_REPETITIONS:
+        if not is_safe or not self._can_be_sent or self._retries >= MAX_RETRIES:
             return None
-        pause_s = max(asked_s, random.uniform(0, PAUSE_S * 2**self._repetitions))  # noqa: S311 - no secret
+        pause_s = max(asked_s, random.uniform(0, PAUSE_S * 2**self._retries))  # noqa: S311 - no secret
         return pause_s if time.monotonic() + pause_s < self._began + LAST_ATTEMPT_S else None
 
     def _goes_on_after(self, seconds: float) -> bool:
-        """Wait; return False as soon as the process must end, or nobody wants the answer any more."""
-        until = time.monotonic() + seconds
-        while (left_s := until - time.monotonic()) > 0:
+        """Wait; return False as soon as the process must end or the client has disconnected."""
+        deadline = time.monotonic() + seconds
+        while (left_s := deadline - time.monotonic()) > 0:
             if self._services.refresher.must_end.wait(min(left_s, LOOK_S)) or not self._is_connected():
                 return False
         return True
 
 
 def limit_of(method: str, target: str) -> Limit:
-    """Return which of RD Station's limits a request falls under."""
+    """Return the class of a request in the rate budget."""
     path = target.partition("?")[0].rstrip("/")
     if path == "/platform/segmentations":
         return "segmentations"
@@ -171,24 +172,24 @@ def limit_of(method: str, target: str) -> Limit:
     return "contact" if is_scarce else "account"
 
 
-def _nobody_waits(*, sent: bool) -> RdServiceError:
+def _client_disconnected(*, sent: bool) -> RdServiceError:
     return errors.BadRequest(
-        "The connection was closed before RD Station answered. Keep it open in both directions."
+        "The connection was closed before RD Station responded. Keep it open in both directions."
         + (" The request may have taken effect: check before you repeat it." if sent else ""),
         extra={"reached_rd_station": "unknown" if sent else "no"},
     )
 
 
 def _check(response: StreamedResponse, method: str) -> None:
-    """Raise RdStationFailed for an answer that cannot be passed on."""
+    """Raise RdStationFailed for a response that cannot be passed on."""
     length = response.head.headers.get("Content-Length", "")
     if method != "HEAD" and length.isascii() and length.isdigit() and int(length) > MAX_RESPONSE_BYTES:
         raise errors.RdStationFailed(
-            f"RD Station's answer is larger than {MAX_RESPONSE_BYTES >> 20} MiB. Ask for less at once.",
+            f"RD Station's response is larger than {MAX_RESPONSE_BYTES >> 20} MiB. Request less at once.",
             extra={"reached_rd_station": "yes"},
         )
     if not 200 <= response.status <= 599:
         raise errors.RdStationFailed(
-            "RD Station answered with a status that does not exist. Look before you repeat the request.",
+            "RD Station responded with an invalid status. Check before you repeat the request.",
             extra={"reached_rd_station": "yes"},
         )

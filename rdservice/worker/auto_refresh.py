@@ -22,15 +22,15 @@ log = logging.getLogger(__name__)
 
 CONCURRENCY = 32
 LOOK_EVERY_S = 2.0
-"""Longest pause between two looks at the table: that is how an upload is noticed."""
+"""Longest pause between two queries for due accounts; within it the worker notices an upload."""
 SHORTEST_PAUSE_S = 0.05
 GATHER_S = 0.01
 GATHER_SHARE = 0.25
-"""A claim of one account costs as much as one of many. While more is due than there are slots, the next claim waits
-until this share of them is free, or for this long."""
+"""Leasing one account costs as much as leasing many. While more accounts are due than there are slots, the worker waits
+until `GATHER_SHARE` of its slots are free, or for `GATHER_S`."""
 BEAT_EVERY_S = 10.0
-TELL_EVERY_S = 300.0
-"""How often it is said that a row could not be opened for want of its key."""
+REPORT_EVERY_S = 300.0
+"""How often the worker logs that it could not decrypt a row because the key is missing."""
 
 
 Prune = Callable[[ConnectionPool[psycopg.Connection[Any]]], None]
@@ -45,12 +45,12 @@ def auto_refresh_tokens(
     executor: Executor | None = None,
     prune: Prune = retention.enforce,
 ) -> None:
-    """Renew due tokens until the bell is stopped; then start nothing new and return when what is in flight has ended.
+    """Refresh due tokens until the bell is stopped, then wait for the refreshes in flight and return.
 
-    `executor` runs the renewals, `concurrency` at once; None: threads made for it. It is shut down at the end. Never
-    claims more accounts than it can begin to renew at once. A database that is down makes it wait and go on. `prune`
-    is called with each heartbeat.
-    Raises KeyMissing when this process has the encryption key of no account at all.
+    `executor` runs up to `concurrency` refreshes at a time and is shut down at the end; None: a new pool of threads.
+    The loop never leases more accounts than it can refresh immediately. During an outage of the database it waits.
+    `prune` is called with each heartbeat.
+    Raises KeyMissing if this process has the encryption key of no account at all.
     """
     with executor or ThreadPoolExecutor(concurrency, thread_name_prefix="refresh") as threads:
         loop = _Loop(refresher, bell, threads, concurrency, prune)
@@ -60,7 +60,7 @@ def auto_refresh_tokens(
 
 
 class _Loop:
-    """One step looks once at what is due; `step` returns how long nothing needs doing, in seconds."""
+    """The loop's state. Each `step` leases due accounts once and returns the seconds until the next step."""
 
     def __init__(
         self, refresher: Refresher, bell: Bell, executor: Executor, concurrency: int, prune: Prune
@@ -75,7 +75,7 @@ class _Loop:
         self._more_is_due = False
         self._free_since: float | None = None
         self._beaten_at: float | None = None
-        self._told_at: float | None = None
+        self._reported_at: float | None = None
         self._database_down = False
 
     @property
@@ -98,7 +98,7 @@ class _Loop:
         return pause_s
 
     def _beat(self) -> None:
-        """Say that this worker lives, and tidy up: every ten seconds, and never at the cost of a renewal."""
+        """Record a heartbeat and delete old rows, every ten seconds. A failure does not disturb the refreshes."""
         now = self._refresher.monotonic()
         if self._beaten_at is not None and now - self._beaten_at < BEAT_EVERY_S:
             return
@@ -107,7 +107,7 @@ class _Loop:
             with transaction(self._refresher.pool) as conn:
                 workers.beat(conn, self._refresher.claimed_by)
         except (psycopg.Error, PoolTimeout) as error:
-            log.warning("the heartbeat was not written (%s); renewals go on", type(error).__name__)
+            log.warning("the heartbeat was not written (%s); refreshes go on", type(error).__name__)
             return
         self._prune(self._refresher.pool)
 
@@ -140,7 +140,7 @@ class _Loop:
         return min(LOOK_EVERY_S, max(SHORTEST_PAUSE_S, due_in_s))
 
     def _gather_s(self, free: int) -> float:
-        """Return for how many seconds the next claim waits for more slots to become free; 0: it waits no longer."""
+        """Return how many seconds to wait for more free slots before leasing; 0: lease now."""
         if not self._more_is_due or free >= GATHER_SHARE * self._concurrency:
             return 0.0
         now = self._refresher.monotonic()
@@ -164,28 +164,28 @@ class _Loop:
             error = ended.exception()
             with log_context(claim=lease.fence):
                 if isinstance(error, KeyMissing):
-                    self._tell_of_the_key(error)
+                    self._report_missing_key(error)
                 elif error is not None:
-                    _tell_of_the_end(error)
+                    _log_failure(error)
 
-    def _tell_of_the_key(self, error: KeyMissing) -> None:
-        """Say which key is missing. Raises the error when this worker can open no row at all."""
+    def _report_missing_key(self, error: KeyMissing) -> None:
+        """Log which key is missing. Raises the error if this worker can decrypt no row at all."""
         now = self._refresher.monotonic()
-        if self._told_at is not None and now - self._told_at < TELL_EVERY_S:
+        if self._reported_at is not None and now - self._reported_at < REPORT_EVERY_S:
             return
         with transaction(self._refresher.pool) as conn:
             can_decrypt_any = leases.can_decrypt_any(conn, self._refresher.keys)
         if not can_decrypt_any:
             raise error
-        self._told_at = now
+        self._reported_at = now
         log.critical(
-            "%s: put off by five minutes for a worker that has the key; all others are renewed", error
+            "%s: postponed by five minutes for a worker that has the key; all others are refreshed", error
         )
 
 
-def _tell_of_the_end(error: BaseException) -> None:
-    """Tell of a refresh that ended by an error."""
+def _log_failure(error: BaseException) -> None:
+    """Log a refresh that ended with an exception."""
     if isinstance(error, psycopg.Error | PoolTimeout):
-        log.warning("a refresh did not finish (%s); its lease ends by itself", type(error).__name__)
+        log.warning("a refresh did not finish (%s); its lease will expire", type(error).__name__)
     else:
         log.error("a refresh failed unexpectedly", exc_info=error)

@@ -1,4 +1,4 @@
-"""What wakes the worker's loop: a finished refresh, or the signal to stop."""
+"""Wakes the worker's loop after a finished refresh, or to stop."""
 
 import signal
 import threading
@@ -7,7 +7,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Bell:
-    """An event with a memory of whether to stop."""
+    """An event that also remembers whether to stop."""
 
     def __init__(self) -> None:
         self._rung = threading.Event()
@@ -28,14 +28,14 @@ class Bell:
         self._stop.wait()
 
     def wait(self, seconds: float) -> None:
-        """Return after `seconds`, or at once when somebody rang since the last wait."""
+        """Return after `seconds`, or as soon as the bell has rung since the last wait."""
         if not self.stopped:
             self._rung.wait(seconds)
         self._rung.clear()
 
 
 def stop_on_signal(bell: Bell) -> None:
-    """Make SIGTERM and SIGINT stop the bell. Call it before any thread is started."""
+    """Make SIGTERM and SIGINT stop the bell. Call this before you start any thread."""
     # Not a handler: Event.set() takes a lock, and can deadlock inside Event.wait().
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 

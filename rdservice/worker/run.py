@@ -1,6 +1,6 @@
-"""`python -m worker` runs `auto_refresh_tokens` until SIGTERM.
+"""`python -m worker` runs `auto_refresh_tokens` until SIGTERM or SIGINT.
 
-Exit status: 0 after a signal, 78 (EX_CONFIG) when the settings or the encryption keys cannot be used.
+Exit status: 0 after a signal, 78 (EX_CONFIG) if the settings are invalid or the encryption keys are missing.
 """
 
 import logging
@@ -23,7 +23,7 @@ log = logging.getLogger("worker")
 
 POOL_SIZE = 6
 GIVE_UP_WRITING_S = 19.0
-"""After a signal: how long an answer in hand may wait for a database that is down."""
+"""After a signal: how long a token response may wait to be stored while the database is down."""
 END_AT_LATEST_S = 25.0
 
 
@@ -55,7 +55,7 @@ def main() -> int:
 
 
 def _bound_the_end(bell: Bell, services: Services) -> None:
-    """Make sure that the process ends in time after a stop, whatever hangs."""
+    """Ensure that the process ends within `END_AT_LATEST_S` after a stop, even if something hangs."""
 
     def watch() -> None:
         bell.wait_for_stop()

@@ -1,1 +1,1 @@
-"""All leads of a segmentation, in the background of the account's rate budget."""
+"""Exports all leads of a segmentation, with background calls in the account's rate budget."""

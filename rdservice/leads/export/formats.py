@@ -1,4 +1,4 @@
-"""Leads as lines: NDJSON for programs, CSV for people."""
+"""Writes leads as lines: NDJSON for programs, CSV for people."""
 
 import csv
 import io
@@ -10,17 +10,17 @@ Format = Literal["ndjson", "csv"]
 
 LISTED_COLUMNS = ("uuid", "name", "email", "last_conversion_date", "created_at")
 OTHER_COLUMNS = ("tags", "legal_bases")
-"""Of a full record, beside the fields that the account defines."""
+"""Columns of a full record besides the listed ones and the account's fields."""
 UTF8_MARK = b"\xef\xbb\xbf"
-"""Without it Excel takes UTF-8 for the machine's own encoding."""
+"""The byte order mark. Without it Excel reads the file in the machine's own encoding."""
 BEGINS_A_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
-"""https://owasp.org/www-community/attacks/CSV_Injection"""
+"""A cell with such a beginning is a formula: https://owasp.org/www-community/attacks/CSV_Injection"""
 
 Lead = dict[str, Any]
 
 
 class Lines(Protocol):
-    """How leads are written. `head` comes once, before the first lead of an export."""
+    """A format of leads. Write `head` once, before the first lead of an export."""
 
     content_type: str
 
@@ -30,7 +30,7 @@ class Lines(Protocol):
 
 
 class Ndjson:
-    """A JSON object a line."""
+    """One JSON object per line."""
 
     content_type = "application/x-ndjson"
 
@@ -39,15 +39,15 @@ class Ndjson:
 
     def lines(self, leads: Iterable[Lead]) -> bytes:
         text = "".join(_json(lead) + "\n" for lead in leads)
-        # RD Station's JSON may hold half a surrogate pair, which no UTF-8 can.
+        # RD Station's JSON may hold an unpaired surrogate, which UTF-8 cannot encode.
         return text.encode("utf-8", "replace")
 
 
 class Csv:
     """RFC 4180 with a header line and fixed columns.
 
-    A cell that a spreadsheet would take for a formula begins with an apostrophe. Lists of texts are joined with `; `,
-    anything deeper is JSON.
+    A cell that a spreadsheet would read as a formula gets a leading apostrophe. Lists of strings are joined with `; `;
+    other nested values are JSON.
     """
 
     content_type = "text/csv; charset=utf-8; header=present"
@@ -68,7 +68,7 @@ class Csv:
 
 
 def full_columns(fields: Iterable[str]) -> tuple[str, ...]:
-    """Return the columns of full records for an account with these fields."""
+    """Return the columns of full records for an account with these fields, each name once."""
     return tuple(dict.fromkeys((*LISTED_COLUMNS, *fields, *OTHER_COLUMNS)))
 
 

@@ -1,11 +1,11 @@
-"""The order in which an export reads a list whose pages move while it is read. No call, no clock: `read` gives a page.
+"""Reads a list in reverse while its pages shift. No call, no clock: `read` returns a page.
 
-RD Station numbers pages and has no cursor. Ordered by creation, new leads come at the end, and a lead that leaves moves
-all later ones towards the beginning. So the pages are read from the last to the first, one after the other: what moves
-towards the beginning is met once more (and is known, because its time of creation has been passed), and never missed.
-What moves towards the end, past the page that is read next, could be missed: that happens only when an older lead
-enters the list, and then the list's total rises. The page above is read once more in that case, until a page and the
-one below it were read without a rise between them.
+RD Station numbers pages and has no cursor. In the order of creation, new leads come at the end, and a lead that leaves
+the list shifts all later leads towards the beginning. The pager therefore reads the pages from the last to the first.
+It meets a lead that shifts towards the beginning a second time, recognizes it by its position, and misses none. It
+could miss a lead that shifts towards the end, past the page that it reads next. That happens only when an older lead
+enters the list, and then the list's total rises. In that case the pager reads the page above once more, until it has
+read a page and the one below it without a rise in between.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,13 +14,13 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 PAGE_SIZE = 125
-"""Documented: the most that RD Station gives at once."""
+"""The largest page size that RD Station documents."""
 MOST_REREADS = 50
-"""How often pages are read again before an export gives up on a list that changes faster than it can be read."""
+"""How many pages in a row are read again before the pager gives up with Unsettled."""
 
 
 class Position(NamedTuple):
-    """A place in the order of an export, which goes from the newest to the oldest."""
+    """The position of a lead in the order of an export, from the newest to the oldest."""
 
     created_at: datetime
     uuid: str
@@ -28,7 +28,7 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Lead:
-    """A lead as it stands in a list."""
+    """A lead in a list: its position, and its members as RD Station lists them."""
 
     position: Position
     listed: dict[str, Any] = field(repr=False)
@@ -36,7 +36,7 @@ class Lead:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`leads` from the oldest to the newest, and how many the whole list had when it was read."""
+    """A page: its leads from the oldest to the newest, and the total of the list when the page was read."""
 
     leads: tuple[Lead, ...]
     total: int
@@ -47,33 +47,34 @@ class Unsettled(Exception):
 
 
 class ReversePager:
-    """Gives out the leads of a list from the newest to the oldest. One use only.
+    """Yields the leads of a list from the newest to the oldest. Iterate over it once.
 
-    Every lead that is in the list from the beginning to the end is given out exactly once, no lead twice. One that
-    enters or leaves meanwhile may be given out or not; one that was created meanwhile is mostly left out.
+    It yields every lead that stays in the list throughout exactly once, and no lead twice. It may or may not yield a
+    lead that enters or leaves meanwhile; it mostly leaves out a lead that is created meanwhile.
     """
 
     def __init__(
         self, read: Callable[[int], Page], *, after: Position | None = None, only_new_ones_enter: bool
     ) -> None:
-        """`read` gives a page by its number from 1, ordered by creation. `after`: the last lead given out before.
+        """`read` takes a page number, from 1, and returns that page in the order of creation.
 
-        `only_new_ones_enter`: leads come into the list when they are created, and never later.
+        `after`: yield only leads after this position, where an earlier export ended. `only_new_ones_enter`: a lead
+        enters the list at its creation, and never later.
         """
         self._read = read
         self._after = after
         self._only_new_ones_enter = only_new_ones_enter
-        # What was given out, or is not wanted, is not older than this.
+        # The last position that was yielded, or `after`.
         self._passed = after
-        # The oldest lead that was read or is not wanted.
+        # The oldest position that was read, or `after`.
         self._reached = after
-        # Read, but not given out: others created at the same moment may be on the next page.
+        # Leads that were read but not yielded: the next page may have leads created at the same time.
         self._held: dict[str, Lead] = {}
         self.expected = 0
-        """About how many leads there are to give out, once the first page was read."""
+        """Approximate number of leads to yield, known once the first page has been read."""
 
     def __iter__(self) -> Iterator[list[Lead]]:
-        """Yield what each page adds. Raises Unsettled and what `read` raises."""
+        """Yield the new leads of each page. Raises Unsettled and what `read` raises."""
         number, page = self._start()
         lowest, rereads, total_above = number, 0, None
         while True:
@@ -82,7 +83,7 @@ class ReversePager:
                 if number == 1:
                     return
                 total_above = page.total
-                # After many leads have left, the next pages may be empty.
+                # If many leads have left, the pages in between are empty.
                 number = min(number - 1, _last_page(page.total))
             else:
                 number += 1
@@ -95,7 +96,7 @@ class ReversePager:
             page = self._read(number)
 
     def _start(self) -> tuple[int, Page]:
-        """Return the page to begin with, and its number."""
+        """Return the number of the first page to read, and the page."""
         first = self._read(1)
         last = _last_page(first.total)
         number = last if self._after is None else self._search(self._after, last)
@@ -103,7 +104,7 @@ class ReversePager:
         return number, first if number == 1 else self._read(number)
 
     def _search(self, after: Position, last: int) -> int:
-        """Return the page after the last one that begins before `after`, or that one where it is the last."""
+        """Return the number of the page after the last one that begins before `after`, at most `last`."""
         low, high = 1, last
         while low < high:
             middle = (low + high + 1) // 2
@@ -115,7 +116,7 @@ class ReversePager:
         return min(low + 1, last)
 
     def _continues(self, number: int, page: Page, total_above: int | None) -> bool:
-        """Return whether no lead can have been missed between `page` and what was read before."""
+        """Return whether `page` continues the pages read before, so that no lead in between can be missing."""
         if number >= _last_page(page.total):
             return True
         if self._reached is None:
@@ -128,7 +129,7 @@ class ReversePager:
         )
 
     def _take(self, page: Page, *, last: bool) -> list[Lead]:
-        """Return what is new on `page`, the newest first, and what was held back until now."""
+        """Return the leads of `page`, and those held back so far, that can be yielded now, the newest first."""
         for lead in page.leads:
             if self._passed is None or lead.position < self._passed:
                 self._held[lead.position.uuid] = lead

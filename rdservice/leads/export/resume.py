@@ -1,4 +1,4 @@
-"""Files of exports that broke off: how far they are whole, and which lead they end with."""
+"""Files of interrupted exports: how many bytes are complete, and which lead is the last complete one."""
 
 import csv
 import json
@@ -11,13 +11,13 @@ from rdservice.leads.export.run import parse_after
 
 
 class NotAnExport(Exception):
-    """The file holds something else than an export of this format."""
+    """The file is not an export in this format."""
 
 
 def whole_part(file: BinaryIO, written_as: Format) -> tuple[int, Position | None]:
-    """Return how many bytes of the file are whole, and where its last lead stands; (0, None) for one without leads.
+    """Return the number of complete bytes in the file, and the position of its last complete lead.
 
-    Raises NotAnExport.
+    Returns (0, None) for a file without complete leads. Raises NotAnExport.
     """
     file.seek(0)
     end, last = _last_ndjson(file) if written_as == "ndjson" else _last_csv(file)
@@ -41,7 +41,7 @@ def _last_ndjson(file: BinaryIO) -> tuple[int, dict[str, Any] | None]:
 
 
 def _last_csv(file: BinaryIO) -> tuple[int, dict[str, Any] | None]:
-    """A line may end inside a cell: a row is whole where its quotation marks are paired."""
+    """Find the last complete row. A cell may contain line breaks: a row is complete when its quotation marks pair."""
     end, read_so_far, rows = 0, 0, 0
     header, row, begun = b"", b"", b""
     for read in file:

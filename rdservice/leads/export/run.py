@@ -1,7 +1,7 @@
-"""All leads of a segmentation, in the background of the account's rate budget.
+"""Exports all leads of a segmentation, with background calls in the account's rate budget.
 
-The list is read one page at a time (see `export_walk`), full records several at a time. Nothing is cached: an export
-would push out what is asked for again and again.
+The export reads the list one page at a time (see `paging`), and full records several at a time. It does not use the
+cache, from which it would push out the content that programs read again and again.
 """
 
 import logging
@@ -35,14 +35,14 @@ log = logging.getLogger(__name__)
 
 ORDER = "created_at:asc"
 RECORDS_AT_ONCE = 8
-"""Enough to use 500 calls a minute when each takes a second."""
+"""Enough for 480 calls per minute when each takes a second."""
 RETRY_S = 5.0
 RETRY_PAUSES_S = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
-"""Between attempts when RD Station or the database fails in the middle of an export."""
+"""Pauses between attempts when RD Station or the database fails in the middle of an export."""
 LONGEST_FIELD_NAME = 255
 
 Pause = Callable[[float], None]
-"""Waits so many seconds; raises when nobody wants the export any more. Called from several threads."""
+"""Waits for a number of seconds; raises to end the export. Called from several threads."""
 
 
 class _Ended(Exception):
@@ -50,7 +50,7 @@ class _Ended(Exception):
 
 
 class _Transient(Exception):
-    """A failure that may be over at the next attempt."""
+    """A failure after which another attempt may succeed."""
 
     def __init__(self, error: RdServiceError) -> None:
         super().__init__(error.detail)
@@ -59,7 +59,11 @@ class _Transient(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What to export. `after` is where an earlier export broke off: the last lead that arrived."""
+    """What to export.
+
+    `segmentation`: an ID or a name; None: all leads. `full`: full records instead of listed ones. `after`: the last
+    lead that arrived from an interrupted export; None: begin with the newest lead.
+    """
 
     account_id: str
     segmentation: str | None
@@ -69,14 +73,14 @@ class Wanted:
 
 
 def parse_after(text: str) -> Position:
-    """Read `after`: the `created_at` and the `uuid` of a lead, with a comma between. Raises InvalidField."""
+    """Parse `after`: the `created_at` and the `uuid` of a lead, separated by a comma. Raises InvalidField."""
     moment, _, uuid = text.rpartition(",")
     try:
-        # In a query a plus is a space unless it is written %2B.
+        # In a query a plus means a space unless it is written as %2B.
         position = _position({"created_at": moment.replace(" ", "+"), "uuid": str(UUID(uuid))})
     except ValueError:
         raise errors.InvalidField(
-            "after must be created_at and uuid of the last complete line, with a comma between, such as"
+            "after must be created_at and uuid of the last complete line, separated by a comma, such as"
             " 2026-05-04T10:00:00.000-03:00,5408c5a3-4711-4f2e-8d0b-13407a3e30f3.",
             extra={"field": "after"},
         ) from None
@@ -84,15 +88,15 @@ def parse_after(text: str) -> Position:
 
 
 class Export:
-    """An export that has begun: its first page is there. Iterate over it once, and close it."""
+    """An export whose first page has been read. Iterate over `batches` once, then `close` it."""
 
     def __init__(
         self, services: Services, wanted: Wanted, *, pause: Pause, timeout_s: float, by: Author
     ) -> None:
-        """Read the first page, after waiting for places in the rate budget for `timeout_s` seconds at most.
+        """Read the first page. All waits for slots in the rate budget until then take `timeout_s` seconds at most.
 
-        Raises NotFound, NotConnected, TooManyRequests and whatever else prevents the export, and what `pause` raises.
-        The export is noted in the audit, with `by` as its author, before any lead is given out.
+        Raises NotFound, NotConnected, TooManyRequests and any other RdServiceError that prevents the export, and what
+        `pause` raises. The audit records the export, with `by` as the author, before any lead is returned.
         """
         self._services = services
         self._wanted = wanted
@@ -106,7 +110,7 @@ class Export:
         self._pager = ReversePager(
             self._read_page,
             after=wanted.after,
-            # All leads of the account are in that list from their creation on.
+            # The list of all leads contains each lead from its creation on.
             only_new_ones_enter=wanted.segmentation is None,
         )
         self._batches = iter(self._pager)
@@ -119,14 +123,14 @@ class Export:
 
     @property
     def expected(self) -> int:
-        """About how many leads it will be."""
+        """Approximate number of leads that the export will return."""
         return self._pager.expected
 
     def batches(self) -> Iterator[list[dict[str, Any]]]:
         """Yield up to a page of leads at a time, the newest first.
 
-        Raises RdServiceError when the export cannot go on, and what `pause` raises. What was yielded before is right,
-        and `after` goes on behind it.
+        Raises RdServiceError when the export cannot continue, and what `pause` raises. The leads yielded before are
+        complete; pass the last one as `after` to continue.
         """
         try:
             while True:
@@ -138,13 +142,13 @@ class Export:
         except Unsettled:
             raise errors.RdStationFailed(
                 message(
-                    "The segmentation changes faster than it can be read. Go on later, behind the last lead that"
-                    " arrived."
+                    "The segmentation changes faster than it can be read. Continue later, after the last lead"
+                    " that arrived."
                 )
             ) from None
 
     def close(self) -> None:
-        """End it, wherever it stands."""
+        """End the export at any point."""
         self._closed.set()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
@@ -168,7 +172,7 @@ class Export:
             )
 
     def _fields(self) -> list[str]:
-        """Return the names of the account's fields, its own ones included."""
+        """Return the names of the account's fields, custom fields included."""
         response = self._ask(self._services.rdstation.contact_fields, _names_of_fields)
         return _names_of_fields(response) or []
 
@@ -187,7 +191,7 @@ class Export:
         return [record for record in self._threads.map(self._full_record, batch) if record is not None]
 
     def _full_record(self, lead: Lead) -> dict[str, Any] | None:
-        """Return what RD Station knows of a lead, None when it is gone."""
+        """Return the full record of a lead, or None if RD Station no longer has it."""
 
         def send(access_token: str) -> ApiResponse:
             return self._services.rdstation.contact(access_token, lead.position.uuid)
@@ -201,14 +205,14 @@ class Export:
     def _ask(
         self, send: Callable[[str], ApiResponse], accept: Callable[[ApiResponse], object]
     ) -> ApiResponse:
-        """Call RD Station until it answers with what `accept` takes; once only, before the export is under way."""
+        """Call RD Station until `accept` returns true for a response. Before the first page, try once only."""
         pauses = iter(RETRY_PAUSES_S)
         while True:
             self._pause(0)
             try:
                 return self._attempt(send, accept)
             except _Transient as failure:
-                # After a 429 the budget makes everyone wait.
+                # After a 429 the rate budget waits.
                 limited = isinstance(failure.error, errors.TooManyRequests)
                 pause_s = 0.0 if limited else next(pauses, None)
                 if not self._under_way or pause_s is None:
@@ -219,13 +223,13 @@ class Export:
     def _attempt(
         self, send: Callable[[str], ApiResponse], accept: Callable[[ApiResponse], object]
     ) -> ApiResponse:
-        """Call RD Station once. Raises _MayPass when it is worth another attempt, else RdServiceError."""
+        """Call RD Station once. Raises _Transient if another attempt may succeed, else RdServiceError."""
         try:
             response = self._call(send)
         except (errors.RdStationUnavailable, errors.RdStationTimeout) as error:
             raise _Transient(error) from error
         except UNAVAILABLE as failure:
-            unavailable = errors.DatabaseUnavailable("The database does not answer.", retry_after_s=RETRY_S)
+            unavailable = errors.DatabaseUnavailable("The database does not respond.", retry_after_s=RETRY_S)
             raise _Transient(unavailable) from failure
         if response.status == HTTPStatus.OK and accept(response):
             return response
@@ -238,7 +242,7 @@ class Export:
         if services.access_tokens.stored(account_id).connection_id != self._connection_id:
             raise errors.NotConnected(
                 message(
-                    "Another RD Station account was connected as '%(account)s' during the export. Begin it again."
+                    "Another RD Station account was connected as '%(account)s' during the export. Start it again."
                 ),
                 values={"account": account_id},
                 extra={"reauthorize_url": services.access_tokens.reauthorize_url(account_id)},
@@ -258,22 +262,20 @@ class Export:
 
 
 def _page(response: ApiResponse) -> Page:
-    """Return the page in an answer. Raises RdStationFailed when it is not ordered by creation."""
+    """Return the page in a response. Raises RdStationFailed if it is not in the order of creation."""
     found = []
     for listed in _contacts(response) or []:
         try:
             found.append(Lead(_position(listed), listed))
         except (KeyError, TypeError, ValueError):
             raise errors.RdStationFailed(
-                message(
-                    "RD Station lists a lead without uuid or created_at, without which no export can be continued."
-                )
+                message("RD Station lists a lead without uuid or created_at, which an export needs.")
             ) from None
     moments = [lead.position.created_at for lead in found]
     if moments != sorted(moments):
         raise errors.RdStationFailed(
             message(
-                "RD Station does not list these leads in the order of their creation, so that some would be missed."
+                "RD Station does not list these leads in the order of their creation, so the export would miss some."
             )
         )
     return Page(tuple(found), _total(response) or 0)
@@ -311,5 +313,5 @@ def _names_of_fields(response: ApiResponse) -> list[str] | None:
 
 
 def _without_links(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the record without its addresses in RD Station's API, of which nobody else has any use."""
+    """Return the record without its links, which are URLs of RD Station's API."""
     return {name: value for name, value in record.items() if name != "links"}

@@ -180,7 +180,7 @@ def test_a_rule_that_fails_stops_neither_the_others_nor_the_heartbeat_nor_the_lo
         fill(conn, table, 1)
     clock.advance(8 * DAY_S)
     conn.execute(f"CREATE RULE broken AS ON DELETE TO {first} DO INSTEAD SELECT 1 / 0".encode())
-    loop = _Loop(services.refresher, Bell(), None, 0)  # type: ignore[arg-type]
+    loop = _Loop(services.refresher, Bell(), None, 0, retention.enforce)  # type: ignore[arg-type]
     try:
         with caplog.at_level(logging.ERROR):
             loop._beat()

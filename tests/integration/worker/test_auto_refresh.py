@@ -264,7 +264,7 @@ def test_a_worker_that_lacks_the_key_of_some_accounts_says_so_and_renews_the_oth
         wait_until(lambda: renewed(conn) == 1)
         connect_account(connected, sandbox, "another")
         wait_until(lambda: renewed(conn) == 2)
-    told = [found.getMessage() for found in caplog.records if "put off" in found.getMessage()]
+    told = [found.getMessage() for found in caplog.records if "postponed" in found.getMessage()]
     assert len(told) == 1, "once in five minutes"
     assert f"needs key {stranger.keys.key_ids[0]}, which TOKEN_ENCRYPTION_KEYS lacks" in told[0]
     assert before["refresh_token"] not in caplog.text

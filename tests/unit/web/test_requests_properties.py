@@ -11,7 +11,7 @@ from rdservice.accounts.connect import LONGEST_NAME, name_in
 from rdservice.accounts.ids import LONGEST_ACCOUNT_ID, check_account_id
 from rdservice.cache.entries import Content
 from rdservice.errors import BadRequest, InvalidField, RdServiceError
-from rdservice.leads.fetch import _has_list, _is_contact
+from rdservice.leads.fetch import has_list, is_contact
 from rdservice.leads.parameters import LARGEST_PAGE_SIZE, check_email, parse_listing
 from rdservice.leads.segmentations import SEGMENTATION_ID, _segmentations
 from rdservice.names import is_readable
@@ -165,7 +165,7 @@ SEGMENTATIONS = st.lists(
 @example(encoded({"segmentations": [{"id": "\ud800", "name": "x"}, {"id": True}, {"id": ".."}]}))
 def test_segmentations_of_an_accepted_body_have_ids_that_can_stand_in_a_path(body: bytes) -> None:
     response = ApiResponse(operation="segmentations_list", status=200, headers={}, body=body)
-    if not _has_list("segmentations")(response.json()):
+    if not has_list("segmentations")(response.json()):
         return
     for segmentation in _segmentations(Content.of(body, ())):
         assert SEGMENTATION_ID.fullmatch(segmentation.id)
@@ -175,7 +175,7 @@ def test_segmentations_of_an_accepted_body_have_ids_that_can_stand_in_a_path(bod
 @given(bodies(st.one_of(objects(contacts=st.lists(ANY_JSON, max_size=3), uuid=ODD_TEXTS), ANY_JSON)))
 def test_leads_are_accepted_in_their_shape_alone(body: bytes) -> None:
     decoded = ApiResponse(operation="contacts_list", status=200, headers={}, body=body).json()
-    if _has_list("contacts")(decoded):
+    if has_list("contacts")(decoded):
         assert all(isinstance(contact, dict) for contact in decoded["contacts"])
-    if _is_contact(decoded):
+    if is_contact(decoded):
         assert isinstance(decoded["uuid"], str)
