@@ -1,7 +1,7 @@
-"""Encryption of stored values: `keyid.Fernet(json [column, account_id, value])`.
+"""Encrypts stored values in the form `keyid.Fernet(json [column, account_id, value])`.
 
-`keyid` is the first 8 hexadecimal digits of a hash of the key, so that a value whose key is missing is told apart from
-a damaged one; the column and account inside make a value that was moved from another row or column unreadable.
+`keyid` is the first 8 hexadecimal digits of a hash of the key. It distinguishes a value whose key is missing from a
+damaged one. Column and account ID inside bind the value to its place: moved to another row or column, it is unreadable.
 Fernet: https://cryptography.io/en/latest/fernet/
 """
 
@@ -18,7 +18,7 @@ from cryptography.fernet import Fernet, InvalidToken
 from rdservice.names import account_in_logs
 
 ENCRYPTED = r"^[0-9a-f]{8}\.gAAAA"
-"""Regular expression (PostgreSQL and Python) of an encrypted value; a plain token never matches it."""
+"""Regular expression, for PostgreSQL and Python, that encrypted values match and plain tokens never do."""
 
 
 class KeyMissing(Exception):
@@ -26,28 +26,29 @@ class KeyMissing(Exception):
 
 
 class ValueDamaged(Exception):
-    """The value is no intact encrypted value of this column and account."""
+    """The value is not an intact encrypted value of this column and account."""
 
 
 class KeyRing:
-    """Encrypts with the first key, decrypts with whichever key a value names."""
+    """Encrypts with the first key; decrypts with the key that the value names."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
-        """Take Fernet keys (32 bytes in urlsafe base64), the encrypting one first."""
+        """`keys` are Fernet keys (32 bytes in urlsafe base64), the one for encryption first."""
         self._fernets = {key_id(key): Fernet(key) for key in keys}
         self._first_id = key_id(keys[0])
 
     @property
     def key_ids(self) -> list[str]:
-        """The ids of all keys, the encrypting one first."""
+        """The IDs of all keys, that of the key for encryption first."""
         return list(self._fernets)
 
     def encrypt(self, column: str, account_id: str, value: str) -> str:
+        """Return the value encrypted with the first key, bound to the column and the account."""
         bound = json.dumps([column, account_id, value]).encode()
         return f"{self._first_id}.{self._fernets[self._first_id].encrypt(bound).decode()}"
 
     def decrypt(self, column: str, account_id: str, stored: str) -> str:
-        """Return the value, or raise KeyMissing or ValueDamaged. Neither message holds any of it."""
+        """Return the decrypted value. Raises KeyMissing or ValueDamaged; their messages contain no part of it."""
         used_id = key_id_of(stored)
         if used_id is None:
             raise ValueDamaged(f"{column} of account {account_in_logs(account_id)} is not encrypted")
@@ -70,12 +71,12 @@ class KeyRing:
 
 
 def key_id(key: bytes) -> str:
-    """Return the id of a Fernet key: 8 hexadecimal digits, which tell nothing of the key."""
+    """Return the ID of a Fernet key: 8 hexadecimal digits that do not reveal the key."""
     return hashlib.sha256(b"rdservice key id\0" + key).hexdigest()[:8]
 
 
 def key_id_of(stored: str) -> str | None:
-    """Return the id of the key that a stored value names; None for what is no encrypted value at all."""
+    """Return the ID of the key that a stored value names, or None if the value is not encrypted."""
     return stored.partition(".")[0] if re.match(ENCRYPTED, stored) else None
 
 
@@ -85,9 +86,9 @@ Place = str | bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncryptedRow:
-    """Encrypted values of a row, by the column that each is bound to.
+    """Encrypted values of a row, by the column to which each is bound.
 
-    `left_out`: how many more it has, under the key that the reader did not ask about.
+    `left_out`: the number of the row's values that `EncryptedTable.page` left out.
     """
 
     place: Place
@@ -98,35 +99,35 @@ class EncryptedRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replacement:
-    """New ciphertexts for some of a row's values, or None for a value that is to be deleted."""
+    """New ciphertexts for some of a row's values; None deletes a value."""
 
     row: EncryptedRow
     values: Mapping[str, str | None] = field(repr=False)
 
 
 class EncryptedTable(Protocol):
-    """A table with encrypted values, as the module that owns it lets them be looked through and replaced."""
+    """Access to a table's encrypted values for the inventory and rotation of keys. The table's owner implements it."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def disposable(self) -> bool:
-        """Whether a value that cannot be read may be deleted, since it can be had again."""
+        """Whether an unreadable value may be deleted because it can be fetched again."""
 
     def count(self, conn: psycopg.Connection[Any]) -> int:
-        """Return how many rows there are."""
+        """Return the number of rows."""
 
     def page(
         self, conn: psycopg.Connection[Any], *, after: Place | None, limit: int, leave_out: str | None
     ) -> list[EncryptedRow]:
-        """Return the next rows after `after`, in the order of their places, without values under the key `leave_out`.
+        """Return up to `limit` rows after `after`, in the order of their places.
 
-        Fewer than `limit` rows: there are no more.
+        Leaves out values encrypted with the key `leave_out`. If there are fewer than `limit` rows, no more follow.
         """
 
     def replace(self, conn: psycopg.Connection[Any], replacements: Sequence[Replacement]) -> int:
-        """Replace values that still stand there, and nothing else of the rows; return in how many rows.
+        """Replace values that are still unchanged, and nothing else in the rows; return the number of rows changed.
 
-        Waits for no lock: a row that is locked, or whose values have changed, is left as it is.
+        It never waits for a lock: it skips rows that are locked or whose values have changed.
         """

@@ -1,6 +1,7 @@
-"""The errors that callers see: one tree, mapped to HTTP once (`rdservice.web.http.problems`).
+"""The errors that callers see: one tree, which `rdservice.web.http.problems` maps to HTTP.
 
-`code` comes from the closed list that the README documents; `detail` says what to do and never holds a secret.
+`code` is one of a closed list, which docs/en/reference/errors.md documents. `detail` says what to do and never holds a
+secret.
 """
 
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from rdservice.text.catalogue import Language, translated
 
 
 class RdServiceError(Exception):
-    """Base of everything this service reports to a caller.
+    """Base class of all errors that this service reports to a caller.
 
     `detail` is the English sentence for programs; where it goes through `message`, people read it in their language.
     `values` replace `%(name)s` in it. `retry_after_s` becomes a `Retry-After` header; `extra` holds further members of
@@ -41,31 +42,31 @@ class RdServiceError(Exception):
 
 
 class BadRequest(RdServiceError):
-    """The request is malformed: not JSON, or a parameter that cannot be read."""
+    """The request is malformed: it is not JSON, or has an unreadable parameter."""
 
     status, code, title = 400, "bad_request", "Bad request"
 
 
 class Unauthorized(RdServiceError):
-    """No valid API key and no session."""
+    """The request has neither a valid API key nor a session."""
 
     status, code, title = 401, "unauthorized", "Unauthorized"
 
 
 class Forbidden(RdServiceError):
-    """The key is valid but lacks the scope."""
+    """The API key is valid but lacks the scope."""
 
     status, code, title = 403, "insufficient_scope", "Forbidden"
 
 
 class CsrfFailed(RdServiceError):
-    """A session without its CSRF token."""
+    """The request has a session but not its CSRF token."""
 
     status, code, title = 403, "csrf_failed", "CSRF token missing or wrong"
 
 
 class RouteForbidden(RdServiceError):
-    """A route of RD Station that no caller may reach through this service."""
+    """The route of RD Station is not available through this service."""
 
     status, code, title = 403, "route_forbidden", "Route not for callers"
 
@@ -75,19 +76,19 @@ class NotFound(RdServiceError):
 
 
 class NotConnected(RdServiceError):
-    """No row for the account: `extra` has `reauthorize_url`."""
+    """The account has no row. `extra` has `reauthorize_url`."""
 
     status, code, title = 409, "not_connected", "Account not connected"
 
 
 class ReauthorizationRequired(RdServiceError):
-    """RD Station refused the refresh token: an operator must authorize again. `extra` has `reauthorize_url`."""
+    """RD Station refused the refresh token, so an operator must authorize again. `extra` has `reauthorize_url`."""
 
     status, code, title = 409, "reauthorization_required", "Authorization must be renewed"
 
 
 class PayloadTooLarge(RdServiceError):
-    """The request's body is larger than its route takes."""
+    """The request's body is larger than its route accepts."""
 
     status, code, title = 413, "payload_too_large", "Payload too large"
 
@@ -97,67 +98,67 @@ class UnsupportedMediaType(RdServiceError):
 
 
 class InvalidState(RdServiceError):
-    """The callback's `state` is missing, unknown, used, older than ten minutes, or another operator's."""
+    """The callback's `state` is missing, unknown, already used, over ten minutes old, or another operator's."""
 
     status, code, title = 400, "invalid_state", "Authorization not recognized"
 
 
 class ConsentRefused(RdServiceError):
-    """The dialog ended without consent."""
+    """The operator refused the authorization in RD Station's dialog."""
 
     status, code, title = 403, "consent_refused", "Authorization refused"
 
 
 class CodeExpired(RdServiceError):
-    """RD Station: the authorization code was used or is over an hour old."""
+    """RD Station refused the authorization code: it was already used or is over an hour old."""
 
     status, code, title = 400, "code_expired", "Authorization code expired"
 
 
 class CodeRefused(RdServiceError):
-    """RD Station answers the same to a wrong code and to a wrong client secret."""
+    """RD Station refused the authorization code or the client secret: its response does not tell which."""
 
     status, code, title = 502, "code_refused", "Authorization code or client credentials refused"
 
 
 class InvalidField(RdServiceError):
-    """A field is missing, empty, too large or of the wrong type; `extra` has `field`."""
+    """A field is missing, empty, too large or of the wrong type. `extra` has its name as `field`."""
 
     status, code, title = 422, "invalid_field", "Invalid field"
 
 
 class TokenRefused(RdServiceError):
-    """RD Station answered 401 to the uploaded access token."""
+    """RD Station responded with 401 to the uploaded access token."""
 
     status, code, title = 422, "token_refused", "Token refused by RD Station"
 
 
 class TooManyRequests(RdServiceError):
-    """Throttled, or a back-off that binds everyone is still running."""
+    """The caller is throttled, or a back-off or the rate budget delays all callers."""
 
     status, code, title = 429, "too_many_requests", "Too many requests"
 
 
 class RdStationFailed(RdServiceError):
-    """RD Station answered something that cannot be used."""
+    """RD Station's response cannot be used."""
 
     status, code, title = 502, "rdstation_failed", "RD Station failed"
 
 
 class RdStationUnavailable(RdServiceError):
-    """RD Station did not answer, or a refresh is under way and takes too long: try again later."""
+    """RD Station cannot be reached, or a refresh takes too long. Try again later."""
 
     status, code, title = 503, "rdstation_unavailable", "RD Station unavailable"
 
 
 class RdStationTimeout(RdServiceError):
-    """RD Station was asked and did not answer in time."""
+    """RD Station did not respond in time."""
 
     status, code, title = 504, "rdstation_timeout", "RD Station took too long"
 
 
 class CredentialsRefused(RdServiceError):
-    """RD Station refuses the client id and secrets: the settings are wrong, the tokens are not."""
+    """RD Station refuses the client ID and secrets: the settings are wrong, not the tokens."""
 
     status, code, title = 503, "credentials_refused", "Client credentials refused by RD Station"
 
@@ -167,6 +168,6 @@ class DatabaseUnavailable(RdServiceError):
 
 
 class TokenUnreadable(RdServiceError):
-    """The stored value cannot be decrypted with the configured keys."""
+    """The configured encryption keys cannot decrypt the stored value."""
 
     status, code, title = 503, "token_unreadable", "Stored token cannot be decrypted"

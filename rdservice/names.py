@@ -1,20 +1,23 @@
-"""What of a text from outside is fit to be kept, shown and looked for."""
+"""Which external text is safe to store and display, and how logs refer to an account without personal data."""
 
 
 def is_readable(text: str) -> bool:
-    """Return whether `text` has printable characters only.
+    """Return whether `text` has printable characters only, so that it is safe to store, display and search.
 
-    So it has no NUL, which PostgreSQL refuses, no half of a surrogate pair, which UTF-8 cannot express, nothing
-    invisible, and no U+FFFD, which stands where bytes of a URL were no UTF-8: it could have been any of them.
+    This excludes NUL, which PostgreSQL refuses, unpaired surrogates, which UTF-8 cannot encode, invisible characters,
+    and U+FFFD, which replaces invalid UTF-8 in a URL, so that different URLs would yield the same text.
     """
     return text.isprintable() and "\ufffd" not in text
 
 
 def names_a_person(account_id: str) -> bool:
-    """Return whether an account's id is an e-mail address, which is personal data."""
+    """Return whether an account ID is an e-mail address, which is personal data."""
     return "@" in account_id
 
 
 def account_in_logs(account_id: str) -> str:
-    """Return what logs and errors call an account. The claim of a log line tells which one an e-mail address was."""
+    """Return how logs and errors refer to an account: by its ID, unless that is an e-mail address.
+
+    The log field `claim` (the number of the lease) then leads to the account in the database.
+    """
     return "(an e-mail address)" if names_a_person(account_id) else repr(account_id)

@@ -1,4 +1,4 @@
-"""What a caller should know of an action that succeeded: warnings, in English for programs, translated for people."""
+"""Warnings about actions that succeeded: in English for programs, translated for people."""
 
 from dataclasses import dataclass, field
 from typing import Literal

@@ -1,4 +1,4 @@
-"""The parts of a running process, put together once: web processes, the worker and commands all start from here."""
+"""Assembles the parts of a process. Web processes, the worker and commands all start here."""
 
 import threading
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from rdservice.tokens.refresh import Refresher
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """What requests and refreshes work with."""
+    """The parts of a running process."""
 
     settings: Settings
     pool: ConnectionPool[psycopg.Connection[Any]]
@@ -47,7 +47,10 @@ class Services:
 
     @classmethod
     def start(cls, settings: Settings, *, name: str, pool_size: int = 5) -> Self:
-        """Open the pool (in the background: a database that is down does not prevent the start) and build the rest."""
+        """Create the parts of a process. `name` is that of the pool, which its log lines show.
+
+        The pool opens in the background, so the process starts even if the database is down.
+        """
         pool = create_pool(settings.database_url, max_size=pool_size, name=name)
         keys = KeyRing(settings.encryption_keys)
         metrics = Metrics()
@@ -91,7 +94,7 @@ class Services:
         )
 
     def close(self) -> None:
-        """Wait for fetches and refreshes under way, hand over the last counts and close all connections."""
+        """Wait for the fetches and refreshes under way, flush the last metrics, and close all connections."""
         self.cache.close()
         self.access_tokens.close()
         self.metrics_flusher.close()
@@ -100,5 +103,5 @@ class Services:
 
 
 def read_state(conn: psycopg.Connection[Any]) -> State:
-    """Return the state that `/metrics` shows."""
+    """Read the state that `/metrics` exposes."""
     return State(overview=overview.read(conn), failing_notifications=len(deliveries.failed(conn)))

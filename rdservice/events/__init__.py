@@ -1,5 +1,5 @@
 """Lead events that RD Station delivers by webhook.
 
-`payloads` reads what is delivered, `intake` takes it, `store` is the only owner of the tables, `reading` gives events
-out in order, `search` finds a person in them.
+`payloads` parses deliveries, `intake` stores them, `store` and `encrypted` are the only owners of the tables of events,
+`reading` returns events in order, and `search` finds a person in them.
 """

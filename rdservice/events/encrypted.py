@@ -1,4 +1,4 @@
-"""What is told of events, encrypted: one event's, and all of `rdservice_events` for those who look through them."""
+"""The encrypted payloads of events: encrypts and decrypts one, and lists, replaces and deletes them in the table."""
 
 import base64
 import binascii
@@ -41,7 +41,7 @@ UPDATE rdservice_events e SET payload = given.new
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Value:
-    """An encrypted payload."""
+    """An encrypted payload with its event's key."""
 
     account_id: str
     identity: bytes
@@ -49,15 +49,15 @@ class Value:
     received_at: datetime
 
 
-def sealed(keys: KeyRing, identity: bytes, account_id: str, event: Event) -> str:
-    """Return what is told of an event, compressed and encrypted, bound to the account and the row."""
+def encrypt(keys: KeyRing, identity: bytes, account_id: str, event: Event) -> str:
+    """Return an event's payload compressed and encrypted, bound to the account and to the row with this identity."""
     told = f'{{"identifier": {json.dumps(event.identifier)}, "form": "{event.form}", "contact": {event.contact}}}'
     text = base64.b64encode(zlib.compress(told.encode(), 6)).decode()
     return keys.encrypt(_bound_column(identity), account_id, text)
 
 
-def unsealed(keys: KeyRing, identity: bytes, account_id: str, payload: str) -> bytes:
-    """Return the JSON that `sealed` made a payload of. Raises KeyMissing or ValueDamaged."""
+def decrypt(keys: KeyRing, identity: bytes, account_id: str, payload: str) -> bytes:
+    """Return the JSON (UTF-8) from which `encrypt` made the payload. Raises KeyMissing or ValueDamaged."""
     text = keys.decrypt(_bound_column(identity), account_id, payload)
     try:
         return zlib.decompress(base64.b64decode(text))
@@ -70,19 +70,19 @@ def _bound_column(identity: bytes) -> str:
 
 
 def next_values(conn: psycopg.Connection[Any], *, after: bytes, limit: int) -> list[Value]:
-    """Return the next payloads in the order of their identities."""
+    """Return the next payloads after the identity `after`, in the order of their identities."""
     with conn.cursor(row_factory=class_row(Value)) as cur:
         return cur.execute(NEXT_VALUES, {"after": after, "limit": limit}).fetchall()
 
 
 def delete(conn: psycopg.Connection[Any], identities: Iterable[bytes]) -> int:
-    """Delete events; return how many."""
+    """Delete events; return the number deleted."""
     return conn.execute(DELETE, {"identities": list(identities)}).rowcount
 
 
 @dataclass(frozen=True, slots=True)
 class EventTable:
-    """The table's encrypted values. RD Station delivers an event once: a value that cannot be read is lost."""
+    """The table's encrypted values. RD Station delivers an event only once, so an unreadable value is lost."""
 
     name: str = "rdservice_events"
     disposable: bool = False

@@ -1,4 +1,4 @@
-"""Takes deliveries: what is answered with success has been committed."""
+"""Stores deliveries. A delivery has been committed before its response says success."""
 
 import hashlib
 import threading
@@ -21,13 +21,13 @@ from rdservice.services import Services
 
 LANES = 64
 LANE_LENGTH = 4
-"""How many deliveries to one address a process has in hand at once, one of them with a connection to the database."""
-PATIENCE_S = 2.0
+"""How many deliveries to one address a process accepts at a time; one of them has a connection to the database."""
+TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """How many entries of a delivery were stored, stored although late, known already, and refused."""
+    """How many entries of a delivery were stored in order, stored although late, already known, and refused."""
 
     stored: int
     late: int
@@ -36,11 +36,11 @@ class Taken:
 
 
 class UnknownSecret(NotFound):
-    """Nobody delivers to such an address."""
+    """No account has this address for deliveries."""
 
 
 class Lanes:
-    """Lets the deliveries to one address pass one at a time, so that a flood of them leaves connections to others."""
+    """Processes the deliveries to one address one at a time, so that a flood leaves database connections to others."""
 
     def __init__(self) -> None:
         self._places = [threading.BoundedSemaphore(LANE_LENGTH) for _ in range(LANES)]
@@ -48,12 +48,12 @@ class Lanes:
 
     @contextmanager
     def turn(self, secret: str) -> Iterator[None]:
-        """Wait for the turn of a delivery. Raises TooManyRequests when too many wait, or for too long."""
+        """Wait for this delivery's turn. Raises TooManyRequests if too many are waiting, or after `TIMEOUT_S`."""
         lane = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()[0] % LANES
         if not self._places[lane].acquire(blocking=False):
             raise _crowded()
         try:
-            if not self._turns[lane].acquire(timeout=PATIENCE_S):
+            if not self._turns[lane].acquire(timeout=TIMEOUT_S):
                 raise _crowded()
             try:
                 yield
@@ -64,10 +64,10 @@ class Lanes:
 
 
 def receive(services: Services, lanes: Lanes, secret: str, delivery: Delivery | RdServiceError) -> Taken:
-    """Store what was delivered to the address with this secret.
+    """Store a delivery to the address with this secret.
 
-    `delivery` may be the error for which there is none: it is raised to those who know a secret. Raises UnknownSecret,
-    or TooManyRequests for a flood. Nothing is stored when it raises.
+    `delivery` may be the error with which its body failed to parse; it is raised only if the secret is valid. Raises
+    UnknownSecret, or TooManyRequests in a flood. Nothing is stored when it raises.
     """
     if not subscriptions.SECRET_FORM.fullmatch(secret):
         raise _unknown()
@@ -86,9 +86,9 @@ def receive(services: Services, lanes: Lanes, secret: str, delivery: Delivery | 
 def _drop_cached(
     conn: psycopg.Connection[Any], services: Services, stream: Stream, events: Iterable[Event]
 ) -> None:
-    """Drop the cached responses about the leads of these events: the next read of such a lead asks RD Station.
+    """Drop the cached responses about the leads of these events, so that the next read of such a lead calls RD Station.
 
-    Nothing of an event gets into the cache: it is no response of the API, has other members, and may be forged.
+    An event itself is never cached: it is not a response of the API, has other members, and may be forged.
     """
     named = [name for event in events for name in cache_names(uuid=event.uuid, email=event.email)]
     cache_table.drop(
@@ -98,7 +98,7 @@ def _drop_cached(
 
 def _unknown() -> UnknownSecret:
     return UnknownSecret(
-        "Nothing is delivered to this address, or not any more: subscribe with 'flask webhooks subscribe'."
+        "This address accepts no deliveries, or no longer. Subscribe with 'flask webhooks subscribe'."
     )
 
 

@@ -1,8 +1,8 @@
-"""What RD Station delivers to a webhook: one event, an array of them, or leads as its older webhooks send them.
+"""Parses deliveries of RD Station's webhooks: one event, an array of events, or leads in the older webhooks' form.
 
 Forms: https://developers.rdstation.com/reference/webhooks-payload-copy, and for `{"leads": […]}`
-https://developers.rdstation.com/docs/como-migrar-webhooks. Nothing in a delivery is believed but that it is one: the
-events that it tells of are kept as they were told, and leads are asked for at RD Station.
+https://developers.rdstation.com/docs/como-migrar-webhooks. The content of a delivery is not trusted: events are stored
+as they were delivered, and leads are always read from RD Station.
 """
 
 import json
@@ -20,11 +20,11 @@ EventType = Literal["WEBHOOK.CONVERTED", "WEBHOOK.MARKED_OPPORTUNITY"]
 EVENT_TYPES: tuple[EventType, ...] = get_args(EventType)
 
 MOST_ENTRIES = 500
-"""In one delivery."""
+"""Largest number of entries in one delivery."""
 LARGEST_CONTACT_BYTES = 64 * 1024
 LONGEST_IDENTIFIER = 1_000
 DEEPEST = 20
-"""Levels of lists and objects in a contact: the documented ones have three."""
+"""Largest depth of nested lists and objects in a contact; documented contacts have three."""
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
@@ -33,9 +33,10 @@ Members = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """An event as it was delivered. `form`: `lead` where `contact` has the members of the older webhooks.
+    """An event as it was delivered.
 
-    `uuid` (lower case) or `email`, or both, name the lead. `happened_at` is None where the delivery does not say.
+    `form`: `lead` if `contact` has the members of the older webhooks, else `contact`. `uuid` (lower case) or `email`,
+    or both, identify the lead. `happened_at` is None if the delivery does not tell.
     """
 
     event_type: EventType
@@ -45,18 +46,18 @@ class Event:
     uuid: str | None = field(repr=False)
     email: str | None = field(repr=False)
     contact: str = field(repr=False)
-    """As JSON in ASCII."""
+    """The contact or lead as JSON in ASCII."""
 
     @property
     def whom(self) -> str:
-        """Return what tells this lead from others."""
+        """The identifier of the lead: its UUID, or else its e-mail address in lower case."""
         return self.uuid or str(self.email).lower()
 
     @property
     def marks(self) -> tuple[str | None, ...]:
-        """Return what makes two deliveries the same event.
+        """The values by which two deliveries count as the same event.
 
-        An event that does not say when it happened is the same only with the very same content.
+        Two events without a time are the same only if their contents are equal.
         """
         when = self.contact if self.happened_at is None else self.happened_at.isoformat()
         return (self.event_type, self.identifier, self.whom, when)
@@ -64,21 +65,21 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """`events` in the order in which they came, and the number of entries that are none."""
+    """A delivery: its `events` in order, and the number of entries that are not usable events (`refused`)."""
 
     events: list[Event] = field(repr=False)
     refused: int
 
 
 class _Unusable(Exception):
-    """An entry that is no event."""
+    """The entry is not a usable event."""
 
 
 def read(body: object) -> Delivery:
-    """Return what a decoded JSON body delivers. Raises InvalidField when there is no event in it, or too many."""
+    """Parse a decoded JSON body. Raises InvalidField if it contains no event or too many."""
     entries = _entries(body)
     if len(entries) > MOST_ENTRIES:
-        _invalid(f"A delivery may have {MOST_ENTRIES} events at most.")
+        _invalid(f"A delivery may contain {MOST_ENTRIES} events at most.")
     events = []
     for entry in entries:
         try:
@@ -87,7 +88,7 @@ def read(body: object) -> Delivery:
             continue
     if not events:
         _invalid(
-            "There is no event in this body: see POST /rd/webhooks/{secret} in /openapi.json for its forms."
+            "The body contains no event. /openapi.json describes the forms under POST /rd/webhooks/{secret}."
         )
     return Delivery(events=events, refused=len(entries) - len(events))
 
@@ -123,7 +124,10 @@ def _of_contact(entry: Members) -> Event:
 
 
 def _of_lead(lead: Members) -> Event:
-    """Older webhooks do not say which of the two happened: a lead that is an opportunity was marked as one."""
+    """Return an older webhook's lead as an event.
+
+    Older webhooks do not tell which event happened: a lead that is an opportunity counts as just marked as one.
+    """
     conversion = lead.get("last_conversion")
     conversion = conversion if isinstance(conversion, dict) else {}
     content = conversion.get("content")
@@ -163,7 +167,7 @@ def _identifier(value: object) -> str | None:
 
 
 def _moment(value: object) -> datetime | None:
-    """Return the moment that an ISO 8601 text names; one without offset is UTC. None for none."""
+    """Return the time of an ISO 8601 text, without an offset in UTC; None for None. Raises _Unusable."""
     if value is None:
         return None
     try:
@@ -186,7 +190,7 @@ def _written(contact: Members) -> str:
 
 
 def _is_plain(contact: Members) -> bool:
-    """Return whether all of it can be given out as JSON again, by any reader: not too deep, no infinite number."""
+    """Return whether any JSON parser can read the contact: not nested too deeply, and no infinite number or NaN."""
     level: list[Any] = [contact]
     for _ in range(DEEPEST):
         if any(isinstance(value, float) and not math.isfinite(value) for value in level):

@@ -1,4 +1,4 @@
-"""Events as programs read them back: in order, from a number on."""
+"""Reads events back for programs: in order, from a number on."""
 
 import json
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from rdservice.database.pool import transaction
 from rdservice.encryption import KeyMissing, ValueDamaged
 from rdservice.errors import InvalidField, TokenUnreadable
 from rdservice.events import store
-from rdservice.events.encrypted import unsealed
+from rdservice.events.encrypted import decrypt
 from rdservice.events.payloads import EventType
 from rdservice.events.store import StoredEvent
 from rdservice.services import Services
@@ -16,12 +16,12 @@ from rdservice.services import Services
 DEFAULT_LIMIT = 100
 LARGEST_LIMIT = 500
 PAGE_BYTES = 1024 * 1024
-"""Of encrypted payloads, after which a page ends."""
+"""A page ends after this many bytes of encrypted payloads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadEvent:
-    """An event with what it tells. `told` is None where the stored value is damaged."""
+    """An event with its decrypted payload (`told`), which is None if the stored value is damaged."""
 
     row: StoredEvent
     told: dict[str, Any] | None = field(repr=False)
@@ -29,9 +29,10 @@ class ReadEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Events in order. `next_after` is where to read on.
+    """Events in order.
 
-    `missed`: how many numbers were passed by whose events are not kept any more. `more`: there is more to read now.
+    `next_after`: the number after which the next page starts. `missed`: how many numbers up to there have no event any
+    more. `more`: the next page has events already.
     """
 
     events: list[ReadEvent] = field(repr=False)
@@ -43,20 +44,20 @@ class Page:
 def read(
     services: Services, account_id: str, *, after: int, limit: int, event_type: EventType | None
 ) -> Page:
-    """Return the account's events with numbers above `after`.
+    """Return the account's next events with numbers above `after`, up to `limit` of them and about `PAGE_BYTES`.
 
-    Raises NotConnected, InvalidField for a number that no event has had yet, TokenUnreadable when a key is missing.
+    Raises NotConnected, InvalidField if no event has had the number `after` yet, TokenUnreadable if a key is missing.
     """
     services.access_tokens.stored(account_id)
     with transaction(services.pool) as conn:
-        # Before the page: what is inserted in between must not be passed by.
+        # Before the page: reading must not skip an event that is inserted in between.
         place = store.position(conn, account_id, after=after)
         if place is None:
             return Page(events=[], next_after=after, missed=0, more=False)
         if after > place.last_number:
             raise InvalidField(
-                f"after is {after}, and the newest event of this account has the number {place.last_number}. If the"
-                " database was restored from a backup, read on from that number.",
+                f"after is {after}, but the newest event of this account has the number {place.last_number}. If the"
+                " database was restored from a backup, continue from that number.",
                 extra={"field": "after", "last_number": place.last_number},
             )
         rows = store.page(
@@ -81,10 +82,10 @@ def read(
 
 def _opened(services: Services, account_id: str, row: StoredEvent) -> ReadEvent:
     try:
-        told = json.loads(unsealed(services.keys, row.identity, account_id, row.payload))
+        told = json.loads(decrypt(services.keys, row.identity, account_id, row.payload))
     except KeyMissing as error:
         raise TokenUnreadable(f"A stored event cannot be decrypted: {error}.") from error
     except ValueDamaged:
-        # It will never be readable; those after it are.
+        # This event stays unreadable, but the ones after it must be delivered.
         told = None
     return ReadEvent(row=row, told=told)

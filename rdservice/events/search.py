@@ -1,4 +1,4 @@
-"""Finds a person in the stored events, by decrypting each, and deletes the events that have the person in them."""
+"""Finds a person in the stored events by decrypting each, and deletes the events that contain the person."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -20,9 +20,9 @@ Pool = ConnectionPool[psycopg.Connection[Any]]
 
 
 def erase(pool: Pool, keys: KeyRing, person: Person, *, on_rows: OnRows = ignore) -> int:
-    """Delete all events with the person in them, and the damaged ones, which nobody can read; return how many.
+    """Delete all events that contain the person, and all damaged ones; return the number deleted.
 
-    Those whose key is missing are left: `search` tells of them.
+    Events whose encryption key is missing stay; `search` counts them. `on_rows` gets the size of each batch.
     """
     deleted = 0
     for values in _pages(pool, on_rows):
@@ -34,7 +34,7 @@ def erase(pool: Pool, keys: KeyRing, person: Person, *, on_rows: OnRows = ignore
 
 
 def search(pool: Pool, keys: KeyRing, person: Person, *, since: datetime, on_rows: OnRows = ignore) -> Found:
-    """Search every event; `since` is the database's time at which the erasure began."""
+    """Search every event. `since`: when the erasure began, by the database's clock. `on_rows` as for `erase`."""
     left = delivered_again = unreadable = 0
     for values in _pages(pool, on_rows):
         for value in values:
@@ -70,9 +70,9 @@ def _must_go(keys: KeyRing, person: Person, value: Value) -> bool:
 
 
 def _has(keys: KeyRing, person: Person, value: Value) -> bool | None:
-    """Return whether the person is in an event; None for one that is damaged. Raises KeyMissing."""
+    """Return whether an event contains the person, or None if the event is damaged. Raises KeyMissing."""
     try:
-        told = encrypted.unsealed(keys, value.identity, value.account_id, value.payload)
+        told = encrypted.decrypt(keys, value.identity, value.account_id, value.payload)
     except ValueDamaged:
         return None
     return person.is_in(told)

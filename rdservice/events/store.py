@@ -1,7 +1,7 @@
-"""Events in the database: added in order, read in order, pruned. Owns, with `encrypted`, the tables of events.
+"""Adds, reads and prunes events. This module and `encrypted` own the tables of events.
 
-An account's events are numbered under the lock of its stream's row, in the transaction that inserts them. So they
-become visible in the order of their numbers: who reads on from a number skips none, however many are inserted at once.
+The transaction that inserts an account's events locks the row of the account's stream and numbers them under that lock.
+So events become visible in the order of their numbers, and a reader that continues from a number skips none.
 """
 
 import hashlib
@@ -18,19 +18,19 @@ from psycopg.rows import class_row
 
 from rdservice.encryption import KeyRing
 from rdservice.errors import TooManyRequests
-from rdservice.events.encrypted import sealed
+from rdservice.events.encrypted import encrypt
 from rdservice.events.payloads import Event, EventType
 
 KEPT_DAYS = 30
 MOST_BYTES = 64 * 1024 * 1024
-"""Of an account's events; the oldest go first. Whoever has the address cannot fill the disk."""
+"""Storage for an account's events; the oldest are deleted first. So nobody with the address can fill the disk."""
 MOST_A_MINUTE = 1_200
-"""Events of an account."""
+"""Largest number of new events of an account per minute."""
 ROW_BYTES = 300
-"""What an event takes beside its payload, roughly."""
+"""Approximate storage of an event without its payload."""
 
 OPEN = "INSERT INTO rdservice_event_streams (account_id) VALUES (%(account_id)s) ON CONFLICT DO NOTHING"
-# A stream that has counted nothing yet does so since -infinity, which PostgreSQL before 17 does not subtract from.
+# For a new stream counted_from is -infinity, from which PostgreSQL before 17 cannot subtract: hence GREATEST.
 LOCK = """
 SELECT last_number, total_bytes,
        CASE WHEN counted_from > rd_now() - interval '1 minute' THEN counted ELSE 0 END AS counted,
@@ -44,7 +44,7 @@ NEWEST = """
 SELECT lead, max(event_at) FROM rdservice_events
  WHERE account_id = %(account_id)s AND lead = ANY (%(leads)s) GROUP BY lead
 """
-# An event of the future would make all that follow late.
+# The database's clock bounds the times of events: an event in the future would make all later ones late.
 CLOCK = "SELECT rd_now()"
 INSERT = """
 INSERT INTO rdservice_events (account_id, number, connection_id, event_type, event_at, late, identity, lead, payload,
@@ -68,7 +68,8 @@ DELETE FROM rdservice_events WHERE account_id = %(account_id)s AND number = ANY 
          WHERE account_id = %(account_id)s ORDER BY number LIMIT %(batch)s) oldest
      WHERE ends_at <= %(total_bytes)s - %(most)s))
 """
-# What another RD Station account's name will show to be foreign, or the same after all, is neither shown nor passed by.
+# Until the account's name is known, it is open whether events of an earlier connection belong to the same RD Station
+# account. The reader gets none of them, and does not skip them either.
 POSITION = """
 SELECT t.connection_id, COALESCE(s.last_number, 0) AS last_number,
        CASE WHEN t.name IS NULL THEN (
@@ -107,7 +108,7 @@ DELETE FROM rdservice_events WHERE identity = ANY (ARRAY(
      WHERE received_at < rd_now() - make_interval(days => %(days)s)
      ORDER BY received_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
 """
-# A connection that goes on has another id for the moment between the authorization and its name.
+# Between an authorization and the arrival of the account's name, a connection that stays the same has another ID.
 PRUNE_FOREIGN = """
 DELETE FROM rdservice_events WHERE identity = ANY (ARRAY(
     SELECT e.identity
@@ -126,7 +127,7 @@ DELETE FROM rdservice_events WHERE identity = ANY (ARRAY(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """Where events go: an account, with the connection and epoch of now."""
+    """The account to which events belong, with its present connection and cache epoch."""
 
     account_id: str
     connection_id: UUID
@@ -135,7 +136,10 @@ class Stream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Added:
-    """What came of events: how many of them are new in order, new but late, and known. `new`: the new ones."""
+    """The result of `add`: the number of new events in order, of new but late ones, and of known ones.
+
+    `new`: all new events.
+    """
 
     stored: int
     late: int
@@ -145,7 +149,7 @@ class Added:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """How far an account's events may be read. `until`: the last number that may be passed by."""
+    """How far an account's events may be read. `until`: the last number up to which reading may continue."""
 
     connection_id: UUID
     last_number: int
@@ -154,7 +158,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
-    """A row. `more`: there are further ones after the page that it is on."""
+    """A row of `rdservice_events`. `more`: further events follow its page."""
 
     number: int
     event_type: EventType
@@ -184,17 +188,17 @@ class _New:
 
 
 class Hashes:
-    """Keyed hashes of what may be guessed: a dump of the table tells nobody whether it is about a certain person."""
+    """Keyed hashes, so that a dump of the table does not reveal whether it has events of a given person."""
 
     def __init__(self, secret_key: str) -> None:
         self._key = secret_key.encode()
 
     def identity(self, stream: Stream, event: Event) -> bytes:
-        """Return the same for all deliveries of one event."""
+        """Return a hash that is the same for all deliveries of one event."""
         return self._of("event", stream, *event.marks)
 
     def lead(self, stream: Stream, event: Event) -> bytes:
-        """Return the same for all events of one lead."""
+        """Return a hash that is the same for all events of one lead."""
         return self._of("lead", stream, event.whom)
 
     def _of(self, kind: str, stream: Stream, *parts: str | None) -> bytes:
@@ -209,9 +213,9 @@ def add(
     stream: Stream,
     events: Sequence[Event],
 ) -> Added:
-    """Insert those events that are not there yet, each with a number. Raises TooManyRequests in a flood."""
+    """Insert the events that are new, each with a number. Raises TooManyRequests above `MOST_A_MINUTE`."""
     by_identity = {hashes.identity(stream, event): event for event in events}
-    # A storm of repetitions locks and writes nothing.
+    # Checked before locking: a storm of duplicates then locks and writes nothing.
     unknown = _without_known(conn, by_identity)
     if unknown:
         lock = _lock(conn, stream.account_id)
@@ -221,11 +225,11 @@ def add(
     last_number, total_bytes, counted = lock.last_number, lock.total_bytes, lock.counted
     if counted + len(unknown) > MOST_A_MINUTE:
         raise TooManyRequests(
-            f"More than {MOST_A_MINUTE} events within a minute: deliver these again later.",
+            f"More than {MOST_A_MINUTE} events within a minute. Deliver these again later.",
             retry_after_s=lock.wait_s,
         )
     new = _in_order(conn, hashes, stream, unknown)
-    payloads = [sealed(keys, item.identity, stream.account_id, item.event) for item in new]
+    payloads = [encrypt(keys, item.identity, stream.account_id, item.event) for item in new]
     ends, end = [], total_bytes
     for payload in payloads:
         end += len(payload) + ROW_BYTES
@@ -290,7 +294,7 @@ def _without_known(conn: psycopg.Connection[Any], by_identity: dict[bytes, Event
 def _in_order(
     conn: psycopg.Connection[Any], hashes: Hashes, stream: Stream, unknown: dict[bytes, Event]
 ) -> list[_New]:
-    """Return the events with the moments by which late ones are told, as they came."""
+    """Return the events in the order of their arrival, with their times, and marked as late if a newer one exists."""
     clock = conn.execute(CLOCK).fetchone()
     if clock is None:
         raise RuntimeError("SELECT without FROM returned no row")
@@ -308,7 +312,7 @@ def _in_order(
 
 
 def position(conn: psycopg.Connection[Any], account_id: str, *, after: int) -> Position | None:
-    """Return how far the account's events may be read now; None for an account that is not connected."""
+    """Return how far the account's events may be read now, or None if the account is not connected."""
     row = conn.execute(POSITION, {"account_id": account_id, "after": after}).fetchone()
     if row is None:
         return None
@@ -327,7 +331,7 @@ def page(
     most_bytes: int,
     event_type: EventType | None,
 ) -> list[StoredEvent]:
-    """Return the next events after a number, in order, up to `limit` of them and about `most_bytes`."""
+    """Return the next events after the number `after`, in order: up to `limit` events and about `most_bytes`."""
     values = _range(account_id, place, after, place.until)
     with conn.cursor(row_factory=class_row(StoredEvent)) as cur:
         return cur.execute(
@@ -338,13 +342,13 @@ def page(
 def count_between(
     conn: psycopg.Connection[Any], account_id: str, place: Position, *, after: int, until: int
 ) -> int:
-    """Return how many of the events with these numbers are there."""
+    """Return the number of stored events with numbers above `after`, up to `until`."""
     row = conn.execute(COUNT_BETWEEN, _range(account_id, place, after, until)).fetchone()
     return 0 if row is None else int(row[0])
 
 
 def latest(conn: psycopg.Connection[Any], account_id: str) -> datetime | None:
-    """Return when the newest event that is kept was received, None without one."""
+    """Return when the newest stored event was received, or None without one."""
     row = conn.execute(LATEST, {"account_id": account_id}).fetchone()
     return None if row is None else row[0]
 
@@ -359,6 +363,9 @@ def _range(account_id: str, place: Position, after: int, until: int) -> dict[str
 
 
 def prune(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:
-    """Delete up to `batch` events that are too old or of an RD Station account that is not connected any more."""
+    """Delete up to `batch` events that are too old, or whose RD Station account is no longer connected.
+
+    Returns the number deleted.
+    """
     old = conn.execute(PRUNE_OLD, {"days": KEPT_DAYS, "batch": batch}).rowcount
     return old + conn.execute(PRUNE_FOREIGN, {"batch": batch - old}).rowcount

@@ -1,4 +1,4 @@
-"""RD Station's subscriptions to lead events, which it delivers to an address of this service with a secret in it.
+"""Subscriptions to lead events at RD Station, which delivers them to an address of this service that holds a secret.
 
-`store` is the only owner of the table, `remote` speaks with RD Station, `manage` makes and removes them.
+`store` is the only owner of the table, `remote` calls RD Station, and `manage` creates and deletes subscriptions.
 """

@@ -1,7 +1,8 @@
-"""Makes and removes an account's subscriptions at RD Station. Safe to repeat, and to run twice at once.
+"""Creates and deletes an account's subscriptions at RD Station. Safe to repeat and to run twice at once.
 
-A new secret is in force before RD Station is given it, and the older one until RD Station has the new: no delivery is
-refused in between. Whoever is killed in the middle leaves what the next one finds at RD Station and puts right.
+A new secret is valid before RD Station gets it, and the old one stays valid until RD Station has the new one, so no
+delivery is refused in between. If a process is killed in the middle, the next run finds its subscriptions at RD Station
+and corrects them.
 """
 
 import logging
@@ -30,17 +31,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changed:
-    """What was done: whether anything was to do, and what the caller should know."""
+    """The result: whether anything has changed, and warnings for the caller."""
 
     changed: bool
     warnings: list[Notice] = field(repr=False)
 
 
 def subscribe(services: Services, account_id: str, *, by: Author) -> Changed:
-    """Let RD Station deliver the account's lead events here, at one address for both types.
+    """Subscribe to both types of the account's lead events, at one address.
 
-    Raises NotConnected, ReauthorizationRequired, TooManyRequests while another is at it or the rate budget is spent,
-    RdStationFailed, RdStationUnavailable or RdStationTimeout; then nothing is changed.
+    Raises NotConnected, ReauthorizationRequired, TooManyRequests (another process is subscribing, or the rate budget is
+    used up), RdStationFailed, RdStationUnavailable or RdStationTimeout. Nothing has changed then.
     """
     services.access_tokens.stored(account_id)
     warnings = [notices.address_is_local()] if _is_out_of_reach(services.settings) else []
@@ -55,10 +56,10 @@ def subscribe(services: Services, account_id: str, *, by: Author) -> Changed:
 
 
 def unsubscribe(services: Services, account_id: str, *, by: Author) -> Changed:
-    """Let RD Station deliver nothing of the account here any more.
+    """Delete the account's subscriptions.
 
-    Raises what `subscribe` does; then the deliveries go on. An account that RD Station does not let in any more is
-    ended here.
+    Raises what `subscribe` does, and the deliveries then continue. If the account must be authorized again, the
+    subscriptions can be deleted only here: deliveries are then refused, and a warning says so.
     """
     services.access_tokens.stored(account_id)
     remote = Remote.of(services, account_id)
@@ -78,7 +79,10 @@ def unsubscribe(services: Services, account_id: str, *, by: Author) -> Changed:
 
 
 def remove_with_token(services: Services, access_token: str, hashes: Iterable[bytes]) -> list[Notice]:
-    """Remove the subscriptions of an account that was removed here, with its last access token."""
+    """Delete the subscriptions of an account that was disconnected, with its last access token.
+
+    `hashes` are those of the account's secrets. Returns warnings; never raises RdServiceError.
+    """
     wanted = set(hashes)
     if not wanted:
         return []
@@ -94,14 +98,14 @@ def remove_with_token(services: Services, access_token: str, hashes: Iterable[by
 
 
 def _ours(services: Services, account_id: str, found: list[Hook]) -> list[Hook]:
-    """Return those subscriptions that are this account's, or nobody's here: not those of a second connection."""
+    """Return the subscriptions that belong to this account or to none here, but not those of another account ID."""
     with transaction(services.pool) as conn:
         owners = store.owners(conn, [hook.secret_hash for hook in found])
     return [hook for hook in found if owners.get(hook.secret_hash, account_id) == account_id]
 
 
 def _in_force(services: Services, account_id: str, ours: list[Hook]) -> bytes | None:
-    """Return the hash of the secret at whose address RD Station delivers both types; None where there is none."""
+    """Return the hash of the secret at whose address RD Station delivers both types, or None without one."""
     with transaction(services.pool) as conn:
         for row in store.list_all(conn, account_id):
             subscribed = {
@@ -116,12 +120,12 @@ def _in_force(services: Services, account_id: str, ours: list[Hook]) -> bytes | 
 
 
 def _begin(services: Services, account_id: str, remote: Remote, by: Author) -> bytes:
-    """Make both subscriptions with a new secret; return its hash."""
+    """Create both subscriptions with a new secret; return its hash."""
     with transaction(services.pool) as conn:
         secret = store.begin(conn, account_id)
     if secret is None:
         raise errors.TooManyRequests(
-            message("The account's subscriptions are being made already. Look again in a moment."),
+            message("The account's subscriptions are already being created. Check again in a moment."),
             retry_after_s=30,
         )
     subscribed: dict[EventType, str] = {}
@@ -129,7 +133,7 @@ def _begin(services: Services, account_id: str, remote: Remote, by: Author) -> b
         for event_type in EVENT_TYPES:
             subscribed[event_type] = remote.create(secret, event_type)
     except BaseException:
-        # Before the secret ends: a delivery must not be refused for a subscription that stays.
+        # Delete the subscriptions before the secret: no delivery of a remaining subscription must be refused.
         _undo(services, remote, secret, subscribed.values())
         raise
     with transaction(services.pool) as conn:
@@ -155,7 +159,7 @@ def _undo(services: Services, remote: Remote, secret: str, made: Iterable[str]) 
 
 
 def _remove(remote: Remote, hooks: list[Hook]) -> list[Notice]:
-    """End subscriptions as far as RD Station lets us; the first failure ends the attempt."""
+    """Delete subscriptions until the first failure; return a warning about it, if any."""
     try:
         for hook in hooks:
             remote.delete(hook.uuid)
@@ -166,6 +170,6 @@ def _remove(remote: Remote, hooks: list[Hook]) -> list[Notice]:
 
 
 def _is_out_of_reach(settings: Settings) -> bool:
-    """Return whether the address is local while RD Station is not."""
+    """Return whether RD Station cannot reach the address: it is local, and RD Station is not."""
     here, there = urlsplit(settings.public_origin).hostname, urlsplit(settings.api_url).hostname
     return here in LOCAL_HOSTS and there not in LOCAL_HOSTS

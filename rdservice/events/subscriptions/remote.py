@@ -1,7 +1,7 @@
-"""RD Station's own list of subscriptions to an account's lead events.
+"""An account's subscriptions to lead events at RD Station.
 
-https://developers.rdstation.com/reference/webhooks. Ours are those whose address is on this service; the secret in it
-tells which of them belong to which account here.
+See https://developers.rdstation.com/reference/webhooks. Ours are those whose address is on this service; the secret in
+the address tells to which account here a subscription belongs.
 """
 
 from collections.abc import Callable
@@ -22,14 +22,14 @@ RETRY_S = 5.0
 
 
 class Call(Protocol):
-    """Makes a call with a live access token, as `AccountCalls.send` does. Raises RdServiceError."""
+    """Makes a call with a valid access token, as `AccountCalls.send` does. Raises RdServiceError."""
 
     def __call__(self, send: Callable[[str], ApiResponse], *, refresh_on_401: bool = True) -> ApiResponse: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hook:
-    """A subscription whose address is on this service. `event_type` is None for one that is not of ours."""
+    """A subscription whose address is on this service. `event_type` is None for a type that this service ignores."""
 
     uuid: str
     event_type: EventType | None
@@ -50,7 +50,7 @@ class Remote:
 
     @classmethod
     def of(cls, services: Services, account_id: str) -> "Remote":
-        """Return the subscriptions of the account as it is connected here, its rate budget included."""
+        """Return the subscriptions of a connected account. Calls use its token and its rate budget."""
 
         def call(send: Callable[[str], ApiResponse], *, refresh_on_401: bool = True) -> ApiResponse:
             return services.account_calls.send(account_id, send, refresh_on_401=refresh_on_401)
@@ -67,9 +67,12 @@ class Remote:
         return [hook for entry in listed if (hook := self._hook(entry)) is not None]
 
     def create(self, secret: str, event_type: EventType) -> str:
-        """Let RD Station deliver events of this type to the address with this secret; return its id of that."""
+        """Subscribe the address with this secret to events of one type; return RD Station's ID of the subscription.
+
+        Raises RdServiceError.
+        """
         url = self._prefix + secret
-        # RD Station also says 401 when the address does not respond to it as it should.
+        # RD Station also responds with 401 if its test request to the address fails.
         response = self._call(
             lambda token: self._rdstation.create_webhook(token, url, event_type), refresh_on_401=False
         )
@@ -80,7 +83,7 @@ class Remote:
         return uuid
 
     def delete(self, uuid: str) -> None:
-        """End a subscription; one that is not there has ended. Raises RdServiceError."""
+        """Delete a subscription; one that does not exist counts as deleted. Raises RdServiceError."""
         response = self._call(lambda token: self._rdstation.delete_webhook(token, uuid))
         if not (200 <= response.status < 300 or response.status == HTTPStatus.NOT_FOUND):
             raise _failed(response)
@@ -99,7 +102,7 @@ def _failed(response: ApiResponse) -> errors.RdServiceError:
     if response.status == HTTPStatus.FORBIDDEN:
         return refusal(response)
     return errors.RdStationFailed(
-        message("RD Station did not do what was asked of its webhooks (HTTP %(status)s). Try again."),
+        message("RD Station did not change the subscriptions as requested (HTTP %(status)s). Try again."),
         values={"status": response.status},
         retry_after_s=RETRY_S,
     )

@@ -1,7 +1,7 @@
-"""The secrets in the addresses at which RD Station may deliver. The only owner of `rdservice_subscriptions`.
+"""The secrets in the addresses to which RD Station may deliver. The only owner of `rdservice_subscriptions`.
 
-A secret is 256 random bits and stands in RD Station's subscription; stored is its SHA-256, for the reasons that
-`rdservice.access.keys` gives. Deliveries name no account: the secret is what tells it.
+A secret has 256 random bits. RD Station has it in the URL of its subscription; the table has its SHA-256 hash, for the
+reasons that `rdservice.access.keys` gives. Deliveries do not name an account: the secret identifies it.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from rdservice.events.store import Stream
 
 SECRET_FORM = re.compile(r"[A-Za-z0-9_-]{43}")
 UNDER_WAY_MINUTES = 3
-"""How long the making of subscriptions keeps others from it: some calls to RD Station, 20 s each at the most."""
+"""How long a process that creates subscriptions excludes others: it makes a few calls, of at most 20 s each."""
 
 FIND = """
 SELECT s.secret_hash, t.account_id, t.connection_id, t.cache_epoch
@@ -65,9 +65,10 @@ SELECT s.account_id, s.secret_hash, s.subscribed, s.created_at, s.complete_at,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscription:
-    """A row. `subscribed`: RD Station's ids by event type. `current`: of the RD Station account connected now.
+    """A row of `rdservice_subscriptions`.
 
-    `complete_at` is None while RD Station is being asked for the subscriptions.
+    `subscribed`: RD Station's IDs by event type. `complete_at`: None while the subscriptions are being created.
+    `current`: it belongs to the account's present connection.
     """
 
     account_id: str
@@ -79,12 +80,12 @@ class Subscription:
 
 
 def hash_of(secret: str) -> bytes:
-    """Return what is stored of a secret."""
+    """Return the SHA-256 hash of a secret, as the table has it."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
 def find(conn: psycopg.Connection[Any], secret: str) -> Stream | None:
-    """Return the account whose events come to the address with this secret; None when it is not in force."""
+    """Return the account whose events arrive at the address with this secret, or None if the secret is not valid."""
     wanted = hash_of(secret)
     row = conn.execute(FIND, {"secret_hash": wanted}).fetchone()
     if row is None or not hmac.compare_digest(bytes(row[0]), wanted):
@@ -93,9 +94,9 @@ def find(conn: psycopg.Connection[Any], secret: str) -> Stream | None:
 
 
 def begin(conn: psycopg.Connection[Any], account_id: str) -> str | None:
-    """Make a new secret, in force at once, and return it.
+    """Create and return a new secret, which is valid immediately.
 
-    None without a row of the account, or while another process is at it.
+    None if the account has no row, or another process is creating its subscriptions.
     """
     conn.execute(GIVE_UP, {"account_id": account_id, "minutes": UNDER_WAY_MINUTES})
     secret = secrets.token_urlsafe(32)
@@ -106,9 +107,9 @@ def begin(conn: psycopg.Connection[Any], account_id: str) -> str | None:
 def complete(
     conn: psycopg.Connection[Any], account_id: str, secret_hash: bytes, subscribed: Mapping[EventType, str]
 ) -> bool:
-    """Note that RD Station delivers to the address with this secret, and end all others of the account.
+    """Record that RD Station delivers to the address with this secret, and delete all other secrets of the account.
 
-    False when the secret has been ended meanwhile.
+    Returns False if the secret has been deleted meanwhile.
     """
     values = {"account_id": account_id, "secret_hash": secret_hash}
     completed = conn.execute(COMPLETE, {**values, "subscribed": Jsonb(dict(subscribed))}).rowcount > 0
@@ -118,17 +119,17 @@ def complete(
 
 
 def drop(conn: psycopg.Connection[Any], secret: str) -> None:
-    """Forget a secret that RD Station was not given."""
+    """Delete a secret whose subscriptions were not created."""
     conn.execute(DROP, {"secret_hash": hash_of(secret)})
 
 
 def drop_all(conn: psycopg.Connection[Any], account_id: str) -> int:
-    """Take no more events of the account; return how many secrets ended."""
+    """Delete all secrets of the account, so that its deliveries are refused; return the number deleted."""
     return conn.execute(DROP_ALL, {"account_id": account_id}).rowcount
 
 
 def owners(conn: psycopg.Connection[Any], secret_hashes: Sequence[bytes]) -> dict[bytes, str]:
-    """Return the accounts to which these hashes belong; those that are nobody's are left out."""
+    """Return the account ID of each of these hashes that belongs to an account."""
     rows = conn.execute(OWNERS, {"secret_hashes": list(secret_hashes)})
     return {bytes(secret_hash): account_id for secret_hash, account_id in rows}
 
