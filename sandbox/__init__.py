@@ -1,5 +1,5 @@
 """An imitation of RD Station Marketing's API, for trying, testing and measuring the service.
 
-It is never part of a deployment. `sandbox.core.Sandbox` is the behaviour without sockets (for simulations in one
-process); `python -m sandbox` serves it over HTTP.
+It is never part of a deployment. `sandbox.core.Sandbox` implements the behaviour without sockets, for simulations in
+one process; `python -m sandbox` serves it over HTTP.
 """

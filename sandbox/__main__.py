@@ -1,7 +1,8 @@
 """`python -m sandbox [--host 127.0.0.1] [--port 0] --state FILE [--seed N] [--verbose]`
 
-The registered app comes from SANDBOX_CLIENT_ID, SANDBOX_CLIENT_SECRET (several: comma-separated, all are accepted) and
-SANDBOX_REDIRECT_URI. Exit status 78: one of them is missing; 69: the state file is in use, or the port is.
+SANDBOX_CLIENT_ID, SANDBOX_CLIENT_SECRET (one or several, comma-separated, all of them accepted) and
+SANDBOX_REDIRECT_URI define the registered app. Exit status: 78 if one of them is missing, 69 if the state file or the
+port is in use.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The other collections that public connectors read: e-mails, landing pages, pop-ups, flows, fields, analytics.
+"""Other collections that public connectors read: e-mails, landing pages, pop-ups, flows, fields, analytics.
 
-Small, made from the seed, and of the shapes that Airbyte's connector (source-rd-station-marketing, manifest.yaml) and
-the official Ruby client (spec/lib/rdstation) read.
+They are small, generated from the seed, and have the forms that Airbyte's connector (source-rd-station-marketing,
+manifest.yaml) and the official Ruby client (spec/lib/rdstation) read.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def _analytics(state: State, call: Call, name: str, rows: list[dict[str, Any]], 
 
 
 def _period(state: State, call: Call) -> tuple[date, date]:
-    """`start_date` and `end_date` (YYYY-MM-DD); the last 30 days where they are not given."""
+    """`start_date` and `end_date` (YYYY-MM-DD); by default the last 30 days."""
     today = datetime.fromtimestamp(state.now(), UTC).date()
     end = _day(call, "end_date", today)
     return _day(call, "start_date", end - timedelta(days=29)), end
@@ -253,7 +253,7 @@ def analytics_emails(state: State, call: Call) -> ApiResponse:
 
 
 def analytics_funnel(state: State, call: Call) -> ApiResponse:
-    """`GET /platform/analytics/funnel`: one row a day, at most the first 366 days."""
+    """`GET /platform/analytics/funnel`: one row per day, at most the first 366 days."""
     start, end = _period(state, call)
     rows = []
     for day in range(min((end - start).days + 1, 366)):

@@ -1,4 +1,4 @@
-"""Consent, codes, tokens and their end: the routes under /auth, and who a Bearer token stands for."""
+"""The routes under /auth (authorization, codes, tokens, revocation), and the account of a Bearer token."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ CODE_LIFETIME_S = 3_600
 ISSUER = "https://api.rd.services"
 ALGORITHM = "HS256"
 ACCOUNT = re.compile(r"default|account-(?:[2-9]|[1-9][0-9]{1,8})")
-# Only signature and form: time is the sandbox's own, and RD Station's API takes tokens of any audience and scope.
+# Only signature and form: the sandbox has its own clock, and RD Station's API accepts tokens of any audience and scope.
 DECODE_OPTIONS: Any = {"verify_exp": False, "verify_iat": False, "verify_aud": False, "require": ["exp"]}
 
 
 def dialog(state: State, request: Request) -> ApiResponse:
-    """`GET /auth/dialog`: the consent page. `POST`: consent given, back to the app with a code."""
+    """`GET /auth/dialog`: the authorization page. `POST`: authorized, so redirect to the app with a code."""
     asked = request.form if request.method == "POST" else request.query
     client = state.client
     # Public clients call the parameter redirect_url, RD Station's pages redirect_uri.
@@ -170,7 +170,7 @@ def _sign(state: State, grant: Grant, lifetime: int) -> str:
 
 
 def authenticate(state: State, request: Request) -> Grant:
-    """The grant whose access token the request carries. Raises ApiError (401)."""
+    """Return the grant of the request's access token. Raises ApiError (401)."""
     if request.bearer is None:
         raise ApiError(401, "UNAUTHORIZED")
     claims = _claims(state, request.bearer)
@@ -194,9 +194,9 @@ def _claims(state: State, access_token: str) -> dict[str, Any] | None:
 
 
 def revoke(state: State, request: Request) -> ApiResponse:
-    """`POST /auth/revoke`: ends access and refresh token of the consent that the token in the form belongs to.
+    """`POST /auth/revoke`: revokes both tokens of the grant to which the token in the form belongs.
 
-    As in RFC 7009 the hint is only a hint and a token that is not known is no error.
+    As in RFC 7009, `token_type_hint` is only a hint, and an unknown token is not an error.
     """
     bearer = authenticate(state, request)
     if request.media_type != "application/x-www-form-urlencoded":

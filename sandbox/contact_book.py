@@ -1,4 +1,4 @@
-"""The contacts of one account: generated leads, those of them that were changed, and those created through the API."""
+"""The contacts of one account: generated leads, changed ones among them, and contacts created through the API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ORDERS_KEPT = 8
 
 @dataclass(kw_only=True)
 class Contact:
-    """One contact. Times are Unix seconds. `index` is that of the generated lead, None for a created contact."""
+    """A contact. Times are Unix seconds. `index`: that of the generated lead; None for a created contact."""
 
     uuid: str
     index: int | None
@@ -33,7 +33,7 @@ class Contact:
         return [{"rel": "SELF", "href": href, "media": "application/json", "type": "GET"}]
 
     def listed(self, origin: str) -> dict[str, Any]:
-        """As an entry of a segmentation's list."""
+        """Return the contact as an entry of a segmentation's list."""
         last = self.last_conversion
         return {
             "uuid": self.uuid,
@@ -45,32 +45,32 @@ class Contact:
         }
 
     def detailed(self, origin: str) -> dict[str, Any]:
-        """As the answer of `GET /platform/contacts/{uuid}`."""
+        """Return the contact as `GET /platform/contacts/{uuid}` does."""
         return {"uuid": self.uuid, **self.fields, "links": self.links(origin)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Membership:
-    """Which generated leads belong to a segmentation: those whose index leaves one of `remainders` divided by
-    `modulus`. Contacts created through the API belong where `created` is set."""
+    """Defines which contacts belong to a segmentation: generated leads whose index modulo `modulus` is one of
+    `remainders`, and, if `created` is set, contacts created through the API."""
 
     modulus: int = 1
     remainders: tuple[int, ...] = (0,)
     created: bool = False
 
     def count(self, leads: int) -> int:
-        """How many of the first `leads` leads belong."""
+        """Return how many of the first `leads` leads belong to the segmentation."""
         whole, rest = divmod(leads, self.modulus)
         return whole * len(self.remainders) + sum(remainder < rest for remainder in self.remainders)
 
     def index(self, position: int) -> int:
-        """The index of the member at `position`."""
+        """Return the index of the member at `position`."""
         whole, rest = divmod(position, len(self.remainders))
         return whole * self.modulus + self.remainders[rest]
 
 
 class ContactBook:
-    """Callers hold the sandbox's lock."""
+    """The contacts of one account. Callers must hold the sandbox's lock."""
 
     def __init__(self, seed: int, account: str, store: Store) -> None:
         self._account = account
@@ -111,7 +111,7 @@ class ContactBook:
         )
 
     def by_uuid(self, uuid: str, leads: int) -> Contact | None:
-        """The contact, if it is created or among the first `leads` leads."""
+        """Return the contact if it was created or is among the first `leads` leads, else None."""
         contact = self._by_uuid.get(uuid.lower())
         if contact is not None:
             return contact if contact.index is None or contact.index < leads else None
@@ -119,7 +119,7 @@ class ContactBook:
         return self._lead(index) if index is not None and index < leads else None
 
     def by_email(self, email: str, leads: int) -> Contact | None:
-        """The contact that has this address now; upper and lower case are the same."""
+        """Return the contact that has this address now, ignoring case."""
         contact = self._by_email.get(email.lower())
         if contact is not None:
             return contact if contact.index is None or contact.index < leads else None
@@ -130,7 +130,7 @@ class ContactBook:
         return lead if lead.fields["email"].lower() == email.lower() else None
 
     def create(self, fields: dict[str, Any], now: float) -> Contact:
-        """A new contact; it is kept by `save`."""
+        """Return a new contact; `save` stores it."""
         funnel = {
             "name": "default",
             "lifecycle_stage": "Lead",
@@ -148,7 +148,7 @@ class ContactBook:
         )
 
     def save(self, contact: Contact) -> None:
-        """Keep a changed or created contact over a restart."""
+        """Store a changed or created contact, which then survives a restart."""
         self._store.save_contact(self._account, contact.uuid, dict(vars(contact)))
         self._remember(contact)
         self._orders.clear()
@@ -159,7 +159,7 @@ class ContactBook:
     def page(
         self, members: Membership, leads: int, order: tuple[str, bool], start: int, size: int
     ) -> list[Contact]:
-        """`size` members from position `start`; `order` is one of LISTING_ORDERS and whether it is descending."""
+        """Return `size` members from position `start`. `order`: one of LISTING_ORDERS, and whether it is descending."""
         name, descending = order
         total = self.count(members, leads)
         positions: range = range(start, min(start + size, total))
@@ -172,7 +172,7 @@ class ContactBook:
         return [self._at(members, generated, ordered[position]) for position in positions]
 
     def _at(self, members: Membership, generated: int, position: int) -> Contact:
-        """The member at a position in the order of creation."""
+        """Return the member at a position in the order of creation."""
         return (
             self._lead(members.index(position))
             if position < generated
@@ -180,7 +180,7 @@ class ContactBook:
         )
 
     def _ordered(self, members: Membership, name: str, leads: int) -> array[int]:
-        """Positions in the order of creation, sorted by `name`. Kept, since a walk through all pages asks often."""
+        """Return positions in the order of creation, sorted by `name`. Cached: reading all pages calls it often."""
         key = (members, name, leads)
         if key not in self._orders:
             values = list(self._values(members, name, leads))

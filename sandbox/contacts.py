@@ -1,4 +1,4 @@
-"""Single contacts: read, create, change, their funnel, and the events that make them."""
+"""Single contacts: reads, creates and changes them and their funnel; conversion events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sandbox.limits import DAY
 from sandbox.messages import ApiResponse, Call, Delivery, json_response
 from sandbox.state import State
 
-# Documented: the updates of one contact, and the calls on its funnel, that a day allows.
+# Documented: how many updates of one contact, and calls on its funnel, a day allows.
 CALLS_A_DAY = 24
 TEXT_FIELDS = (
     "name",
@@ -53,7 +53,7 @@ EVENT_TYPES = _EVENT_TYPES.split()
 
 
 def find(state: State, account: str, identifier: str, value: str) -> Contact | None:
-    """The contact with that `uuid` or `email`; 404 for another identifier."""
+    """Return the contact with this `uuid` or `email`; 404 for another kind of identifier."""
     book, leads = state.book(account), state.settings.leads
     if identifier == "uuid":
         return book.by_uuid(value, leads)
@@ -91,7 +91,7 @@ def create_contact(state: State, call: Call) -> ApiResponse:
 
 
 def upsert_contact(state: State, call: Call) -> ApiResponse:
-    """`PATCH /platform/contacts/{identifier}:{value}`: changes the contact; an unknown e-mail address makes one."""
+    """`PATCH /platform/contacts/{identifier}:{value}`: changes a contact, or creates one for an unknown address."""
     fields = json_body(call.request)
     _check_fields(fields)
     identifier = call.path.get("identifier", "uuid")
@@ -196,7 +196,7 @@ def _funnel_body(contact: Contact) -> dict[str, Any]:
 
 
 def post_event(state: State, call: Call) -> ApiResponse:
-    """`POST /platform/events?event_type=conversion`: makes or changes the contact, and sets off webhooks."""
+    """`POST /platform/events?event_type=conversion`: creates or changes the contact, and triggers webhooks."""
     event = json_body(call.request)
     kind = event.get("event_type", call.request.query.get("event_type", ""))
     kind = kind.upper() if isinstance(kind, str) else ""

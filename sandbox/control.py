@@ -1,4 +1,4 @@
-"""The control routes under /_sandbox: for tests and trials, from this machine only."""
+"""The control routes under /_sandbox, for tests and trials, from this machine only."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ MOST_SECONDS_AGO = 366 * 86_400
 
 
 class Refused(Exception):
-    """A control request that cannot be done; the message says why."""
+    """The control request is invalid; the message says why."""
 
 
 def respond(state: State, request: Request) -> ApiResponse:
-    """Answer a control request. Errors are `{"error": …}`: 403 from elsewhere, 404, 405, 422."""
+    """Respond to a control request. Errors are `{"error": …}`: 403 from another machine, 404, 405, 422."""
     if not _is_local(request):
         return json_response({"error": "the control routes answer to this machine only"}, 403)
     handlers = HANDLERS.get(request.raw_path)
@@ -48,7 +48,7 @@ def respond(state: State, request: Request) -> ApiResponse:
 
 
 def _is_local(request: Request) -> bool:
-    """Whether the peer is on this machine, and no proxy speaks for somebody else."""
+    """Return whether the request comes from this machine, and not through a proxy."""
     if any(name == "forwarded" or name.startswith("x-forwarded-") for name in request.headers):
         return False
     try:
@@ -81,10 +81,10 @@ def _reset(state: State, _request: Request) -> ApiResponse:
 
 
 def _webhook(state: State, request: Request) -> ApiResponse:
-    """Send an event: to the account's subscriptions, or to `url`. The contact is the one of `uuid` or `email`, else the
-    account's first lead; `seconds_ago` makes the event older than its delivery, `times` repeats every delivery. `form`
-    is how it is told: `event` as documented, `array` with that in it, `lead` and `leads` as older webhooks did, the
-    lead alone or in its array."""
+    """Send an event to the account's subscriptions, or to `url`. The contact is that of `uuid` or `email`, else the
+    account's first lead. `seconds_ago`: the age of the event at its delivery. `times`: how often each delivery is
+    sent. `form`: `event` as documented, `array` of such an event, `lead` or `leads` (the lead alone or in an array) as
+    older webhooks send them."""
     body = _members(request, WEBHOOK_MEMBERS)
     account = _account(body)
     event_type = body.get("event_type", "WEBHOOK.CONVERTED")
@@ -143,7 +143,7 @@ def _account(body: dict[str, Any]) -> str:
 
 
 def _members(request: Request, known: tuple[str, ...] | None = None) -> dict[str, Any]:
-    """The body as a JSON object (empty where there is none), with no other names than `known`."""
+    """Return the body as a JSON object, empty without a body. It may have the members `known` only."""
     body = request.json_object() if request.body else {}
     if body is None:
         raise Refused("the body must be a JSON object")

@@ -1,4 +1,4 @@
-"""The sandbox without sockets: a request goes in, an answer comes out."""
+"""The sandbox without sockets: it takes a request and returns a response."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["ApiResponse", "Client", "Request", "Sandbox"]
 
 Handler = Callable[[State, Call], ApiResponse]
 
-# Documented: the list of segmentations has a limit of its own, as high as the other but on the plan of 500 a minute.
+# Documented: the list of segmentations has its own limit, which is lower only on the plan with 500 calls a minute.
 SEGMENTATION_LIST_LIMITS = {500: 240}
 LIMITED = ("/platform/", "/marketing/")
 NEEDS_TOKEN = (*LIMITED, "/integrations/")
@@ -69,10 +69,10 @@ ROUTES = tuple((method, re.compile(path), operation, handler) for method, path, 
 
 
 class Sandbox:
-    """RD Station, imitated. Safe to call from several threads.
+    """An imitation of RD Station. Safe to use from many threads.
 
-    `state` is the file that survives restarts (None: memory only), `clock` gives Unix seconds. Raises
-    `sandbox.store.StateInUse` if another sandbox holds the file.
+    `state` is the file that survives restarts (None: memory only); `clock` returns Unix seconds. Raises
+    `sandbox.store.StateInUse` if another sandbox has the file open.
     """
 
     def __init__(
@@ -102,14 +102,14 @@ class Sandbox:
         body: bytes = b"",
         peer: str = "127.0.0.1",
     ) -> ApiResponse:
-        """Answer a request at once. Whoever calls plays `latency_s`, `enact` and `deliveries` of the answer."""
+        """Return the response at once. The caller must act out its `latency_s`, `enact` and `deliveries`."""
         lowered = {name.lower(): value for name, value in (headers or {}).items()}
         response = self.begin(Request(method=method, target=target, headers=lowered, body=body, peer=peer))
         self.end(response)
         return response
 
     def begin(self, request: Request) -> ApiResponse:
-        """Answer a request that stays under way until `end` is called with its answer."""
+        """Return the response to a request that stays under way until the caller passes the response to `end`."""
         with self._lock:
             if request.raw_path == "/_sandbox" or request.raw_path.startswith("/_sandbox/"):
                 return control.respond(self._state, request)
@@ -118,7 +118,7 @@ class Sandbox:
             return self._api_call(request)
 
     def end(self, response: ApiResponse) -> None:
-        """The call is over: answered, or cut off."""
+        """Record that the call has ended, with its response sent or cut off."""
         if response.in_flight:
             with self._lock:
                 self._state.counters.end(response.flight)
@@ -198,7 +198,7 @@ class Sandbox:
         raise not_found()
 
     def _beyond_rate_limit(self, request: Request, route: _Route, account: str) -> ApiResponse | None:
-        """Count the call against its limit; the 429 if that is reached."""
+        """Count the call against its limit; return a 429 if the limit is reached."""
         state, settings = self._state, self._state.settings
         if settings.rate_limit is None or not request.raw_path.startswith(LIMITED):
             return None
@@ -221,7 +221,7 @@ class Sandbox:
 
 
 class _Route:
-    """Where a request goes, and the operation that it is counted under."""
+    """A route: its handler, and the operation under which its calls are counted."""
 
     def __init__(self, operation: str) -> None:
         self.operation = operation
@@ -264,7 +264,7 @@ class _Route:
 
 
 def _spoiled(response: ApiResponse, fault: Fault) -> ApiResponse:
-    """An answer that took effect and then does not arrive whole."""
+    """Return a response that does not arrive completely, although its call took effect."""
     if fault.kind == "drop_after":
         return replace(response, enact="drop")
     if fault.kind == "slow_drip":

@@ -1,4 +1,4 @@
-"""How often each operation was called, with which result, and how many calls ran at once."""
+"""Counts calls by operation and result, and the calls that run at the same time."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Counters:
         self._flights: Counter[str] = Counter()
 
     def count(self, operation: str, result: str) -> None:
-        """Add a call; `result` is its status, or NO_ANSWER."""
+        """Count a call. `result`: its status, or NO_ANSWER."""
         self.calls[operation][result] += 1
 
     def begin(self, flight: str | None) -> None:
-        """A call has arrived; `flight` names the refresh token that it presents, if it is a refresh."""
+        """Record that a call has arrived. `flight`: identifies the refresh token that a refresh presents."""
         self.in_flight += 1
         if flight is not None:
             self._flights[flight] += 1
@@ -40,7 +40,7 @@ class Counters:
             self.max_concurrent_per_refresh_token = max(self.max_concurrent_per_refresh_token, at_once)
 
     def end(self, flight: str | None) -> None:
-        """The call that began with `flight` has been answered or cut off."""
+        """Record that the call that began with `flight` has ended."""
         self.in_flight -= 1
         if flight is not None:
             self._flights[flight] -= 1
@@ -48,7 +48,7 @@ class Counters:
                 del self._flights[flight]
 
     def reset(self) -> None:
-        """Forget the counts, not the calls that are under way."""
+        """Reset the counts, but not the calls under way."""
         self.calls = {operation: Counter() for operation in OPERATIONS}
         self.max_concurrent_per_refresh_token = max(self._flights.values(), default=0)
 

@@ -1,6 +1,6 @@
-"""RD Station's error answers, in every shape that its clients have seen.
+"""RD Station's error responses, in every form that its clients handle.
 
-Types and messages: https://developers.rdstation.com/reference/mensagens-de-erro-rdsm; shapes: the official Ruby client,
+Types and messages: https://developers.rdstation.com/reference/mensagens-de-erro-rdsm; forms: the official Ruby client,
 lib/rdstation/error/formatter.rb.
 """
 
@@ -49,7 +49,7 @@ EXPIRED_CHALLENGE = (
 
 
 class ApiError(Exception):
-    """An error of one pair `error_type`, `error_message`."""
+    """An error with one pair of `error_type` and `error_message`."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
 
     def response(self, shape: ErrorShape, /) -> ApiResponse:
-        """The error as an HTTP answer whose body has the given shape."""
+        """Return the error as an HTTP response with a body of the given form."""
         if shape == "text":
             headers = {"Content-Type": "text/plain; charset=utf-8", **self.headers}
             return ApiResponse(status=self.status, headers=headers, body=self.pair["error_message"].encode())
@@ -80,7 +80,7 @@ class ApiError(Exception):
 
 
 class ValidationError(ApiError):
-    """A 400 that names what is wrong with which parameter; its shape does not depend on the settings."""
+    """A 400 that names the invalid parameter and what is wrong with it. Its form does not depend on the settings."""
 
     def __init__(
         self, errors: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Mapping[str, Any]]]
@@ -93,7 +93,7 @@ class ValidationError(ApiError):
 
 
 def json_body(request: Request) -> dict[str, Any]:
-    """The body as a JSON object. Raises ApiError: 415 for another Content-Type, 400 for anything else."""
+    """Return the body as a JSON object. Raises ApiError: 415 for another Content-Type, else 400."""
     if request.media_type != "application/json":
         raise ApiError(415, "UNSUPPORTED_MEDIA_TYPE")
     body = request.json_object()
@@ -107,14 +107,14 @@ def not_found(message: str | None = None) -> ApiError:
 
 
 def cannot_be_null(name: str) -> ValidationError:
-    """A required member of the body is missing, as in `body.client_secret`."""
+    """Return the error for a missing member of the body; `path` as in `body.client_secret`."""
     return ValidationError(
         [{"error_type": "CANNOT_BE_NULL", "error_message": "Cannot be null.", "path": f"body.{name}"}]
     )
 
 
 def invalid_option(path: str, options: Sequence[str]) -> ValidationError:
-    """A value outside a closed list; `path` as in `$.event_type`."""
+    """Return the error for a value outside a closed list; `path` as in `$.event_type`."""
     return ValidationError(
         [
             {
@@ -128,7 +128,7 @@ def invalid_option(path: str, options: Sequence[str]) -> ValidationError:
 
 
 def expired_access_token(*, behind_amazon_gateway: bool) -> ApiError:
-    """The 401 of an access token whose time is over; Amazon's gateway renames the header that says so."""
+    """Return the 401 for an expired access token. Amazon's gateway renames the header that tells so."""
     name = "x-amzn-remapped-www-authenticate" if behind_amazon_gateway else "WWW-Authenticate"
     return ApiError(401, "UNAUTHORIZED", headers={name: EXPIRED_CHALLENGE})
 
@@ -136,8 +136,8 @@ def expired_access_token(*, behind_amazon_gateway: bool) -> ApiError:
 def rate_limited(
     shape: RateLimitShape, error_shape: ErrorShape, *, limit: int, remaining_s: int, retry_after: int | None
 ) -> ApiResponse:
-    """A 429. `limit` is the allowed number of requests, `remaining_s` the seconds until there is room again;
-    `retry_after` (s) adds the header, which RD Station documents for another of its products only."""
+    """Return a 429. `limit`: the allowed number of requests; `remaining_s`: seconds until the next one is allowed;
+    `retry_after` (seconds): adds that header, which RD Station documents for another of its products only."""
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
     if shape == "errors":
         return ApiError(429, "TOO_MANY_REQUESTS", headers=headers).response(error_shape)

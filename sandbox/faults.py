@@ -1,4 +1,4 @@
-"""Faults that the sandbox plays on request: which call they hit and what it then does."""
+"""Faults that tests request from the sandbox: which calls they hit, and what happens to these."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from sandbox.counters import OPERATIONS
 
-# `timeout`, `drop_before`, `status` and `html` stand for something in front of the API: the call has no effect.
-# `drop_after`, `truncated` and `slow_drip` spoil the answer of a call that took effect.
+# `timeout`, `drop_before`, `status` and `html` imitate a proxy in front of the API: the call has no effect.
+# `drop_after`, `truncated` and `slow_drip` damage the response of a call that took effect.
 WITHOUT_EFFECT = ("status", "timeout", "drop_before", "html")
 WITH_EFFECT = ("drop_after", "truncated", "slow_drip")
 KINDS = WITHOUT_EFFECT + WITH_EFFECT
@@ -22,9 +22,9 @@ MEMBERS = {"operation", "kind", "status", "error_type", "retry_after", "rate", "
 class Fault:
     """One entry of the setting `faults`.
 
-    `status` (with `error_type` and, as seconds, `retry_after`) belongs to the kind `status`; the kind `html`, a page of
-    something in front of the API, may have a `status` too, else it is 200. `rate` is the probability
-    of a hit, None for always; `count` the hits that are left, None for no limit.
+    `status` (with `error_type` and, as seconds, `retry_after`) belongs to the kind `status`. The kind `html`, a page of
+    a proxy in front of the API, may have a `status` too; its default is 200. `rate`: the probability of a hit; None:
+    always. `count`: the number of hits left; None: no limit.
     """
 
     operation: str
@@ -41,7 +41,7 @@ class Fault:
 
 
 def parse_faults(value: object) -> tuple[Fault, ...]:
-    """Read the setting `faults` from JSON. Raises ValueError with a message that names what is wrong."""
+    """Parse the setting `faults` from JSON. Raises ValueError with a message that names the problem."""
     if not isinstance(value, list):
         raise ValueError("faults: must be a list of objects")
     return tuple(_parse_fault(entry, f"faults[{position}]") for position, entry in enumerate(value))
@@ -99,7 +99,7 @@ def _optional_integer(
 
 
 def pick(faults: tuple[Fault, ...], operation: str, random: Random) -> tuple[Fault | None, tuple[Fault, ...]]:
-    """Return the first fault that hits a call of `operation`, and the faults that are left after it."""
+    """Return the first fault that hits a call of `operation`, and the faults left after the hit."""
     for position, fault in enumerate(faults):
         if fault.operation not in (operation, ANY_OPERATION):
             continue

@@ -1,4 +1,4 @@
-"""Accounts and leads made from a seed, each on its own: the hundred-thousandth lead costs what the first one costs."""
+"""Generates accounts and leads from a seed, each independently: the 100,000th lead costs as much as the first."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ INVERSE_ODD_32 = pow(ODD_32, -1, 1 << 32)
 
 
 def timestamp(seconds: float) -> str:
-    """Unix seconds as RD Station writes times: `2018-03-13T14:09:02.724-03:00`."""
+    """Return Unix seconds as RD Station writes times: `2018-03-13T14:09:02.724-03:00`."""
     return datetime.fromtimestamp(seconds, BRASILIA).isoformat(timespec="milliseconds")
 
 
 def plain_letters(text: str) -> str:
-    """Lower case without accents."""
+    """Return the text in lower case without accents."""
     return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
 
 
@@ -84,12 +84,12 @@ PLAIN_LAST_NAMES = [plain_letters(name) for name in LAST_NAMES]
 
 
 def number_of(*parts: object) -> int:
-    """64 bits that depend on the parts only."""
+    """Return 64 bits that depend only on the parts."""
     return int.from_bytes(blake2b(":".join(map(str, parts)).encode(), digest_size=8).digest(), "big")
 
 
 def account_name(seed: int, account: str) -> str:
-    """The name of an RD account, as `Padaria Moreira (account-2)`."""
+    """Return the name of an RD account, such as `Padaria Moreira (account-2)`."""
     number = number_of(seed, "account", account)
     trade = ("Padaria", "Escola", "Clínica", "Oficina", "Livraria", "Construtora", "Agência", "Cafeteria")[
         number & 7
@@ -98,12 +98,12 @@ def account_name(seed: int, account: str) -> str:
 
 
 def account_id(seed: int, account: str) -> int:
-    """The number that analytics give as `account_id`."""
+    """Return the number that analytics report as `account_id`."""
     return number_of(seed, "account-id", account) % 9_000_000 + 1_000_000
 
 
 def _mix(value: int) -> int:
-    """Splitmix64: neighbouring numbers become unlike ones."""
+    """Splitmix64: scrambles neighbouring numbers."""
     value = (value + 0x9E37_79B9_7F4A_7C15) & MASK_64
     value = ((value ^ (value >> 30)) * 0xBF58_476D_1CE4_E5B9) & MASK_64
     value = ((value ^ (value >> 27)) * 0x94D0_49BB_1331_11EB) & MASK_64
@@ -124,7 +124,7 @@ class LeadSource:
         return _mix(self.key ^ (index * 0xD1B5_4A32_D192_ED03 & MASK_64))
 
     def uuid(self, index: int) -> str:
-        """The index is in the first 32 bits, scrambled, so that a UUID leads back to its lead."""
+        """The first 32 bits are the scrambled index, so that the lead can be found by its UUID."""
         bits = self._bits(index)
         scrambled = (index * ODD_32 & MASK_32) ^ (self.key & MASK_32)
         number = (scrambled << 96) | ((bits << 32 | _mix(bits) & MASK_32) & ((1 << 96) - 1))
@@ -164,7 +164,7 @@ class LeadSource:
         return self.created_at(index) + (self._bits(index) >> 34) % (90 * 86_400_000) / 1_000
 
     def fields(self, index: int) -> dict[str, Any]:
-        """What `GET /platform/contacts/{uuid}` tells beyond the listing."""
+        """Return the members that `GET /platform/contacts/{uuid}` has beyond those of a list."""
         bits = _mix(self._bits(index))
         city, state, area_code = CITIES[bits & 7]
         first = PLAIN_FIRST_NAMES[self._bits(index) & 63]
@@ -199,7 +199,7 @@ class LeadSource:
         return {"name": f"{LAST_NAMES[self._bits(index) >> 12 & 63]} & Filhos Ltda."}
 
     def funnel(self, index: int) -> dict[str, Any]:
-        """The contact's place in the funnel `default`."""
+        """Return the contact's state in the funnel `default`."""
         bits = _mix(self._bits(index))
         stage = STAGES[index % len(STAGES)]
         return {

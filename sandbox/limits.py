@@ -1,4 +1,4 @@
-"""Rate limits that slide: at most N calls in any window of W seconds."""
+"""Sliding-window rate limits: at most N calls in any window of W seconds."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ DAY = 86_400.0
 
 
 class SlidingWindows:
-    """Calls admitted lately, by key. Refused calls do not count."""
+    """The times of admitted calls, by key. Refused calls do not count."""
 
     def __init__(self) -> None:
         self._admitted: dict[Hashable, deque[float]] = {}
 
     def wait_for(self, key: Hashable, *, now: float, limit: int, window_s: float) -> int:
-        """Seconds (at least 1) until one more call of `key` is allowed; 0 if it is allowed now."""
+        """Return the seconds (at least 1) until one more call of `key` is allowed, or 0 if it is allowed now."""
         times = self._admitted.get(key)
         if not times:
             return 0
         while times and times[0] <= now - window_s:
             times.popleft()
-        # The sandbox's clock can be set back: what it admitted in its future would block for longer than a window.
+        # The sandbox's clock may be set back: calls admitted at a later time would block for longer than a window.
         while times and times[-1] > now:
             times.pop()
         if len(times) < limit:

@@ -1,4 +1,4 @@
-"""What goes into the sandbox and what comes out, free of any HTTP library."""
+"""The sandbox's requests and responses, independent of any HTTP library."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class Request:
 
     @cached_property
     def query(self) -> dict[str, str]:
-        """The query parameters; of a repeated one the last."""
+        """The query parameters; of a repeated one, the last value."""
         return dict(parse_qsl(self.target.partition("?")[2], keep_blank_values=True))
 
     @cached_property
     def form(self) -> dict[str, str]:
-        """The body read as application/x-www-form-urlencoded."""
+        """The body parsed as application/x-www-form-urlencoded."""
         return dict(parse_qsl(self.body.decode("utf-8", "replace"), keep_blank_values=True))
 
     def json_object(self) -> dict[str, Any] | None:
-        """The body as a JSON object that can be written as UTF-8 again; None if it is anything else."""
+        """The body as a JSON object that UTF-8 can encode; None for anything else."""
         try:
             decoded = json.loads(self.body, parse_constant=_refuse_constant)
             json.dumps(decoded, ensure_ascii=False).encode()
@@ -58,19 +58,19 @@ class Request:
 
     @property
     def bearer(self) -> str | None:
-        """The token of the Authorization header; None without one of the scheme Bearer."""
+        """The Bearer token of the Authorization header, or None."""
         scheme, _, token = self.headers.get("authorization", "").partition(" ")
         return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
     @property
     def origin(self) -> str:
-        """The address that the caller used, for links; RD Station's own where there is no Host header."""
+        """The origin that the caller used, for links; without a Host header, RD Station's own."""
         host = self.headers.get("host")
         return f"http://{host}" if host else "https://api.rd.services"
 
 
 def _refuse_constant(name: str) -> None:
-    """Python reads NaN and Infinity, which are no JSON."""
+    """Refuse NaN and Infinity, which Python parses although they are not JSON."""
     raise ValueError(name)
 
 
@@ -89,7 +89,7 @@ class Call:
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
-    """A webhook to be sent: `POST` of `body` (JSON) to `url`."""
+    """A webhook to send: `POST` of `body` (JSON) to `url`."""
 
     url: str
     body: Any
@@ -97,11 +97,11 @@ class Delivery:
 
 @dataclass(frozen=True, kw_only=True)
 class ApiResponse:
-    """What the sandbox answers.
+    """A response of the sandbox.
 
-    `latency_s` is to be waited before answering. `enact` is a fault on the connection that only a server (or a
-    simulated one) can act out. `deliveries` are webhooks that the call set off; with `report_deliveries` the answer
-    waits for them and says how they went. `operation` is what a call of the API is counted under. `flight` belongs to
+    `latency_s`: seconds to wait before responding. `enact`: a fault of the connection, which only a server, real or
+    simulated, can act out. `deliveries`: the webhooks that the call triggered; with `report_deliveries` the response
+    waits for them and reports their results. `operation`: under which a call of the API is counted. `flight` is for
     `Sandbox.end`.
     """
 
@@ -117,14 +117,14 @@ class ApiResponse:
     in_flight: bool = False
 
     def json(self) -> Any:
-        """The body, decoded; for callers in the same process."""
+        """Return the decoded body, for callers in the same process."""
         return json.loads(self.body)
 
 
 def json_response(
     data: object, status: int = 200, headers: Mapping[str, str] | None = None, **more: Any
 ) -> ApiResponse:
-    """An answer with `data` as its JSON body."""
+    """Return a response with `data` as its JSON body."""
     body = json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
     return ApiResponse(
         status=status, headers={"Content-Type": JSON_TYPE, **(headers or {})}, body=body, **more

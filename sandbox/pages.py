@@ -1,4 +1,4 @@
-"""The pages that a person sees: consent, and what is wrong with the request for it."""
+"""The pages that a person sees: the authorization page and its errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STYLE_HASH = b64encode(sha256(STYLE.encode()).digest()).decode()
 def consent(
     *, account: str, account_name: str, form: Mapping[str, str], refuse_url: str, redirect_uri: str
 ) -> ApiResponse:
-    """The consent page: one form with the button Autorizar, and a link to refuse."""
+    """Return the authorization page: a form with the button Autorizar, and a link to refuse."""
     fields = "".join(
         f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">' for name, value in form.items()
     )
@@ -38,15 +38,15 @@ def consent(
 
 
 def refusal(status: int, *sentences: str) -> ApiResponse:
-    """A page that says why there is no consent page. The sentences are plain text."""
+    """Return a page that says why authorization is impossible. The sentences are plain text."""
     paragraphs = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
     return _page(status, "Não foi possível autorizar", paragraphs)
 
 
 def _source(url: str) -> str:
-    """The CSP source of a URL. Browsers apply `form-action` to the redirect that follows the form, too."""
+    """Return the CSP source of a URL. Browsers also apply `form-action` to the redirect after the form."""
     parts = urlsplit(url)
-    # The grammar of CSP has no place for an IPv6 address.
+    # CSP's grammar does not allow an IPv6 address.
     return f"{parts.scheme}:" if "[" in parts.netloc else f"{parts.scheme}://{parts.netloc}"
 
 

@@ -1,4 +1,4 @@
-"""`page`, `page_size` and `order`, as https://developers.rdstation.com/reference/mais-informações says."""
+"""Parses `page`, `page_size` and `order` (https://developers.rdstation.com/reference/mais-informações)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ LARGEST_PAGE_SIZE = 125
 
 @dataclass(frozen=True)
 class Page:
-    """A page asked for; `number` counts from 1."""
+    """The requested page; `number` starts at 1."""
 
     number: int
     size: int
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Page:
-        """Read `page` and `page_size`. Raises ValidationError, also for a size above 125."""
+        """Parse `page` and `page_size`. Raises ValidationError, also for a size above 125."""
         number = _positive(query.get("page", "1"), "page", None)
         size = _positive(query.get("page_size", str(DEFAULT_PAGE_SIZE)), "page_size", LARGEST_PAGE_SIZE)
         return cls(number, size)
@@ -47,7 +47,7 @@ def _positive(text: str, name: str, most: int | None) -> int:
 
 
 def order_of(query: Mapping[str, str], names: Sequence[str], default: str) -> tuple[str, bool]:
-    """Read `order=name:desc`: one of `names`, and whether it is descending; ascending where nothing is said."""
+    """Parse `order=name:desc`: return one of `names`, and whether it is descending (default: ascending)."""
     name, _, direction = query.get("order", default).partition(":")
     if name not in names or direction.lower() not in ("", "asc", "desc"):
         raise invalid_option("query.order", [f"{name}:{way}" for name in names for way in ("asc", "desc")])

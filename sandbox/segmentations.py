@@ -1,4 +1,4 @@
-"""Segmentations and the contacts in them."""
+"""Lists segmentations and their contacts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Segmentation:
         return {
             "id": self.id,
             "name": self.name,
-            # Documented: null, not false, for those that are not standard.
+            # Documented: null, not false, for segmentations that are not standard.
             "standard": True if self.standard else None,
             "created_at": timestamp(self.created_at),
             "updated_at": timestamp(self.updated_at),
@@ -46,7 +46,7 @@ class Segmentation:
         }
 
 
-# The remainders of the funnel's stages follow generated.STAGES.
+# The remainders of the funnel's stages correspond to generated.STAGES.
 SEGMENTATIONS = (
     Segmentation(1, "Todos os contatos da base de Leads", True, Membership(created=True)),
     Segmentation(

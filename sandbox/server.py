@@ -1,4 +1,4 @@
-"""The sandbox over HTTP: latency, faults on the connection, and the sending of webhooks."""
+"""Serves the sandbox over HTTP: acts out latency and faults of the connection, and sends webhooks."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from sandbox.messages import ApiResponse, Delivery, Request, json_response
 
 LONGEST_SILENCE_S = 120
 SLOW_DRIP_S = 180
-# Below the read time-outs of common clients: the answer must drip, not stall.
+# Below the read timeouts of common clients: the response must drip, not stall.
 LONGEST_DRIP_PAUSE_S = 5.0
 TOO_LARGE = ApiError(413, "PAYLOAD_TOO_LARGE")
 WEBHOOK_TIMEOUT = ClientTimeout(total=10)
 
 
 class Server:
-    """Serves one sandbox. `verbose` writes method, operation and status to standard error."""
+    """Serves one sandbox. With `verbose` it writes method, operation and status of each call to standard error."""
 
     def __init__(self, sandbox: Sandbox, *, verbose: bool = False) -> None:
         self._sandbox = sandbox
@@ -36,15 +36,15 @@ class Server:
         self._session: ClientSession | None = None
 
     async def run(self, host: str, port: int) -> None:
-        """Serve until SIGTERM or SIGINT; when listening, say where in one line on standard output."""
+        """Serve until SIGTERM or SIGINT. Once listening, print the address in one line to standard output."""
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        # A client that has gone ends its call: it is no longer under way, whatever latency is left.
+        # The call ends when its client disconnects, whatever latency is left.
         server = web.Server(
             self._respond, handler_cancellation=True, access_log=None, logger=_own_faults_logger()
         )
-        # Calls under way are cut; aiohttp takes 0 for no limit.
+        # Calls under way are cut off; for aiohttp 0 would mean no limit.
         runner = web.ServerRunner(server, shutdown_timeout=0.01)
         await runner.setup()
         await web.TCPSite(runner, host, port).start()
@@ -93,7 +93,7 @@ class Server:
         finally:
             self._sandbox.end(api_response)
             if self._verbose:
-                # Paths of the API hold e-mail addresses.
+                # Paths of the API contain e-mail addresses.
                 asked = api_response.operation or raw.raw_path.partition("?")[0]
                 print(
                     f"{raw.method} {asked} {api_response.enact or api_response.status}",
@@ -133,7 +133,7 @@ class Server:
         return json_response({"deliveries": reports})
 
     async def _deliver(self, delivery: Delivery) -> dict[str, Any]:
-        """Send one webhook. The report has `status`, or None and the kind of `error`."""
+        """Send one webhook; return its `status`, or None and the kind of `error`."""
         if self._session is None:
             self._session = ClientSession(timeout=WEBHOOK_TIMEOUT)
         headers = {"Content-Type": "application/json"}
@@ -148,7 +148,7 @@ class Server:
 
 
 def _own_faults_logger() -> logging.Logger:
-    """For errors of the sandbox itself. aiohttp would also quote requests that are no HTTP, tokens included."""
+    """Logs errors of the sandbox itself. aiohttp would also quote invalid requests, including their tokens."""
     logger = logging.getLogger("sandbox.server")
     logger.addFilter(
         lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
@@ -157,7 +157,7 @@ def _own_faults_logger() -> logging.Logger:
 
 
 def _readable(text: str) -> str:
-    """Text of the request without the marks that aiohttp leaves for bytes that are no UTF-8."""
+    """Return text of the request without the surrogates that aiohttp uses for invalid UTF-8."""
     return text.encode("utf-8", "replace").decode() if not text.isascii() else text
 
 
@@ -165,5 +165,5 @@ def _cut_off(raw: web.BaseRequest) -> web.StreamResponse:
     """Reset the connection."""
     if raw.transport is not None:
         raw.transport.abort()
-    # Never sent: there is no connection any more.
+    # Never sent: the connection is closed.
     return web.Response()

@@ -1,4 +1,4 @@
-"""What can be changed while the sandbox runs, with `PATCH /_sandbox`."""
+"""The settings that `PATCH /_sandbox` changes while the sandbox runs."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from sandbox.faults import Fault, parse_faults
 
 
 class SettingsError(ValueError):
-    """A value that cannot be applied; the message names the setting and says what it takes."""
+    """A value is invalid; the message names the setting and the values that it accepts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Start values follow what RD Station documents for its smaller plans."""
+    """The defaults are what RD Station documents for its smaller plans."""
 
-    # Seconds that an access token lives; reported as `expires_in`.
+    # Lifetime of an access token in seconds, reported as `expires_in`.
     access_token_lifetime: int = 86_400
-    # Whether a refresh gives a new refresh token and ends the one that was used.
+    # Whether a refresh issues a new refresh token and invalidates the old one (rotation).
     rotate_refresh_tokens: bool = False
-    # Whether the answer to a refresh that does not rotate repeats the refresh token.
+    # Whether the response to a refresh without rotation repeats the refresh token.
     repeat_refresh_token: bool = True
-    # Whether a refresh ends the access token that it replaces before its time.
+    # Whether a refresh invalidates the access token that it replaces.
     replaced_access_tokens_die: bool = False
-    # Milliseconds that every API call takes at least.
+    # Minimum duration of every API call in milliseconds.
     latency_ms: float = 0
-    # Requests a minute and account on /platform and /marketing; None for no limit of any kind.
+    # Requests per minute and account on /platform and /marketing; None: no limits at all.
     rate_limit: int | None = 120
-    # Shape of the body of a 429, and whether the header Retry-After comes with it.
+    # Form of the body of a 429, and whether it has the header Retry-After.
     rate_limit_shape: RateLimitShape = "errors"
     rate_limit_retry_after: bool = False
-    # Shape of the body of other errors.
+    # Form of the body of other errors.
     error_shape: ErrorShape = "object"
-    # Whether headers are renamed as Amazon's gateway does it.
+    # Whether headers are renamed as Amazon's gateway renames them.
     amazon_gateway: bool = False
-    # Leads that each account has, not counting those created through the API.
+    # Number of leads of each account, without those created through the API.
     leads: int = 1_000
-    # Whether the account's plan includes the API. What RD Station answers without is not documented: 403 is assumed,
-    # which its list of statuses calls "Forbidden request", with an error body as all its errors have.
+    # Whether the account's plan includes the API. RD Station does not document its response otherwise; assumed
+    # is 403, which its list of statuses calls "Forbidden request", with the error body that all its errors have.
     api_access: bool = True
     # Claims of the access tokens.
     scope: str = "contacts"
     aud: str = "https://api.rd.services"
-    # The client secrets that are accepted; None for those it was started with.
+    # The accepted client secrets; None: those with which the sandbox was started.
     client_secrets: tuple[str, ...] | None = field(default=None, repr=False)
     # Seconds by which the sandbox's clock is ahead of the real one.
     clock_offset_s: float = 0
@@ -56,7 +56,7 @@ class Settings:
         return values | {"faults": [fault.as_json() for fault in self.faults]}
 
     def changed(self, changes: object) -> Settings:
-        """Return a copy with `changes` (decoded JSON) applied, all or none. Raises SettingsError."""
+        """Return a copy with all `changes` (decoded JSON) applied. Raises SettingsError."""
         if not isinstance(changes, Mapping):
             raise SettingsError("the body must be a JSON object of settings")
         values = {}

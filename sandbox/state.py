@@ -1,4 +1,4 @@
-"""What the routes share."""
+"""The state that all routes share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sandbox.store import Store
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """The registered app. Every one of `secrets` is accepted."""
+    """The registered app. The sandbox accepts each of `secrets`."""
 
     id: str
     secrets: tuple[str, ...] = field(repr=False)
@@ -26,7 +26,7 @@ class Client:
 
 
 class State:
-    """Everything the sandbox knows. Callers hold the sandbox's lock."""
+    """The sandbox's whole state. Callers must hold the sandbox's lock."""
 
     def __init__(
         self, client: Client, path: Path | None, seed: int, clock: Callable[[], float] = time.time
@@ -35,7 +35,7 @@ class State:
         self.seed = seed
         self.store = Store(path)
         saved = self.store.load("settings") or {}
-        # A setting that an older version of the sandbox knew is no reason not to start.
+        # Ignore settings that only an older version of the sandbox had.
         self.settings = Settings().changed({name: saved[name] for name in READERS if name in saved})
         self.counters = Counters()
         self._clock = clock
@@ -51,24 +51,24 @@ class State:
         return self._clock() + self.settings.clock_offset_s
 
     def change_settings(self, settings: Settings) -> None:
-        """Apply settings and keep them over a restart."""
+        """Apply settings and store them, so that they survive a restart."""
         if settings != self.settings:
             self.store.save("settings", settings.as_json())
             self.settings = settings
 
     def reset(self) -> None:
-        """Forget everything but what the sandbox was started with."""
+        """Delete everything except what the sandbox was started with."""
         self.store.forget_everything()
         self.settings = Settings()
         self.counters.reset()
         self._start_afresh()
 
     def book(self, account: str) -> ContactBook:
-        """The account's contacts."""
+        """Return the account's contacts."""
         if account not in self._books:
             self._books[account] = ContactBook(self.seed, account, self.store)
         return self._books[account]
 
     def report(self) -> dict[str, Any]:
-        """The answer of `GET /_sandbox`."""
+        """Return the response of `GET /_sandbox`."""
         return {"settings": self.settings.as_json(), **self.counters.report()}

@@ -1,8 +1,8 @@
-"""What survives a restart and a kill -9: one SQLite file, readable by its owner only.
+"""The state that survives a restart and a kill -9: one SQLite file, readable by its owner only.
 
-Every answer is given after its commit. In WAL mode a commit reaches the operating system at once, so that the death of
-the process loses nothing; `synchronous=NORMAL` spares the wait for the disk, which only a power cut would need.
-Callers hold the sandbox's lock: the connection is shared between threads.
+Every response is sent after its commit. In WAL mode a commit reaches the operating system at once, so the death of the
+process loses nothing; `synchronous=NORMAL` avoids waiting for the disk, which matters only in a power failure.
+Callers must hold the sandbox's lock, since all threads share the connection.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ DELETE FROM contacts;
 
 
 class StateInUse(Exception):
-    """Another sandbox holds the state file."""
+    """Another sandbox has the state file open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """One consent of an account. `generation` counts its refreshes, from 1."""
+    """An authorization of an account. `generation` counts its refreshes, from 1."""
 
     id: int
     account: str
@@ -65,7 +65,7 @@ class Code:
 
 
 def digest(secret: str) -> bytes:
-    """What is stored in place of a code or refresh token."""
+    """Return the hash that is stored instead of a code or refresh token."""
     return sha256(secret.encode()).digest()
 
 
@@ -79,7 +79,7 @@ class Store:
             path or ":memory:", isolation_level=None, check_same_thread=False, timeout=1
         )
         try:
-            # Exclusive: nobody else may write it, and the index of the WAL then needs no shared memory.
+            # Exclusive: no other process may write to it, and the WAL index needs no shared memory.
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
@@ -96,7 +96,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All statements inside, or none."""
+        """Run all statements inside in one transaction."""
         self._db.execute("BEGIN")
         try:
             yield
@@ -106,7 +106,7 @@ class Store:
         self._db.execute("COMMIT")
 
     def forget_everything(self) -> None:
-        """Back to an empty store; the new signing key ends all access tokens."""
+        """Empty the store; the new signing key invalidates all access tokens."""
         with self.transaction():
             for statement in FORGET.split(";")[:-1]:
                 self._db.execute(statement)
@@ -120,7 +120,7 @@ class Store:
         return str(key)
 
     def load(self, name: str) -> Any:
-        """The JSON value saved under `name`; None if there is none."""
+        """Return the JSON value saved under `name`, or None."""
         row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return json.loads(row[0]) if row else None
 
@@ -163,12 +163,12 @@ class Store:
         return Grant(row[0], row[1], row[2], bool(row[3])) if row else None
 
     def advance(self, grant: Grant) -> Grant:
-        """Count a refresh of the grant."""
+        """Count a refresh of the grant; return the grant."""
         self._db.execute("UPDATE grants SET generation = generation + 1 WHERE id = ?", (grant.id,))
         return Grant(grant.id, grant.account, grant.generation + 1, grant.revoked)
 
     def rotate(self, grant: Grant, used: str, new: str) -> None:
-        """End the refresh token `used` and let `new` take its place."""
+        """Replace the refresh token `used` with `new`."""
         self._db.execute("DELETE FROM refresh_tokens WHERE digest = ?", (digest(used),))
         self._db.execute("INSERT INTO refresh_tokens VALUES (?, ?)", (digest(new), grant.id))
 
@@ -176,7 +176,7 @@ class Store:
         self._db.execute("UPDATE grants SET revoked = 1 WHERE id = ?", (grant_id,))
 
     def revoke_account(self, account: str) -> int:
-        """End all grants and open codes of the account; returns how many grants were alive."""
+        """Revoke all grants and unused codes of the account; return the number of grants revoked."""
         with self.transaction():
             self._db.execute("UPDATE codes SET dead = 1 WHERE account = ?", (account,))
             cursor = self._db.execute(
@@ -185,7 +185,7 @@ class Store:
         return cursor.rowcount
 
     def webhooks(self, account: str) -> dict[str, dict[str, Any]]:
-        """The account's subscriptions by uuid, oldest first."""
+        """Return the account's subscriptions by UUID, oldest first."""
         rows = self._db.execute(
             "SELECT uuid, body FROM webhooks WHERE account = ? ORDER BY position", (account,)
         )
@@ -202,7 +202,7 @@ class Store:
         self._db.execute("DELETE FROM webhooks WHERE uuid = ?", (uuid,))
 
     def contacts(self, account: str) -> list[dict[str, Any]]:
-        """The account's changed and created contacts, in the order in which they first changed."""
+        """Return the account's changed and created contacts, in the order of their first change."""
         rows = self._db.execute("SELECT body FROM contacts WHERE account = ? ORDER BY position", (account,))
         return [json.loads(body) for (body,) in rows]
 

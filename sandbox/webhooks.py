@@ -1,4 +1,4 @@
-"""Subscriptions to lead events, and the events that are delivered."""
+"""Subscriptions to lead events, and deliveries of these events."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _problem(name: str, value: object) -> dict[str, str] | None:
 
 
 def is_web_url(value: object) -> bool:
-    """Whether a value is an absolute http or https URL."""
+    """Return whether a value is an absolute http or https URL."""
     if not isinstance(value, str):
         return False
     try:
@@ -111,7 +111,7 @@ def event(
     event_at: float | None = None,
     include: tuple[str, ...] = RELATIONS,
 ) -> dict[str, Any]:
-    """The body of a delivery; `now` and `event_at` are Unix seconds."""
+    """Return the body of a delivery; `now` and `event_at` are Unix seconds."""
     shown: dict[str, Any] = {"uuid": contact.uuid, **contact.fields}
     if "COMPANY" in include:
         shown["company"] = contact.company
@@ -128,7 +128,7 @@ def event(
 
 
 def told(event: dict[str, Any], contact: Contact, form: str) -> dict[str, Any] | list[Any]:
-    """An event in one of FORMS."""
+    """Return an event in one of FORMS."""
     if form == "event":
         return event
     if form == "array":
@@ -138,7 +138,7 @@ def told(event: dict[str, Any], contact: Contact, form: str) -> dict[str, Any] |
 
 
 def _old_lead(event: dict[str, Any], contact: Contact) -> dict[str, Any]:
-    """The lead as webhooks of the API 1.x tell it (https://developers.rdstation.com/docs/como-migrar-webhooks)."""
+    """Return the lead in the form of the webhooks of API 1.x (https://developers.rdstation.com/docs/como-migrar-webhooks)."""
     fields = contact.fields
     conversion = {
         "content": {"identificador": event["event_identifier"], "email_lead": fields["email"]},
@@ -174,8 +174,8 @@ def deliveries(
     event_at: float | None = None,
     form: str = "event",
 ) -> tuple[Delivery, ...]:
-    """What the account's subscriptions are sent: those of this event type, and, where a subscription names event
-    identifiers, of this identifier."""
+    """Return the deliveries to the account's subscriptions of this event type. A subscription that lists event
+    identifiers gets events with these identifiers only."""
     return tuple(
         Delivery(
             url=subscription["url"],
