@@ -40,10 +40,10 @@ class Part(NamedTuple):
 PARTS = {
     "leads": Part(reads.measure_leads, 90, "cached /rd/leads against a bare Flask route"),
     "access-token": Part(reads.measure_access_token, 90, "access-token reads against a bare Flask route"),
-    "refreshes": Part(refreshes.measure, 150, "renewals a second against concurrency ÷ latency"),
+    "refreshes": Part(refreshes.measure, 150, "refreshes a second against concurrency ÷ latency"),
     "claims": Part(claims.measure, 150, "a worker's look at 1,000,000 tokens against 1,000"),
     "backlog": Part(
-        backlog.measure, 120, "lapses while 100,000 due tokens are renewed, and how many must lapse"
+        backlog.measure, 120, "lapses while 100,000 due tokens are refreshed, and how many must lapse"
     ),
     "callers": Part(callers.measure, 60, "exchanges for 200 callers on one expired token"),
     "metrics": Part(metrics.measure, 180, "what counting adds to a cached request, and to the database"),

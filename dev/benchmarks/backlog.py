@@ -1,7 +1,7 @@
 """Checks that a backlog is cleared without avoidable lapses: how many tokens lapse, and how many must.
 
-The claims are the worker's own; RD Station's answers and the passing of time are made up, so that minutes take seconds:
-after each claim the database's clock is put forward by what the exchanges of a worker at full speed would take.
+The leases are the worker's own. RD Station's responses and the passing of time are simulated, so that minutes take
+seconds: after each lease the database's clock advances by the time that the exchanges of a worker at full speed take.
 """
 
 import random
@@ -37,7 +37,7 @@ SELECT 'account-' || n, %(access_token)s, %(refresh_token)s, at - interval '1 da
           FROM unnest(%(left_s)s::float8[]) WITH ORDINALITY AS made (left_s, n)) AS all_of_them
 """
 # The effect of `leases.store` on a row, for all leases at once.
-RENEW: LiteralString = """
+REFRESH: LiteralString = """
 UPDATE rdstation_tokens
    SET issued_at = rd_now(), expires_at = rd_now() + interval '1 day',
        refresh_after = rd_now() + interval '1 day' * (%(share)s - %(spread)s * random()),
@@ -129,7 +129,7 @@ class Backlog:
             "share": leases.REFRESH_AT_SHARE,
             "spread": leases.REFRESH_SPREAD,
         }
-        self._conn.execute(RENEW, values)
+        self._conn.execute(REFRESH, values)
 
     def _set_clock(self) -> None:
         self._conn.execute(
@@ -161,14 +161,14 @@ def measure(postgres: EmbeddedPostgres, _folder: Path, load: Load) -> list[Measu
             Measure(key="lapses", text="lapses at the speed of one worker", figure=backlog.lapses),
             Measure(
                 key="disorder_s",
-                text="nearer to expiry than one claimed before, at most",
+                text="nearer to expiry than one leased before, at most",
                 figure=backlog.disorder_s,
                 unit="s",
                 goal=at_most(0),
             ),
             Measure(
                 key="claim_ms",
-                text=f"claim of {CONCURRENCY} of {size:,} due",
+                text=f"lease of {CONCURRENCY} of {size:,} due",
                 figure=median(backlog.claim_ms),
                 spread=(min(backlog.claim_ms), max(backlog.claim_ms)),
                 unit="ms",

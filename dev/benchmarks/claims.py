@@ -60,7 +60,7 @@ class Table:
             )
         took = time.perf_counter() - started
         if len(leased) != expected:
-            raise BenchError(f"a claim brought {len(leased)} accounts instead of {expected}")
+            raise BenchError(f"a lease returned {len(leased)} accounts instead of {expected}")
         return took * 1000
 
 
@@ -97,8 +97,8 @@ def _compare(key: str, text: str, large_size: int, rounds: list[tuple[float, flo
     sizes = f"{large_size:,} ÷ {SMALL:,} tokens"
     ratios = [large / small for small, large in rounds]
     return [
-        Measure.of_rounds(f"{key}_ratio", f"claim {text}, {sizes}", ratios, goal=GOAL),
+        Measure.of_rounds(f"{key}_ratio", f"lease {text}, {sizes}", ratios, goal=GOAL),
         Measure.of_rounds(
-            f"{key}_ms", f"claim {text}, {large_size:,} tokens", [large for _, large in rounds], unit="ms"
+            f"{key}_ms", f"lease {text}, {large_size:,} tokens", [large for _, large in rounds], unit="ms"
         ),
     ]

@@ -2,7 +2,7 @@
 
 Takes one JSON object on standard input (`url`, `headers`, `connections`, `seconds`), keeps that many connections busy
 with GET requests, one at a time on each, and prints `{"requests", "seconds", "errors"}`. One thread and no HTTP
-library: the load maker shares the processor with what it measures. It knows answers with Content-Length only.
+library: the load generator shares the processor with what it measures. It supports only responses with Content-Length.
 """
 
 import json
@@ -46,7 +46,7 @@ class Connection:
             return None
         length = LENGTH.search(head + b"\r\n")
         if length is None:
-            raise ValueError("an answer without Content-Length")
+            raise ValueError("a response without Content-Length")
         if len(body) < int(length[1]):
             return None
         self.body = body

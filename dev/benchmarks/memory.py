@@ -24,7 +24,7 @@ def measure(postgres: EmbeddedPostgres, folder: Path, load: Load) -> list[Measur
         accounts.connect(stage, "default", *(f"account-{number}" for number in range(count - 1)))
         web, worker = stage.web(workers=WEB_WORKERS), stage.worker()
         LoadMaker(folder).make(web.url + ACCESS_TOKEN, stage.authorization, seconds=load.choose(8, 1))
-        refreshes.renew(stage, count)
+        refreshes.refresh(stage, count)
         workers = children(web.pid)
         if len(workers) != WEB_WORKERS:
             raise BenchError(f"gunicorn has {len(workers)} workers instead of {WEB_WORKERS}")

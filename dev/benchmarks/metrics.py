@@ -176,7 +176,7 @@ def _processes(url: str) -> Iterator[list[Process]]:
 
 
 def _count(processes: list[Process], seconds: int) -> None:
-    """Let each process answer requests every second, and one after the other call RD Station, for so long."""
+    """Let each process count requests every second, and one process after the other a call, for this time."""
     pause_s = 60 / CALLS_A_MINUTE
     started = time.monotonic()
     for turn in range(round(seconds / pause_s)):

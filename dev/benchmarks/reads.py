@@ -92,5 +92,5 @@ def read_body(url: str, headers: dict[str, str]) -> bytes:
         session.trust_env = False
         response = session.get(url, headers=headers, timeout=20)
     if response.status_code != requests.codes.ok or response.headers["Content-Type"] != "application/json":
-        raise BenchError(f"{url} answered {response.status_code}: {response.text[:500]}")
+        raise BenchError(f"{url} responded with {response.status_code}: {response.text[:500]}")
     return response.content

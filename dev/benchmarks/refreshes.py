@@ -56,8 +56,8 @@ def measure(postgres: EmbeddedPostgres, folder: Path, load: Load) -> list[Measur
         stage.sandbox.patch(latency_ms=LATENCY_S * 1000)
         rounds = [
             (
-                _renew(stage, postgres, workers=1, batches=batches),
-                _renew(stage, postgres, workers=2, batches=batches),
+                _refresh(stage, postgres, workers=1, batches=batches),
+                _refresh(stage, postgres, workers=2, batches=batches),
             )
             for _ in range(load.choose(3, 1))
         ]
@@ -71,7 +71,7 @@ def _speeds(rounds: Sequence[tuple[Run, Run]]) -> list[Measure]:
     return [
         Measure.of_rounds(
             "one_worker_ratio",
-            f"renewals ÷ (concurrency ÷ latency), one worker, {setting}",
+            f"refreshes ÷ (concurrency ÷ latency), one worker, {setting}",
             [one / IDEAL for one in ones],
             goal=GOAL,
         ),
@@ -96,7 +96,7 @@ def _costs(of_rounds: Sequence[CpuTimes]) -> list[Measure]:
         *(
             Measure.of_rounds(
                 f"{name}_cpu",
-                f"processor time of {whose} per renewal",
+                f"processor time of {whose} per refresh",
                 [getattr(cpu_ms, name) for cpu_ms in of_rounds],
                 unit="ms",
             )
@@ -108,20 +108,20 @@ def _costs(of_rounds: Sequence[CpuTimes]) -> list[Measure]:
         ),
         Measure.of_rounds(
             "needed",
-            f"share of this machine that {2 * IDEAL:.0f} renewals a second need",
+            f"share of this machine that {2 * IDEAL:.0f} refreshes a second need",
             [sum(cpu_ms) * share for cpu_ms in of_rounds],
         ),
     ]
 
 
-def renew(stage: Stage, count: int) -> None:
+def refresh(stage: Stage, count: int) -> None:
     """Make `count` accounts due and wait until the running workers have refreshed them."""
     before = _stored(stage)
     stage.conn.execute(MAKE_DUE, [count])
-    wait_until(lambda: _stored(stage) == before + count, f"{count} renewals", FINISH_WITHIN_S)
+    wait_until(lambda: _stored(stage) == before + count, f"{count} refreshes", FINISH_WITHIN_S)
 
 
-def _renew(stage: Stage, postgres: EmbeddedPostgres, *, workers: int, batches: int) -> Run:
+def _refresh(stage: Stage, postgres: EmbeddedPostgres, *, workers: int, batches: int) -> Run:
     """Make accounts due for `batches` times each slot of the workers; let the workers refresh them."""
     slots = workers * CONCURRENCY
     count = slots * batches
@@ -129,7 +129,7 @@ def _renew(stage: Stage, postgres: EmbeddedPostgres, *, workers: int, batches: i
     stage.conn.execute("VACUUM ANALYZE rdstation_tokens")
     running = [stage.worker() for _ in range(workers)]
     before = _used_s(stage, postgres, running)
-    renew(stage, count)
+    refresh(stage, count)
     used = zip(before, _used_s(stage, postgres, running), strict=True)
     cpu_ms = CpuTimes(*((after - then) / count * 1000 for then, after in used))
     stage.stop(*running)
@@ -156,7 +156,7 @@ def _used_s(
 def _stored(stage: Stage) -> int:
     otherwise = stage.conn.execute(ENDED_OTHERWISE).fetchone()
     if otherwise is not None:
-        raise BenchError(f"a renewal ended as {otherwise[0]} ({otherwise[1]})")
+        raise BenchError(f"a refresh ended as {otherwise[0]} ({otherwise[1]})")
     row = stage.conn.execute(STORED).fetchone()
     return 0 if row is None else int(row[0])
 

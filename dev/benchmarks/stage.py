@@ -112,7 +112,7 @@ class Stage:
         return self._gunicorn("dev.benchmarks.uncounted_app:app", "/readyz", variables)
 
     def bare(self, body: bytes, *, workers: int) -> Server:
-        """Start a Flask application whose route / answers `body`, under the same gunicorn settings."""
+        """Start a Flask application whose route / returns `body`, under the same gunicorn settings."""
         file = self._folder / "bare-body.json"
         file.write_bytes(body)
         variables = {"WEB_CONCURRENCY": str(workers), "BENCH_BODY_FILE": str(file)}

@@ -169,7 +169,7 @@ class Invariants:
         self.rows[account] = row
         heapq.heappush(self._due, (row.due_at, account))
         if before is None or row[3:7] != before[3:7]:
-            self.note(account, f"row: {row.status}, {row.last_error or 'no error'}, claim {row.stored_claim}")
+            self.note(account, f"row: {row.status}, {row.last_error or 'no error'}, lease {row.stored_claim}")
         if before is not None:
             self._check_order(account, before, row)
         if before is None or row.access is not before.access:
@@ -187,11 +187,11 @@ class Invariants:
         if row.access is None or before.access is None:
             return
         if row.access.grant is not before.access.grant:
-            self.violation("order", "an answer of another authorization replaced the stored pair", account)
+            self.violation("order", "a response of another authorization replaced the stored pair", account)
         if row.access.number < before.access.number:
-            self.violation("order", "an older answer replaced a newer pair", account)
+            self.violation("order", "an older response replaced a newer pair", account)
         if row.stored_claim < before.stored_claim:
-            self.violation("order", "the answer of an earlier claim replaced that of a later one", account)
+            self.violation("order", "the response of an earlier lease replaced that of a later one", account)
 
     def _watch_expiry(self, account: str, row: Row) -> None:
         if account in self._expiries:
@@ -233,7 +233,7 @@ class Invariants:
                 )
                 return
             if row.last_error != "answer_lost":
-                self.violation("loss", f"a lost answer is called {row.last_error}", account)
+                self.violation("loss", f"a lost response is recorded as {row.last_error}", account)
             if name == "held":
                 self.counts.held_by_a_stopped_process += 1
             else:
@@ -288,7 +288,7 @@ class Invariants:
             return
         pressed = self._pressed.get(account, -math.inf) >= self._scheduler.now - PRESSED_WITHIN_S
         if not pressed and not exchange.process.paused_since(exchange.claimed_at):
-            self.violation("spin", "a refresh token that was refused for good is tried again", account)
+            self.violation("spin", "a permanently refused refresh token is tried again", account)
 
     def answer_arrives(self, exchange: Exchange, status: int, body: bytes) -> None:
         self.note(exchange.account, f"{exchange.process.name} gets HTTP {status}")

@@ -81,7 +81,7 @@ def run(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run `command` to its end with `text` on its standard input.
 
-    The answer's `stdout` holds both outputs, unless `stderr` is PIPE. An exception here, such as one that a signal
+    The result's `stdout` holds both outputs, unless `stderr` is PIPE. An exception here, such as one that a signal
     raises, ends the command and its children.
     """
     process = spawn(

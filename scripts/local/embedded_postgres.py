@@ -119,7 +119,7 @@ class EmbeddedPostgres:
         self.stop()
 
     def start(self) -> None:
-        """Start the server and return when it answers; an empty data folder is initialised first.
+        """Start the server and return when it accepts connections; an empty data folder is initialised first.
 
         May be called again after the server died: `url` stays the same. Raises EmbeddedPostgresError.
         """
@@ -143,13 +143,13 @@ class EmbeddedPostgres:
         finally:
             os.close(lock)
 
-    def stop(self, *, patience: float = 15) -> None:
+    def stop(self, *, timeout_s: float = 15) -> None:
         """Shut the server down (clients are disconnected, nothing is lost) and remove the private folder.
 
-        After `patience` seconds the shutdown is forced; the next start then recovers from the log.
+        After `timeout_s` seconds the shutdown is forced; the next start then recovers from the log.
         """
         if self._process is not None:
-            for number, seconds in ((signal.SIGINT, patience), (signal.SIGQUIT, 1.0)):
+            for number, seconds in ((signal.SIGINT, timeout_s), (signal.SIGQUIT, 1.0)):
                 self._process.send_signal(number)
                 try:
                     self._process.wait(timeout=seconds)

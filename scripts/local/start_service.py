@@ -143,7 +143,7 @@ class LocalService:
             sock.close()
         self._supervisor.stop("sandbox", seconds=SANDBOX_SECONDS)
         if self._postgres is not None:
-            self._postgres.stop(patience=POSTGRES_SECONDS)
+            self._postgres.stop(timeout_s=POSTGRES_SECONDS)
 
     def _start_postgres(self) -> None:
         self._say(tell("Starting PostgreSQL …"))
@@ -292,7 +292,7 @@ class LocalService:
                 )
 
     def _get(self, path: str, headers: dict[str, str]) -> int:
-        """The status with which the web application answers."""
+        """Return the status with which the web application responds."""
         connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=5)
         try:
             connection.request("GET", path, headers=headers)

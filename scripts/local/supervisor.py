@@ -34,7 +34,7 @@ class ChildEndedError(Exception):
 class Printer:
     """Writes lines to standard output in a separate thread.
 
-    So nobody waits for a terminal that is paused, a pipe that nobody reads, or one that is gone: lines that cannot be
+    So the service does not wait for a paused terminal, or for a pipe that nothing reads: lines that cannot be
     written are dropped.
     """
 

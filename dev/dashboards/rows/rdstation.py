@@ -26,7 +26,7 @@ RD_STATION = Row(
         ),
         Panel(
             title="Server errors",
-            description="Part of the calls that ended with a 5xx status or without an answer.",
+            description="Part of the calls that ended with a 5xx status or without a response.",
             unit=RATIO,
             width=8,
             queries=(
@@ -42,7 +42,7 @@ RD_STATION = Row(
         Panel(
             title="Rejected calls",
             description="Part of the calls that were rejected (4xx but 401 and 429). Lookups of single leads are left "
-            "out: 404 is an ordinary answer to them. The alert wants five in ten minutes as well.",
+            "out: 404 is an ordinary response to them. The alert wants five in ten minutes as well.",
             unit=RATIO,
             width=8,
             queries=(
@@ -93,7 +93,7 @@ RD_STATION = Row(
         ),
         Panel(
             title="Refused for too many requests",
-            description="Calls of the last 15 minutes that RD Station answered with 429. The service keeps below "
+            description="Calls of the last 15 minutes to which RD Station responded with 429. The service keeps below "
             "RDSTATION_RATE_LIMIT, so that there should be none.",
             unit=COUNT,
             width=12,
@@ -127,7 +127,7 @@ LEADS = Row(
         ),
         Panel(
             title="Old leads",
-            description="Part of the answers of the last 30 minutes with leads older than RDSTATION_CACHE_TTL. The "
+            description="Part of the responses of the last 30 minutes with leads older than RDSTATION_CACHE_TTL. The "
             "alert wants as well that RD Station gave no new ones.",
             unit=RATIO,
             width=12,

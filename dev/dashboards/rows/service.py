@@ -95,7 +95,7 @@ INTERNALS = Row(
         ),
         Panel(
             title="Counts",
-            description="Whether a process that answered in the last five minutes could not add its counts to the "
+            description="Whether a process that responded in the last five minutes could not add its counts to the "
             "database. What it counts is missing from all other panels until it can.",
             kind="stat",
             unit=COUNT,
@@ -147,7 +147,7 @@ INTERNALS = Row(
         ),
         Panel(
             title="Duration of scrapes",
-            description="How long Prometheus waits for the metrics. The process that answers writes its own counts "
+            description="How long Prometheus waits for the metrics. The process that responds writes its own counts "
             "first, and gives up after four seconds.",
             unit=SECONDS,
             width=12,
@@ -155,7 +155,7 @@ INTERNALS = Row(
         ),
         Panel(
             title="Series",
-            description="Samples in one answer of /metrics. Labels have closed sets of values: once every route was "
+            description="Samples in one response of /metrics. Labels have closed sets of values: once every route was "
             "used it hardly grows.",
             unit=COUNT,
             width=12,
@@ -163,7 +163,7 @@ INTERNALS = Row(
         ),
         Panel(
             title="Versions",
-            description="The version that answers, and its Python.",
+            description="The version that responds, and its Python.",
             kind="table",
             unit=COUNT,
             width=12,

@@ -20,8 +20,8 @@ STATE = Row(
         ),
         Panel(
             title="Time left of the first token",
-            description="Until the first of the access tokens that are still renewed expires. A token of 24 h is "
-            "renewed with 8.4 h or more left.",
+            description="Until the first of the access tokens that are still refreshed expires. A token of 24 h is "
+            "refreshed with 8.4 h or more left.",
             kind="stat",
             unit=SECONDS,
             width=4,
@@ -59,7 +59,7 @@ STATE = Row(
             alerts=("RDStationCredentialsRefused",),
         ),
         Panel(
-            title="Last sign of life of a worker",
+            title="Last heartbeat of a worker",
             description="Time since any worker last gave one; it should every 10 s.",
             kind="stat",
             unit=SECONDS,
@@ -133,7 +133,7 @@ AUTHENTICATION = Row(
             ),
         ),
         Panel(
-            title="Renewals by result",
+            title="Refreshes by result",
             description="Refreshes of access tokens. transient: will be retried; superseded: a newer token was stored; "
             "waited: another process was refreshing the same token.",
             unit=COUNT,
@@ -148,8 +148,8 @@ AUTHENTICATION = Row(
         ),
         Panel(
             title="Refused access tokens",
-            description="Calls of the last 15 minutes that RD Station answered with 401. One heals by itself: the "
-            "token is renewed and the call repeated.",
+            description="Calls of the last 15 minutes that got a 401 from RD Station. One of them resolves itself: the "
+            "token is refreshed and the call repeated.",
             unit=COUNT,
             width=8,
             queries=(
@@ -161,8 +161,8 @@ AUTHENTICATION = Row(
             alerts=("RDStationUnauthorizedCalls",),
         ),
         Panel(
-            title="Last renewal",
-            description="Time since RD Station last gave a token to any account.",
+            title="Last refresh",
+            description="Time since RD Station last issued a token to any account.",
             kind="stat",
             unit=SECONDS,
             width=24,

@@ -141,7 +141,7 @@ CHANGES: dict[str, tuple[str, str, list[tuple[float | None, str]]]] = {
         "time() < 3 * 3600",
         [(None, "red"), (0, "orange"), (10_800, "green")],
     ),
-    "Last sign of life of a worker": ("seconds) > 60", "seconds) > 90", [(None, "green"), (90, "red")]),
+    "Last heartbeat of a worker": ("seconds) > 60", "seconds) > 90", [(None, "green"), (90, "red")]),
     "Server errors": (
         "[10m])) > 0.1\n        for",
         "[10m])) > 0.2\n        for",

@@ -198,7 +198,7 @@ def test_the_panels_show_what_happened(prometheus: Asked) -> None:
     assert greatest(prometheus, "Leads throughput", "cache").keys() == {"hit", "miss", "stale"}
     assert {"unauthorized", "server_error"} <= greatest(prometheus, "Failed calls by reason", "reason").keys()
     assert greatest(prometheus, "Authentication failures by stage", "stage").keys() == {"api_call"}
-    assert {"stored", "transient"} <= greatest(prometheus, "Renewals by result", "result").keys()
+    assert {"stored", "transient"} <= greatest(prometheus, "Refreshes by result", "result").keys()
     assert greatest(prometheus, "Tokens by state", "state") == {"connected": 1}
     assert greatest(prometheus, "Server errors", "job")["rdservice"] <= 1
     assert greatest(prometheus, "Refused access tokens", "job")["rdservice"] >= 1

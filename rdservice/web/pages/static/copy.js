@@ -9,7 +9,7 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
       await navigator.clipboard.writeText(field.value);
       button.textContent = button.dataset.done;
     } catch {
-      // No clipboard (plain http) or no permission: the text is selected, ready for Ctrl+C.
+      // Without clipboard (plain http) or permission, select the text for Ctrl+C.
       field.focus();
     }
   });

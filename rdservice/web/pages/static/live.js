@@ -1,5 +1,5 @@
-// Keeps the parts of a page that are marked with data-live current: asks the server for them while the page is looked
-// at, and changes what has changed in place, so that focus, open details and typed text stay.
+// Updates the parts of a page that are marked with data-live: requests them while the page is visible, and changes only
+// what differs, in place, so that focus, open details and typed text stay.
 "use strict";
 (() => {
   const EVERY_MS = 5_000;
@@ -64,8 +64,8 @@
 
   const key = (node) => node.dataset?.key ?? "";
 
-  // The place among `nodes` of the one that goes on as `child`, or -1. One with a key is found wherever it is, any other
-  // element before the next one with a key, and a text only at the very beginning: there are texts between all elements.
+  // Returns the index in `nodes` of the node that becomes `child`, or -1. A node with a key may be anywhere, another
+  // element must come before the next one with a key, and a text must be first: there are texts between all elements.
   function placeOf(child, nodes) {
     for (const [place, node] of nodes.entries()) {
       if (node.nodeName === child.nodeName && key(node) === key(child)) return place;
@@ -91,7 +91,7 @@
         old.insertBefore(child, left[0] ?? null);
         continue;
       }
-      // What stands before the one that goes on is gone.
+      // Nodes before the match have been removed.
       for (const gone of left.splice(0, place)) gone.remove();
       update(left.shift(), child);
     }

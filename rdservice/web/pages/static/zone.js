@@ -1,4 +1,4 @@
-// Keeps the browser's time zone in a cookie: the next page that the server makes has its times in this zone.
+// Stores the browser's time zone in a cookie. The server uses it for the times of the next page.
 "use strict";
 (() => {
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
