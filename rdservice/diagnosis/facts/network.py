@@ -76,13 +76,13 @@ def _with_tls(at: Network, connection: socket.socket) -> Network:
     except (OSError, ValueError) as error:
         return replace(at, failed_at="tls", error=_why(error))
     with secured:
-        ends = (secured.getpeercert() or {}).get("notAfter")
+        not_after = (secured.getpeercert() or {}).get("notAfter")
         return replace(
             at,
             tls_ms=tls_ms,
             tls_version=secured.version(),
-            certificate_ends=datetime.fromtimestamp(ssl.cert_time_to_seconds(ends), UTC)
-            if isinstance(ends, str)
+            certificate_ends=datetime.fromtimestamp(ssl.cert_time_to_seconds(not_after), UTC)
+            if isinstance(not_after, str)
             else None,
         )
 
