@@ -48,7 +48,7 @@ def test_a_program_erases_a_person_and_is_told_in_numbers_what_went(
     response = ask("POST", PATH, json={"email": email.upper()})
     assert response.status_code == 200
     body = response.get_json()
-    assert body["notes"][0].startswith("RD Station still has the person")
+    assert body["notes"][0].startswith("RD Station still has this person's data")
     del body["notes"]
     assert body == {
         "accounts": 1,
