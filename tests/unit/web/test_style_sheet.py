@@ -73,3 +73,13 @@ def test_every_name_that_a_rule_uses_is_defined() -> None:
 
 def test_nothing_is_loaded_from_elsewhere() -> None:
     assert re.findall(r"url\(|@import|https?:|expression\(", CSS) == []
+
+
+def test_the_dark_changes_colours_and_shadows_and_nothing_else() -> None:
+    assert RULES.count("prefers-color-scheme") == 1
+    (block,) = re.findall(r"@media \(prefers-color-scheme: dark\) \{\s*:root \{([^{}]*)\}\s*\}", RULES)
+    changed = [line.strip() for line in block.split(";") if line.strip()]
+    assert len(changed) > 20
+    assert [
+        line for line in changed if not re.fullmatch(r"--[\w-]+: #[0-9a-f]{3,6}|--shadow: [^:]+", line)
+    ] == []
