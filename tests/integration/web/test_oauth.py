@@ -220,8 +220,8 @@ def test_warnings_stand_on_the_page(ana: Operator, sandbox: SandboxProcess, conn
     sandbox.patch(scope="events", aud="other")
     ana.get(consent(begin(ana), "account-2"))
     shown = page(ana)
-    assert f"“{first}”" in shown
-    assert f"“{row(conn)['name']}”" in shown
+    assert f"'{first}'" in shown
+    assert f"'{row(conn)['name']}'" in shown
     assert "lacks the scope contacts" in shown
     assert "not made for the current RD Station Marketing API" in shown
 
