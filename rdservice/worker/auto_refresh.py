@@ -63,7 +63,12 @@ class _Loop:
     """The loop's state. Each `step` leases due accounts once and returns the seconds until the next step."""
 
     def __init__(
-        self, refresher: Refresher, bell: Bell, executor: Executor, concurrency: int, prune: Prune
+        self,
+        refresher: Refresher,
+        bell: Bell,
+        executor: Executor,
+        concurrency: int,
+        prune: Prune = retention.enforce,
     ) -> None:
         self._refresher = refresher
         self._bell = bell
