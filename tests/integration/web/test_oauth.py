@@ -300,7 +300,7 @@ def test_the_callback_twice_is_told_and_the_account_stays_connected(
     response = ana.get(back, {"Accept": "application/json"})
     assert response.json is not None
     assert (response.status_code, response.json["code"]) == (400, "invalid_state")
-    assert "If the account is shown as connected, all is well" in response.json["detail"]
+    assert "If the account is shown as connected, nothing is wrong" in response.json["detail"]
     assert text_of(conn) == before
 
 
