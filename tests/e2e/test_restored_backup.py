@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 Conn = psycopg.Connection[Any]
 
 
-RUNBOOK = Path(__file__).resolve().parents[2] / "docs" / "runbook.md"
+RUNBOOK = Path(__file__).resolve().parents[2] / "docs" / "en" / "operate" / "runbook.md"
 
 
 class Database:
