@@ -12,9 +12,9 @@ from rdservice.text.catalogue import Language, translated
 class RdServiceError(Exception):
     """Base class of all errors that this service reports to a caller.
 
-    `detail` is the English sentence for programs; where it goes through `message`, people read it in their language.
-    `values` replace `%(name)s` in it. `retry_after_s` becomes a `Retry-After` header; `extra` holds further members of
-    the problem document (RFC 9457).
+    `detail` is an English sentence, and `values` replace the placeholders `%(name)s` in it. If it is marked with
+    `message`, people read it in their own language. `retry_after_s` (seconds) becomes the `Retry-After` header. `extra`
+    has further members of the problem document (RFC 9457).
     """
 
     status = 500
@@ -37,7 +37,7 @@ class RdServiceError(Exception):
         self.extra = dict(extra or {})
 
     def told(self, language: Language) -> str:
-        """Return the detail in `language`; in English where it has no translation."""
+        """Return the detail in `language`, or in English if it has no translation."""
         return translated(language, self.sentence, **self.values)
 
 
