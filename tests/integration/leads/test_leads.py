@@ -347,7 +347,7 @@ def test_paging_headers_that_cannot_be_passed_on_are_left_out(
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         {"text": "<html>We will be right back</html>", "headers": {"Content-Type": "application/json"}},
         {"text": '{"contacts": [{"uuid": "1"'},

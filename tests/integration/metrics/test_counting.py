@@ -31,7 +31,7 @@ def outcome(operation: str, status: int, body: bytes = b"{}") -> ApiResponse:
 
 
 @pytest.mark.parametrize(
-    ("answer", "status_class", "reason"),
+    ("response", "status_class", "reason"),
     [
         (outcome("token_refresh", 200, PAIR), "2xx", None),
         (outcome("token_refresh", 200, b"{}"), "2xx", "bad_payload"),

@@ -69,7 +69,7 @@ def test_a_rotated_refresh_token_is_stored(connected: Services, sandbox: Sandbox
 
 
 @pytest.mark.parametrize(
-    ("answer", "result", "status", "error"),
+    ("response", "result", "status", "error"),
     [
         ({"text": "<html>maintenance</html>"}, "transient", "connected", "bad_payload"),
         ({"text": '{"access_token": "cut o'}, "transient", "connected", "bad_payload"),
