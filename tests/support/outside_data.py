@@ -3,6 +3,7 @@
 import json
 import string
 from datetime import UTC, datetime
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -57,3 +58,11 @@ def bodies(values: st.SearchStrategy[object]) -> st.SearchStrategy[bytes]:
             [b"[" * 100_000, b'{"a":' * 50_000, b"1" * 10_000, b"\xef\xbb\xbf{}", b"<html>", b"\xff\xfe"]
         ),
     )
+
+
+def deep(levels: int) -> Any:
+    """Return a list in a list, so many levels deep."""
+    value: Any = "x"
+    for _ in range(levels):
+        value = [value]
+    return value

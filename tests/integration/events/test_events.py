@@ -21,6 +21,7 @@ from tests.conftest import Clock
 from tests.support.accounts import BY, connect_account
 from tests.support.deliveries import ANA, BIA, add, event, old_lead, open_address
 from tests.support.key_changes import Keys, key_ids_in
+from tests.support.outside_data import deep
 
 Conn = psycopg.Connection[Any]
 
@@ -70,13 +71,6 @@ def test_older_forms_are_read_as_events() -> None:
     assert str(found.events[0].happened_at) == "2026-03-13 17:07:04+00:00"
     for array in ([event(), old_lead()], {"events": [event(), old_lead()]}):
         assert [e.form for e in payloads.read(array).events] == ["contact", "lead"]
-
-
-def deep(levels: int) -> Any:
-    value: Any = "x"
-    for _ in range(levels):
-        value = [value]
-    return value
 
 
 RUBBISH: dict[str, Any] = {

@@ -9,8 +9,8 @@ from werkzeug.test import TestResponse
 from rdservice.config.settings import Settings
 from rdservice.services import Services
 from rdservice.web import create_app
-from tests.integration.web.test_access_table import SAFE, Route, routes
 from tests.support.browser import Browser
+from tests.support.route_table import SAFE, Route, routes
 
 POLICY = {
     "default-src 'none'",

@@ -11,8 +11,7 @@ from flask import Flask
 
 from rdservice.services import Services
 from rdservice.tokens import attempts, listing, store, workers
-from rdservice.web.text.renewal_texts import attempt_words, reason_words
-from rdservice.web.text.status_texts import advice, outcome_words, state_words
+from rdservice.web.text.status_texts import advice, attempt_words, outcome_words, reason_words, state_words
 from tests.integration.web.conftest import EMAIL, PASSWORD
 from tests.support.browser import Browser
 

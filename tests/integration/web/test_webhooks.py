@@ -17,9 +17,9 @@ from rdservice.events import intake, store
 from rdservice.events.intake import LANE_LENGTH, Lanes
 from rdservice.services import Services
 from rdservice.web.api import webhooks
-from tests.integration.events.test_events import deep
 from tests.support.accounts import connect_account
 from tests.support.deliveries import BIA, event, old_lead, open_address
+from tests.support.outside_data import deep
 
 Conn = psycopg.Connection[Any]
 Post = Callable[..., TestResponse]

@@ -14,8 +14,8 @@ from rdservice.notifications import messages
 from rdservice.notifications.incidents import Kind, Told
 from rdservice.notifications.messages import BEGUN, BETWEEN
 from scripts.local.ready_message import ready_message
+from tests.support.facts import all_facts, all_findings
 from tests.support.pseudo_language import spoken, unmarked
-from tests.unit.diagnosis.test_findings import all_facts, all_findings
 
 LETTER = re.compile(r"[^\W\d_]")
 ORIGIN = "https://service.example"

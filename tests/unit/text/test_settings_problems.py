@@ -5,8 +5,8 @@ from typing import get_args
 
 from rdservice.config.problems import Code, Problem
 from rdservice.text.settings_problems import SENTENCES, example, report
+from tests.support.facts import problem
 from tests.support.pseudo_language import spoken, unmarked
-from tests.unit.diagnosis.test_findings import problem
 
 
 def test_every_mistake_has_a_sentence() -> None:

@@ -12,7 +12,7 @@ from rdservice.tokens import attempts
 from rdservice.tokens.attempts import Attempt
 from rdservice.web.text.datetimes import LocalTime, local_time, number_words
 from rdservice.web.text.languages import gettext, ngettext
-from rdservice.web.text.renewal_texts import attempt_words, reason_words
+from rdservice.web.text.status_texts import attempt_words, reason_words
 
 LATEST = 10
 CUT_OFF_AFTER = timedelta(minutes=2)
