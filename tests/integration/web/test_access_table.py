@@ -1,9 +1,9 @@
 """Who may call which route with which method, and what all others get: the specification of access.
 
-ROUTES (tests/support/route_table.py) lists every route and method with those who may call it, and with the response that they get from an empty
-database. CALLERS says what each kind of caller gets at each kind of route. Every combination is one request. A new
-route is one line in ROUTES; a new scope is one word in SCOPES; a new kind of caller is one line in CALLERS and one
-method below.
+ROUTES (tests/support/route_table.py) lists every route and method with those who may call it, and with the response
+that they get from an empty database. CALLERS says what each kind of caller gets at each kind of route. Every
+combination is one request. A new route is one line in ROUTES; a new scope is one word in SCOPES; a new kind of caller
+is one line in CALLERS and one method below.
 """
 
 import itertools
