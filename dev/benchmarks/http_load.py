@@ -65,7 +65,7 @@ class LoadMaker:
         """The program to run, and its standard input."""
         if self._wrk is None:
             asked = {"url": url, "headers": dict(headers), "connections": CONNECTIONS, "seconds": seconds}
-            client = ROOT / "scripts" / "benchmarks" / "http_client.py"
+            client = ROOT / "dev" / "benchmarks" / "http_client.py"
             return [sys.executable, str(client)], json.dumps(asked)
         script = self._folder / "wrk.lua"
         set_headers = [f"wrk.headers[{json.dumps(name)}] = {json.dumps(headers[name])}" for name in headers]

@@ -56,3 +56,28 @@ def _fenced(item: pytest.Item) -> Iterator[None]:
         return (yield)
     finally:
         _fence.test = None
+
+
+# An earlier test of the same process may have started them: then asking for them starts nothing, and must fail too.
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> None:
+    """Keep PostgreSQL, and what needs it, out of unit tests."""
+    _out_of_reach(request)
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest) -> None:
+    """Keep databases, and what needs one, out of unit tests."""
+    _out_of_reach(request)
+
+
+@pytest.fixture
+def sandbox(request: pytest.FixtureRequest) -> None:
+    """Keep the sandbox out of unit tests."""
+    _out_of_reach(request)
+
+
+def _out_of_reach(request: pytest.FixtureRequest) -> None:
+    pytest.fail(
+        f"{request.node.nodeid}: {request.fixturename} in a unit test; tests/integration is the place for it"
+    )

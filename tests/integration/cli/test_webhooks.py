@@ -34,7 +34,10 @@ def test_a_failure_of_rd_station_is_one_line(run: Run, connected: Services, sand
     connect_account(connected, sandbox, due=False)
     sandbox.patch(faults=[{"operation": "other", "kind": "status", "status": 403}])
     ended = run("webhooks", "subscribe")
-    assert (ended.exit_code, "neither the app's scope nor the account's plan" in ended.output) == (1, True)
+    assert (ended.exit_code, "the app's scope or the account's plan does not allow this" in ended.output) == (
+        1,
+        True,
+    )
 
 
 def test_without_a_database_every_command_ends_with_75(run_without_database: Run) -> None:

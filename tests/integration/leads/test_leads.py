@@ -418,7 +418,7 @@ def test_a_401_in_spite_of_a_new_token_names_the_scope_and_is_not_repeated_at_on
 ) -> None:
     sandbox.patch(faults=[{"operation": "contacts_list", "kind": "status", "status": 401}])
     for _ in range(3):
-        with pytest.raises(errors.RdStationFailed, match="scope contacts"):
+        with pytest.raises(errors.RdStationFailed, match="may lack a scope"):
             first_leads(connected)
     assert sandbox.calls()["contacts_list"] == {"401": 2}
     assert sandbox.calls()["token_refresh"] == {"200": 1}
