@@ -1,5 +1,6 @@
 """Advice for an account of which only the stored state is known, as in a list: the finding that fits that state."""
 
+from rdservice.diagnosis.findings.find import reauthorization_variant
 from rdservice.diagnosis.findings.finding import Finding
 from rdservice.diagnosis.findings.rdstation_findings import TROUBLES
 from rdservice.tokens.store import Status
@@ -26,8 +27,7 @@ def of_account(account_id: str, status: Status, last_error: str | None) -> Findi
     if status == "reauthorization_required":
         if last_error == "damaged":
             return _finding(account_id, "value_damaged", "earlier")
-        variant = last_error if last_error in ("answer_lost", "no_refresh_token") else None
-        return _finding(account_id, "reauthorization_required", variant)
+        return _finding(account_id, "reauthorization_required", reauthorization_variant(last_error))
     if status == "credentials_refused":
         return _finding(account_id, *_BY_STATUS[status])
     if last_error is not None:

@@ -39,8 +39,7 @@ WELL = Account(
     claims=None,
 )
 FORBIDDEN = Probe(result="failed", error="forbidden", http_status=403, error_type="FORBIDDEN")
-ERRORS = [
-    None,
+KNOWN_ERRORS = [
     "revoked",
     "answer_lost",
     "unauthorized",
@@ -54,8 +53,8 @@ ERRORS = [
     "damaged",
     "upload_refused",
     "no_refresh_token",
-    "something_new",
 ]
+ERRORS = [None, *KNOWN_ERRORS, "something_new"]
 
 
 def account(**changes: Any) -> Account:

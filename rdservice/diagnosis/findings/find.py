@@ -153,12 +153,17 @@ def _values(account: Account, facts: Facts) -> Iterator[Finding]:
         yield _about(account, "token_not_encrypted", "error")
 
 
+def reauthorization_variant(last_error: str | None) -> str | None:
+    """Return the variant of `reauthorization_required` that names why, or None for a refusal."""
+    return last_error if last_error in ("answer_lost", "no_refresh_token") else None
+
+
 def _reauthorization(account: Account) -> Iterator[Finding]:
     if account.last_error == "damaged":
         if all(value.state != "damaged" for value in account.values):
             yield _about(account, "value_damaged", "error", variant="earlier")
         return
-    variant = account.last_error if account.last_error in ("answer_lost", "no_refresh_token") else None
+    variant = reauthorization_variant(account.last_error)
     left = duration(account.life_left_s) if account.life_left_s > 0 else ""
     yield _about(account, "reauthorization_required", "error", variant=variant, left=left)
 

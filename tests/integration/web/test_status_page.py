@@ -14,23 +14,9 @@ from rdservice.tokens import attempts, listing, store, workers
 from rdservice.web.text.status_texts import advice, attempt_words, outcome_words, reason_words, state_words
 from tests.integration.web.conftest import EMAIL, PASSWORD
 from tests.support.browser import Browser
+from tests.support.facts import KNOWN_ERRORS
 
 Conn = psycopg.Connection[Any]
-ERRORS = [
-    "revoked",
-    "answer_lost",
-    "unauthorized",
-    "credentials",
-    "rate_limited",
-    "client_error",
-    "server_error",
-    "timeout",
-    "connection",
-    "bad_payload",
-    "damaged",
-    "upload_refused",
-    "no_refresh_token",
-]
 REASONS = ["due", "early", "operator", "rejected"]
 
 
@@ -171,14 +157,14 @@ def test_every_state_and_error_has_words_of_its_own(app: Flask) -> None:
     with app.test_request_context(headers={"Accept-Language": "en"}):
         states = get_args(store.Status)
         assert len({state_words(state) for state in listing.STATES}) == len(listing.STATES) == len(states) + 1
-        assert len({outcome_words(error, attempted=True) for error in ERRORS}) == len(ERRORS)
-        assert "Failed" not in " ".join(outcome_words(error, attempted=True) for error in ERRORS)
+        assert len({outcome_words(error, attempted=True) for error in KNOWN_ERRORS}) == len(KNOWN_ERRORS)
+        assert "Failed" not in " ".join(outcome_words(error, attempted=True) for error in KNOWN_ERRORS)
         outcomes = get_args(attempts.Outcome)
         assert len({attempt_words(outcome, None, cut_off=False) for outcome in outcomes}) == len(outcomes)
         assert attempt_words(None, None, cut_off=True) != attempt_words(None, None, cut_off=False)
         assert len({reason_words(reason) for reason in REASONS}) == len(REASONS)
         for status in states:
-            for error in [*ERRORS, "something_new", None]:
+            for error in [*KNOWN_ERRORS, "something_new", None]:
                 assert advice("shop", status, error)
 
 
