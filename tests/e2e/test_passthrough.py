@@ -198,7 +198,7 @@ def crowd(web: Web, sent: bytes) -> Iterator[None]:
     """Twice as many callers as threads, who send `sent` and then nothing, until the end of the block."""
     with contextlib.ExitStack() as callers:
         for _ in range(2 * THREADS):
-            # Whoever is refused may be cut off before everything is sent.
+            # A refused caller may be cut off before it has sent everything.
             with contextlib.suppress(ConnectionError):
                 callers.enter_context(connect(web.port)).sendall(sent)
         yield

@@ -272,7 +272,7 @@ def test_half_requests_leave_threads_to_everyone_else_and_end(web: Web) -> None:
         # Of each kind more than the threads of the process.
         halves = [(name, opened.enter_context(connect(web.port))) for name in HALF for _ in range(70)]
         for name, half in halves:
-            # Whoever comes after the places are taken may be refused before it has sent everything.
+            # A client that finds all places taken may be refused before it has sent everything.
             with contextlib.suppress(OSError):
                 half.sendall(HALF[name])
         for path, status in ((b"/healthz", 200), (b"/rd/tokens", 401), (b"/login", 200)):

@@ -13,7 +13,7 @@ from rdservice.tokens.leases import Lease
 from tests.support.sandbox_process import SandboxProcess
 
 BY = Author(kind="command", name="tester", origin="pytest")
-"""Whoever does what a test does."""
+"""The author of what a test does."""
 
 
 def connect_account(

@@ -70,6 +70,6 @@ class Start:
         everything = descendants(self.process.pid)
         self.process.send_signal(number)
         status = self.process.wait(timeout=30)
-        # Whoever was killed could end nothing itself: the kernel told its children.
+        # A killed process ends nothing itself: the kernel has told its children.
         assert wait_until_gone(everything, seconds=10 if number == signal.SIGKILL else 1) == set()
         return status
