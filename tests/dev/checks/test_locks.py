@@ -78,7 +78,9 @@ def publish(index: Path, version: str, build: str = "1") -> str:
     info = f"tiny-{version}.dist-info"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: tiny\nVersion: {version}\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        # A number of its own makes another file of each build, also of two builds of one second.
+        wheel_lines = ["Wheel-Version: 1.0", "Root-Is-Purelib: true", "Tag: py3-none-any", f"Build: {build}"]
+        archive.writestr(f"{info}/WHEEL", "\n".join(wheel_lines) + "\n")
         archive.writestr(f"{info}/RECORD", f"{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     with (index / "tiny" / "index.html").open("a") as page:
