@@ -117,6 +117,11 @@ def _migrated_url(server: EmbeddedPostgres) -> str:
     return server.url
 
 
+# A process that an earlier test killed may still have a statement under way: it would deadlock with the next lines.
+END_OTHER_CONNECTIONS = """
+SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+ WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 # Ten times faster than TRUNCATE on tables with a handful of rows; every foreign key cascades.
 EMPTY_ALL_TABLES = """
 DO $$
@@ -137,6 +142,7 @@ END $$
 def database_url(_migrated_url: str) -> str:
     """The URL of a migrated database in which all tables are empty."""
     with psycopg.connect(_migrated_url, autocommit=True) as conn:
+        conn.execute(END_OTHER_CONNECTIONS)
         conn.execute(EMPTY_ALL_TABLES)
     return _migrated_url
 
