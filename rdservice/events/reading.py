@@ -51,7 +51,7 @@ def read(
     services.access_tokens.stored(account_id)
     with transaction(services.pool) as conn:
         # Before the page: reading must not skip an event that is inserted in between.
-        place = store.position(conn, account_id, after=after)
+        place = store.position(conn, account_id)
         if place is None:
             return Page(events=[], next_after=after, missed=0, more=False)
         if after > place.last_number:
@@ -70,7 +70,7 @@ def read(
             event_type=event_type,
         )
         more = bool(rows and rows[-1].more)
-        next_after = rows[-1].number if more else place.until
+        next_after = rows[-1].number if more else place.last_number
         kept = store.count_between(conn, account_id, place, after=after, until=next_after)
     return Page(
         events=[_opened(services, account_id, row) for row in rows],

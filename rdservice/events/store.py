@@ -68,14 +68,8 @@ DELETE FROM rdservice_events WHERE account_id = %(account_id)s AND number = ANY 
          WHERE account_id = %(account_id)s ORDER BY number LIMIT %(batch)s) oldest
      WHERE ends_at <= %(total_bytes)s - %(most)s))
 """
-# Until the account's name is known, it is open whether events of an earlier connection belong to the same RD Station
-# account. The reader gets none of them, and does not skip them either.
 POSITION = """
-SELECT t.connection_id, COALESCE(s.last_number, 0) AS last_number,
-       CASE WHEN t.name IS NULL THEN (
-           SELECT min(number) - 1 FROM rdservice_events e
-            WHERE e.account_id = t.account_id AND e.number > %(after)s AND e.connection_id <> t.connection_id)
-       END AS before_unsettled
+SELECT t.connection_id, COALESCE(s.last_number, 0) AS last_number
   FROM rdstation_tokens t LEFT JOIN rdservice_event_streams s USING (account_id)
  WHERE t.account_id = %(account_id)s
 """
@@ -108,21 +102,6 @@ DELETE FROM rdservice_events WHERE identity = ANY (ARRAY(
      WHERE received_at < rd_now() - make_interval(days => %(days)s)
      ORDER BY received_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
 """
-# Between an authorization and the arrival of the account's name, a connection that stays the same has another ID.
-PRUNE_FOREIGN = """
-DELETE FROM rdservice_events WHERE identity = ANY (ARRAY(
-    SELECT e.identity
-      FROM rdservice_event_streams s JOIN rdstation_tokens t USING (account_id)
-      JOIN LATERAL (
-           SELECT identity FROM rdservice_events
-            WHERE account_id = s.account_id AND connection_id < t.connection_id
-           UNION ALL
-           SELECT identity FROM rdservice_events
-            WHERE account_id = s.account_id AND connection_id > t.connection_id) f ON true
-      JOIN rdservice_events e ON e.identity = f.identity
-     WHERE t.name IS NOT NULL OR t.updated_at < rd_now() - interval '1 hour'
-     LIMIT %(batch)s FOR UPDATE OF e SKIP LOCKED))
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,11 +128,10 @@ class Added:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """How far an account's events may be read. `until`: the last number up to which reading may continue."""
+    """Where reading an account's events ends for now: its connection, and the number of its newest event."""
 
     connection_id: UUID
     last_number: int
-    until: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,14 +289,10 @@ def _in_order(
     return new
 
 
-def position(conn: psycopg.Connection[Any], account_id: str, *, after: int) -> Position | None:
+def position(conn: psycopg.Connection[Any], account_id: str) -> Position | None:
     """Return how far the account's events may be read now, or None if the account is not connected."""
-    row = conn.execute(POSITION, {"account_id": account_id, "after": after}).fetchone()
-    if row is None:
-        return None
-    connection_id, last_number, before_unsettled = row
-    until = last_number if before_unsettled is None else before_unsettled
-    return Position(connection_id=connection_id, last_number=last_number, until=max(until, after))
+    with conn.cursor(row_factory=class_row(Position)) as cur:
+        return cur.execute(POSITION, {"account_id": account_id}).fetchone()
 
 
 def page(
@@ -332,7 +306,7 @@ def page(
     event_type: EventType | None,
 ) -> list[StoredEvent]:
     """Return the next events after the number `after`, in order: up to `limit` events and about `most_bytes`."""
-    values = _range(account_id, place, after, place.until)
+    values = _range(account_id, place, after, place.last_number)
     with conn.cursor(row_factory=class_row(StoredEvent)) as cur:
         return cur.execute(
             PAGE, {**values, "limit": limit, "bytes": most_bytes, "event_type": event_type}
@@ -363,9 +337,8 @@ def _range(account_id: str, place: Position, after: int, until: int) -> dict[str
 
 
 def prune(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:
-    """Delete up to `batch` events that are too old, or whose RD Station account is no longer connected.
+    """Delete up to `batch` events that are too old; return how many were deleted.
 
-    Returns the number deleted.
+    Events of an account that is disconnected or replaced are deleted with its row.
     """
-    old = conn.execute(PRUNE_OLD, {"days": KEPT_DAYS, "batch": batch}).rowcount
-    return old + conn.execute(PRUNE_FOREIGN, {"batch": batch - old}).rowcount
+    return conn.execute(PRUNE_OLD, {"days": KEPT_DAYS, "batch": batch}).rowcount

@@ -27,7 +27,7 @@ SELECT account_id, access_token, issued_at, expires_at, status, connection_id, a
   FROM rdstation_tokens WHERE account_id = %(account_id)s
 """
 LOCK_PREVIOUS = """
-SELECT access_token, name, connection_id
+SELECT name
   FROM rdstation_tokens WHERE account_id = %(account_id)s
    FOR UPDATE
 """
@@ -56,8 +56,9 @@ VALUES (%(account_id)s, %(access_token)s, %(refresh_token)s, %(issued_at)s, %(ex
         CASE WHEN %(proven)s THEN rd_now() END, rd_now(), rd_now())
 ON CONFLICT (account_id) DO UPDATE
    SET access_token = EXCLUDED.access_token, refresh_token = EXCLUDED.refresh_token, issued_at = EXCLUDED.issued_at,
-       expires_at = EXCLUDED.expires_at, status = EXCLUDED.status, name = EXCLUDED.name,
-       connection_id = EXCLUDED.connection_id, authorization_id = EXCLUDED.authorization_id,
+       expires_at = EXCLUDED.expires_at, status = EXCLUDED.status, name = COALESCE(EXCLUDED.name, t.name),
+       connection_id = CASE WHEN t.name <> EXCLUDED.name THEN EXCLUDED.connection_id ELSE t.connection_id END,
+       cache_epoch = t.cache_epoch + 1, authorization_id = EXCLUDED.authorization_id,
        refresh_after = EXCLUDED.refresh_after, refreshed_at = COALESCE(EXCLUDED.refreshed_at, t.refreshed_at),
        retry_at = NULL, undecryptable_until = NULL, holder = NULL, leased_until = NULL, failures = 0, refusals = 0,
        refused_since = NULL, last_error = NULL, updated_at = rd_now()
@@ -65,7 +66,8 @@ RETURNING refresh_after
 """
 NAME = """
 UPDATE rdstation_tokens
-   SET name = %(name)s, connection_id = COALESCE(%(connection_id)s, connection_id), updated_at = rd_now()
+   SET name = %(name)s, updated_at = rd_now(),
+       connection_id = CASE WHEN name <> %(name)s THEN gen_random_uuid() ELSE connection_id END
  WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s
 """
 REMOVE = """
@@ -154,8 +156,6 @@ class Authorized:
     authorization_id: UUID
     expires_at: datetime
     previous_name: str | None = field(repr=False)
-    previous_connection_id: UUID | None
-    """Also None if the tokens have different subjects: two RD Station accounts may have the same name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,9 +233,10 @@ def authorize(
     """Write a new authorization to the account's row, replacing the old one and any lease of it.
 
     `age_s`: upper bound of the age of the access token, in seconds. `name`: the name of the RD Station account, if
-    known; the row keeps its `connection_id` only for the same name. `verified`: whether RD Station has accepted the
-    access token; if not, the status becomes `unverified`. `proven`: whether the refresh token comes straight from RD
-    Station; if not, the row is due immediately, and the old pair is kept until the refresh token has worked.
+    known. The row keeps its `connection_id` unless both its old name and this one are known and differ. `verified`:
+    whether RD Station has accepted the access token; if not, the status becomes `unverified`. `proven`: whether the
+    refresh token comes straight from RD Station; if not, the row is due immediately, and the old pair is kept until the
+    refresh token has worked.
     """
     values: dict[str, Any] = {"account_id": account_id}
     with conn.cursor(row_factory=dict_row) as cur:
@@ -244,10 +245,6 @@ def authorize(
     if clock is None:
         raise RuntimeError("SELECT without FROM returned no row")
     issued_at = clock["now"] - timedelta(seconds=age_s)
-    same_subject = before is not None and _same_subject(
-        keys, account_id, before["access_token"], access_token
-    )
-    same_account = before is not None and same_subject and name is not None and before["name"] == name
     authorization_id = uuid4()
     conn.execute(DROP_REPLACED if proven else KEEP_REPLACED, values)
     expires_at = jwt_claims.expiry(access_token, issued_at=issued_at, expires_in_s=expires_in_s)
@@ -261,7 +258,7 @@ def authorize(
             "expires_at": expires_at,
             "status": "connected" if verified else "unverified",
             "name": name,
-            "connection_id": before["connection_id"] if before and same_account else uuid4(),
+            "connection_id": uuid4(),
             "authorization_id": authorization_id,
             "proven": proven,
             "share": REFRESH_AT_SHARE,
@@ -272,20 +269,17 @@ def authorize(
         authorization_id=authorization_id,
         expires_at=expires_at,
         previous_name=before["name"] if before else None,
-        previous_connection_id=before["connection_id"] if before and same_subject else None,
     )
 
 
 def set_name(conn: psycopg.Connection[Any], account_id: str, authorized: Authorized, name: str) -> None:
-    """Store the name of the RD Station account. If it is the name from before, the row keeps its old connection ID."""
-    same = authorized.previous_name == name
+    """Store the name of the RD Station account. A known name that differs makes another connection."""
     conn.execute(
         NAME,
         {
             "account_id": account_id,
             "authorization_id": authorized.authorization_id,
             "name": name,
-            "connection_id": authorized.previous_connection_id if same else None,
         },
     )
 
@@ -299,16 +293,6 @@ def lock_next(conn: psycopg.Connection[Any], *, after: str, limit: int) -> list[
 def raise_cache_epochs(conn: psycopg.Connection[Any], accounts: Sequence[str]) -> None:
     """Invalidate everything cached for these accounts; fetches under way can no longer store their responses."""
     conn.execute(RAISE_CACHE_EPOCHS, {"accounts": list(accounts)})
-
-
-def _same_subject(keys: KeyRing, account_id: str, stored: str, access_token: str) -> bool:
-    """Return whether both access tokens may belong to one RD Station account: their `sub` is equal or missing."""
-    try:
-        before = jwt_claims.read(keys.decrypt("access_token", account_id, stored)).subject
-    except (KeyMissing, ValueDamaged):
-        return False
-    now = jwt_claims.read(access_token).subject
-    return before is None or now is None or before == now
 
 
 def remove(conn: psycopg.Connection[Any], account_id: str) -> Removed | None:

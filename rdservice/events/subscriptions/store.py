@@ -24,11 +24,13 @@ SECRET_FORM = re.compile(r"[A-Za-z0-9_-]{43}")
 UNDER_WAY_MINUTES = 3
 """How long a process that creates subscriptions excludes others: it makes a few calls, of at most 20 s each."""
 
+# The lock lets nobody replace the connection before the delivery is stored: its events go with the account's row.
 FIND = """
 SELECT s.secret_hash, t.account_id, t.connection_id, t.cache_epoch
   FROM rdservice_subscriptions s
   JOIN rdstation_tokens t ON t.account_id = s.account_id AND t.connection_id = s.connection_id
  WHERE s.secret_hash = %(secret_hash)s
+   FOR KEY SHARE OF t
 """
 GIVE_UP = """
 UPDATE rdservice_subscriptions SET complete_at = rd_now()

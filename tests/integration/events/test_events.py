@@ -331,31 +331,13 @@ def test_numbers_go_on_when_an_account_is_connected_anew(services: Services, sec
     assert (numbers(page), page.missed) == ([2], 1)
 
 
-def test_events_of_another_rd_station_account_are_neither_shown_nor_kept(
-    services: Services, secret: str, conn: Conn, clock: Clock
-) -> None:
+def test_events_of_another_connection_are_not_shown(services: Services, secret: str, conn: Conn) -> None:
     add(services, secret, event(at=at(1)))
-    conn.execute("UPDATE rdstation_tokens SET connection_id = gen_random_uuid(), name = 'Another'")
+    conn.execute("UPDATE rdstation_tokens SET connection_id = gen_random_uuid()")
     with transaction(services.pool) as own:
         assert subscriptions.find(own, secret) is None
     page = read(services)
     assert (numbers(page), page.missed, page.next_after) == ([], 1, 1)
-    with transaction(services.pool) as own:
-        assert store.prune(own) == 1
-
-
-def test_while_it_is_unsettled_whose_they_are_events_are_neither_shown_nor_passed_by(
-    services: Services, secret: str, conn: Conn
-) -> None:
-    """An authorization changes the connection's id until RD Station has told the account's name."""
-    add(services, secret, event(at=at(1)))
-    row = conn.execute("SELECT connection_id FROM rdstation_tokens").fetchone()
-    conn.execute("UPDATE rdstation_tokens SET connection_id = gen_random_uuid(), name = NULL")
-    assert read(services) == Page(events=[], next_after=0, missed=0, more=False)
-    with transaction(services.pool) as own:
-        assert store.prune(own) == 0
-    conn.execute("UPDATE rdstation_tokens SET connection_id = %s, name = 'The same'", row)
-    assert numbers(read(services)) == [1]
 
 
 def test_a_person_is_erased_and_everyone_else_stays(services: Services, secret: str, conn: Conn) -> None:
