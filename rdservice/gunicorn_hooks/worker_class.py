@@ -97,6 +97,12 @@ class ClientSocket:
         poll.register(self._sock, select.POLLRDHUP)
         return not poll.poll(0)
 
+    def cut(self) -> None:
+        """End the connection at once, in both directions. Thread-safe: a write that waits for the client fails."""
+        self._gone = True
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
     def recv(self, size: int) -> bytes:
         if self._gone:
             return b""

@@ -20,7 +20,7 @@ from rdservice.web.api import (
     tokens,
     webhooks,
 )
-from rdservice.web.http import bodies, browser_session, guard, problems, response_headers
+from rdservice.web.http import bodies, browser_session, guard, long_responses, problems, response_headers
 from rdservice.web.http.context import EXTENSION
 from rdservice.web.pages import (
     audit,
@@ -66,6 +66,7 @@ def create_app(services: Services) -> Flask:
     # Before the guard, which reads the CSRF token from the body.
     app.before_request(bodies.read_body)
     guard.init_app(app)
+    long_responses.init_app(app)
     problems.init_app(app)
     leads.init_app(app)
     webhooks.init_app(app)

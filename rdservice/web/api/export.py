@@ -13,12 +13,12 @@ from flask.typing import ResponseReturnValue
 from rdservice import errors
 from rdservice.accounts.ids import check_account_id
 from rdservice.errors import RdServiceError
-from rdservice.gunicorn_hooks.worker_class import ClientSocket
 from rdservice.leads.export.formats import Format
 from rdservice.leads.export.run import Export, Pause, Wanted, parse_after
 from rdservice.tokens.store import DEFAULT_ACCOUNT
-from rdservice.web.http import guard
+from rdservice.web.http import guard, long_responses
 from rdservice.web.http.context import query_text, services
+from rdservice.web.http.long_responses import LongResponse
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ LOOK_S = 0.5
 MEDIA_TYPES: dict[str, Format] = {"application/x-ndjson": "ndjson", "text/csv": "csv"}
 
 
-class _ClientDisconnected(Exception):
-    """The client has disconnected, or this process is stopping."""
+class _Unwanted(Exception):
+    """The client has disconnected or has lost the right to the export, or this process is stopping."""
 
 
 def init_app(app: Flask) -> None:
@@ -55,19 +55,21 @@ def export_leads() -> ResponseReturnValue:
             f"{AT_ONCE} exports are already running in this process. Wait for the time in Retry-After.",
             retry_after_s=RETRY_S,
         )
+    under_way = long_responses.begin()
     try:
         export = Export(
-            services(), wanted, pause=_pause_while_wanted(), timeout_s=START_TIMEOUT_S, by=guard.author()
+            services(), wanted, pause=_pause_in(under_way), timeout_s=START_TIMEOUT_S, by=guard.author()
         )
-    except _ClientDisconnected:
+    except BaseException as error:
+        under_way.close()
         places.release()
-        raise _cut_off() from None
-    except BaseException:
-        places.release()
+        if isinstance(error, _Unwanted):
+            raise _cut_off() from None
         raise
     response = Response(_body(export, with_head=wanted.after is None), content_type=export.lines.content_type)
     # Called after the last byte, and also when the client disconnects before the first.
     response.call_on_close(export.close)
+    response.call_on_close(under_way.close)
     response.call_on_close(places.release)
     response.headers["Content-Disposition"] = f"attachment; filename=leads.{wanted.format}"
     # A proxy that buffers the response would hide a slow or disconnected client.
@@ -100,22 +102,17 @@ def _full(text: str | None) -> bool:
     return text == "true"
 
 
-def _pause_while_wanted() -> Pause:
-    """Return a pause that raises _ClientDisconnected soon after the client has disconnected."""
-    client = request.environ.get("gunicorn.socket")
-
-    def may_go_on() -> bool:
-        # Other servers do not provide this socket; there the next write fails.
-        return client.may_go_on() if isinstance(client, ClientSocket) else True
+def _pause_in(under_way: LongResponse) -> Pause:
+    """Return a pause that raises _Unwanted soon after the response must end."""
 
     def pause(seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while may_go_on():
+        while under_way.may_go_on():
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 return
             time.sleep(min(left_s, LOOK_S))
-        raise _ClientDisconnected
+        raise _Unwanted
 
     return pause
 
@@ -127,8 +124,10 @@ def _body(export: Export, *, with_head: bool) -> Iterator[bytes]:
             yield export.lines.head()
         for batch in export.batches():
             yield export.lines.lines(batch)
-    except _ClientDisconnected:
-        log.info("an export stopped early: its client has disconnected, or this process is stopping")
+    except _Unwanted:
+        log.info(
+            "an export stopped early: its client may not or does not read on, or this process is stopping"
+        )
         raise _cut_off() from None
     except RdServiceError as error:
         log.warning("an export was cut off: %s", error.code)

@@ -4,7 +4,7 @@ import errno
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import cast
 
@@ -13,7 +13,6 @@ from flask.typing import ResponseReturnValue
 
 from rdservice import errors
 from rdservice.accounts.ids import check_account_id
-from rdservice.gunicorn_hooks.worker_class import ClientSocket
 from rdservice.passthrough.headers import for_caller, for_rd_station
 from rdservice.passthrough.relay import relay
 from rdservice.passthrough.target import target_of
@@ -26,8 +25,9 @@ from rdservice.rdstation.streaming import (
     Upload,
 )
 from rdservice.tokens.store import DEFAULT_ACCOUNT
-from rdservice.web.http import bodies, guard
+from rdservice.web.http import bodies, guard, long_responses
 from rdservice.web.http.context import services
+from rdservice.web.http.long_responses import LongResponse
 from rdservice.web.http.response_headers import KNOWN_METHODS
 
 bp = Blueprint("passthrough", __name__)
@@ -76,24 +76,27 @@ def call(path: str) -> ResponseReturnValue:  # noqa: ARG001 - `target_of` needs 
             retry_after_s=BUSY_RETRY_S,
             extra={"reached_rd_station": "no"},
         )
+    under_way = long_responses.begin()
     try:
-        response = _relayed()
+        response = _relayed(under_way)
     except BaseException:
+        under_way.close()
         places.release()
         raise
     # Called after the last byte, and also when the client disconnects before the first.
+    response.call_on_close(under_way.close)
     response.call_on_close(places.release)
     return response
 
 
-def _relayed() -> Response:
+def _relayed(under_way: LongResponse) -> Response:
     outgoing = Outgoing(
         method=request.method,
         target=target_of(request.environ["RAW_URI"]),
         headers=for_rd_station(request.headers.items()),
         upload=_upload(),
     )
-    api_response = relay(services(), _account_id(), outgoing, is_connected=_connection_check())
+    api_response = relay(services(), _account_id(), outgoing, is_connected=under_way.is_connected)
     headers = [*for_caller(api_response.headers, services().settings.api_url), ("X-Answer-From", "rdstation")]
     response = _Relayed(_body(api_response), status=api_response.status, headers=headers)
     response.call_on_close(api_response.close)
@@ -108,13 +111,6 @@ def _relayed() -> Response:
         # A browser would guess a missing type.
         response.headers.setdefault("Content-Type", "application/octet-stream")
     return response
-
-
-def _connection_check() -> Callable[[], bool]:
-    """Return a function that tells whether the client of this request is still connected."""
-    client = request.environ.get("gunicorn.socket")
-    # Other servers do not provide this socket; there the next write fails.
-    return client.is_connected if isinstance(client, ClientSocket) else lambda: True
 
 
 def _account_id() -> str:

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, cast
 
+import psycopg
 from flask import Flask, current_app, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError, CSRFProtect
+from psycopg_pool import ConnectionPool
 
-from rdservice.access import audit, keys, throttle
+from rdservice.access import audit, keys, sessions, throttle
 from rdservice.access.key_memory import KeyMemory
 from rdservice.access.sessions import Session
 from rdservice.database.pool import transaction
@@ -22,6 +24,7 @@ from rdservice.web.http import browser_session
 from rdservice.web.http.context import client_address, prefers_html, request_id, requested_path, services
 
 View = TypeVar("View", bound=Callable[..., Any])
+Pool = ConnectionPool[psycopg.Connection[Any]]
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 UNSAFE_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -160,6 +163,31 @@ def key_check(app: Flask, endpoint: str) -> Callable[[str], bool]:
     return is_allowed
 
 
+def check_again() -> Callable[[], bool]:
+    """Return a function that tells, at any later time and in any thread, whether this caller may still call this view.
+
+    It raises what `database.pool.transaction` raises. Only for views that are not public.
+    """
+    pool = services().pool
+    if "Authorization" in request.headers:
+        header, memory = request.headers["Authorization"], _key_memory()
+        access = getattr(current_app.view_functions[cast(str, request.endpoint)], _DECLARATION)
+        scope = cast(Access, access).scope
+
+        def may_still() -> bool:
+            key = _find_key(header, memory, pool)
+            return key is not None and scope in key.scopes
+
+        return may_still
+    token = browser_session.cookie_token() or ""
+
+    def is_logged_in() -> bool:
+        with transaction(pool) as conn:
+            return sessions.find(conn, token, in_use=False) is not None
+
+    return is_logged_in
+
+
 def check_csrf() -> None:
     """Raise CsrfFailed unless the request has its session's CSRF token and comes from this service's pages.
 
@@ -185,7 +213,7 @@ def _declare(view: View, access: Access) -> View:
 
 
 def _judge_key(access: Access) -> Actor:
-    key = _find_key(request.headers["Authorization"])
+    key = _find_key(request.headers["Authorization"], _key_memory(), services().pool)
     if key is None:
         _count_refused_key()
         raise Unauthorized(
@@ -201,16 +229,20 @@ def _judge_key(access: Access) -> Actor:
     return Actor(kind="key", id=key.key_id, label=key.name)
 
 
-def _find_key(header: str) -> keys.ApiKey | None:
+def _find_key(header: str, memory: KeyMemory, pool: Pool) -> keys.ApiKey | None:
     text = _key_in(header)
     if text is None:
         return None
 
     def ask() -> keys.ApiKey | None:
-        with transaction(services().pool) as conn:
+        with transaction(pool) as conn:
             return keys.find(conn, text)
 
-    return cast(KeyMemory, current_app.extensions[KEY_MEMORY]).find(text, ask)
+    return memory.find(text, ask)
+
+
+def _key_memory() -> KeyMemory:
+    return cast(KeyMemory, current_app.extensions[KEY_MEMORY])
 
 
 def _key_in(header: str) -> str | None:
