@@ -68,7 +68,7 @@ class Services:
             must_end=threading.Event(),
         )
         access_tokens = AccessTokens(settings, memory, refresher)
-        rate_budget = RateBudget(pool, settings.rate_limit)
+        rate_budget = RateBudget(pool, settings.rate_limit, on_lost_note=metrics.note_lost)
         return cls(
             settings=settings,
             pool=pool,
@@ -90,6 +90,7 @@ class Services:
                 secret_key=settings.secret_key,
                 max_age_s=settings.cache_ttl_s,
                 must_end=refresher.must_end,
+                on_lost_note=metrics.note_lost,
             ),
         )
 

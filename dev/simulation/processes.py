@@ -252,5 +252,6 @@ class WebProcess(Process):
                 secret_key=parts.settings.secret_key,
                 max_age_s=parts.settings.cache_ttl_s,
                 must_end=parts.refresher.must_end,
+                on_lost_note=parts.metrics.note_lost,
             ),
         )

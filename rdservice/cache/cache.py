@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -19,7 +20,8 @@ from psycopg_pool import ConnectionPool
 from rdservice import errors
 from rdservice.cache import table
 from rdservice.cache.entries import Content, Failure, FetchFailed, Served, State
-from rdservice.cache.memory import CacheMemory, Entry, Name, Version
+from rdservice.cache.memory import CacheMemory, Entry, Name
+from rdservice.cache.query import Fetch, Query, version_of
 from rdservice.cache.single_flight import SingleFlight
 from rdservice.cache.sweeper import Sweeper
 from rdservice.database.pool import transaction, write_for_sure
@@ -39,54 +41,13 @@ WAIT_S = 10.0
 POLL_S = 0.1
 COMMIT_ALLOWANCE_S = 5.0  # of the lease, for writing the response to the database
 STORE_TIMEOUT_S = 10.0
+STORE_PATIENCE_S = 2.0
+"""How long callers wait for the table to take a response. Then they get it although it is not stored."""
 FETCH_THREADS = 16
 REVALIDATIONS = 8  # of these threads, in the background
 
-Fetch = Callable[[float], Content]
-"""Fetches content. The argument is a deadline: no call begins after that monotonic time. Raises FetchFailed."""
 Outcome = Served | Failure | None
 """None: the account has another connection or epoch by now, so the caller must read its row again."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Query:
-    """The request of a caller, for the account as `token` shows it."""
-
-    token: StoredToken
-    name: Name
-    key: bytes
-    fetch: Fetch = field(repr=False)
-    max_age_s: float
-    known: Entry | None
-    strict: bool = False
-    """Whether the caller gave `max_age_s`: it waits for RD Station instead of accepting older content."""
-
-    @property
-    def flight(self) -> bytes:
-        """The key of the single flight: callers that accept the same content share one."""
-        return self.key + repr(self.max_age_s).encode() if self.strict else self.key
-
-    @property
-    def failure_s(self) -> float:
-        """The age in seconds up to which a recorded failure may be the response."""
-        return self.max_age_s if self.strict else table.CEILING_S
-
-    @property
-    def version(self) -> Version:
-        return _version(self.token)
-
-    @property
-    def refused(self) -> bool:
-        """Whether RD Station has refused the account's authorization: stale content must not hide that."""
-        return self.token.status == "reauthorization_required"
-
-    def may_serve_old(self, row: table.Row) -> bool:
-        """Return whether stale content may be served before a call to RD Station.
-
-        A refused authorization is never hidden by stale content.
-        """
-        failure = row.last_failure
-        return not self.strict and not self.refused and (failure is None or failure.stale)
 
 
 class _Seen(NamedTuple):
@@ -115,8 +76,12 @@ class Cache:
         secret_key: str,
         max_age_s: float,
         must_end: threading.Event,
+        on_lost_note: Callable[[], None],
     ) -> None:
-        """`max_age_s`: how long content is fresh, in seconds. `secret_key` makes the table's keys unguessable."""
+        """`max_age_s`: how long content is fresh, in seconds. `secret_key` makes the table's keys unguessable.
+
+        `on_lost_note` is called when the table does not take a response in time.
+        """
         self._pool = pool
         self._keys = keys
         self._tokens = tokens
@@ -124,6 +89,7 @@ class Cache:
         self._secret_key = secret_key.encode()
         self._max_age_s = max_age_s
         self._must_end = must_end
+        self._on_lost_note = on_lost_note
         self._memory = CacheMemory()
         self._sweeper = Sweeper(self._memory, pool)
         self._sweeper.start()
@@ -162,13 +128,13 @@ class Cache:
         deadline = time.monotonic() + WAIT_S
         while True:
             token = self._remembered(account_id) if only_if_cached else self._present(account_id)
-            entry = self._memory.get(account_id, _version(token), name)
+            entry = self._memory.get(account_id, version_of(token), name)
             enough_s = self._max_age_s if max_age_s is None else max_age_s
             if entry is not None and entry.age_s() < enough_s and entry.is_confirmed():
-                return _served(entry, "hit")
+                return entry.served("hit")
             if only_if_cached:
                 raise NotCached
-            query = _Query(
+            query = Query(
                 token=token,
                 name=name,
                 key=self.key(token.connection_id, token.cache_epoch, name),
@@ -220,7 +186,7 @@ class Cache:
         text = json.dumps([str(connection_id), cache_epoch, *name])
         return hmac.digest(self._secret_key, b"rdservice cache\0" + text.encode(), hashlib.sha256)
 
-    def _join(self, query: _Query, deadline: float) -> Outcome:
+    def _join(self, query: Query, deadline: float) -> Outcome:
         """Return the outcome of the flight of this key in this process. Leads the flight if there is none yet."""
         flight, first = self._flights.join(query.flight)
         if first:
@@ -230,7 +196,7 @@ class Cache:
         except FutureTimeout:
             return self._after_timeout(query)
 
-    def _after_timeout(self, query: _Query) -> Served | Failure:
+    def _after_timeout(self, query: Query) -> Served | Failure:
         """Return the outcome for a caller whose wait has timed out."""
         old = None
         if query.strict and not query.refused:
@@ -241,7 +207,7 @@ class Cache:
         )
         return _stale_or(Failure.of(error, stale=True), old)
 
-    def _lead(self, query: _Query, flight: Future[Outcome], deadline: float) -> None:
+    def _lead(self, query: Query, flight: Future[Outcome], deadline: float) -> None:
         """Settle the flight from the table, or hand it to a fetch in the background that settles it."""
         state: State = "hit"
         try:
@@ -254,7 +220,7 @@ class Cache:
             self._flights.settle(query.flight, flight, error)
             raise
 
-    def _settled(self, query: _Query, flight: Future[Outcome], state: State) -> bool:
+    def _settled(self, query: Query, flight: Future[Outcome], state: State) -> bool:
         """Read the table once. Returns False if another process fetches and there is nothing to serve meanwhile.
 
         `state` labels fresh content: it is a miss if this caller has waited for another process.
@@ -265,7 +231,7 @@ class Cache:
             return True
         failure = seen.row.last_failure
         if seen.fresh:
-            self._flights.settle(query.flight, flight, _served(seen.fresh, state))
+            self._flights.settle(query.flight, flight, seen.fresh.served(state))
         elif seen.lease is not None:
             if seen.old is None or not query.may_serve_old(seen.row):
                 self._executor.submit(self._fetch, query, seen.lease, seen.old, flight)
@@ -273,16 +239,16 @@ class Cache:
             with self._lock:
                 self._revalidating += 1
             self._executor.submit(self._revalidate, query, seen.lease, seen.old)
-            self._flights.settle(query.flight, flight, _served(seen.old, "stale"))
-        elif seen.row.failing and failure is not None and _still_counts(failure, query):
+            self._flights.settle(query.flight, flight, seen.old.served("stale"))
+        elif seen.row.failing and failure is not None and query.still_counts(failure):
             self._flights.settle(query.flight, flight, _stale_or(failure, seen.old))
         elif seen.old is not None and query.may_serve_old(seen.row):
-            self._flights.settle(query.flight, flight, _served(seen.old, "stale"))
+            self._flights.settle(query.flight, flight, seen.old.served("stale"))
         else:
             return False
         return True
 
-    def _look(self, query: _Query) -> _Seen | None:
+    def _look(self, query: Query) -> _Seen | None:
         """Read the row, and lease it if a fetch is due. None: the account has another connection or epoch by now."""
         lease, looked_at = None, time.monotonic()
         with transaction(self._pool) as conn:
@@ -302,17 +268,17 @@ class Cache:
         fresh = entry is not None and entry.age_s() < query.max_age_s
         return _Seen(row, entry if fresh else None, None if fresh else entry, lease)
 
-    def _is_due(self, row: table.Row, query: _Query) -> bool:
+    def _is_due(self, row: table.Row, query: Query) -> bool:
         """Return whether to try to lease the row; the lease's statement checks once more."""
         if row.age_s is not None and row.age_s < query.max_age_s:
             return False
         failure = row.last_failure
-        if row.leased or (row.failing and failure is not None and _still_counts(failure, query)):
+        if row.leased or (row.failing and failure is not None and query.still_counts(failure)):
             return False
         # With stale content to serve there is no hurry: fetches that callers wait for go first.
         return row.fetched_at is None or not query.may_serve_old(row) or self._revalidating < REVALIDATIONS
 
-    def _entry(self, query: _Query, row: table.Row, looked_at: float) -> Entry | None:
+    def _entry(self, query: Query, row: table.Row, looked_at: float) -> Entry | None:
         """Return the row's content, from memory if that has the same, or None without readable content."""
         if row.fetched_at is None or row.age_s is None:
             self._memory.remove(query.token.account_id, query.name)
@@ -331,16 +297,16 @@ class Cache:
         entry = Entry(content=content, fetched_at=row.fetched_at, born=born, confirmed_at=looked_at)
         return self._remember(query, entry)
 
-    def _remember(self, query: _Query, entry: Entry) -> Entry:
+    def _remember(self, query: Query, entry: Entry) -> Entry:
         self._memory.put(query.token.account_id, query.version, query.name, entry)
         return entry
 
     def _fetch(
-        self, query: _Query, lease: table.Lease, old: Entry | None, flight: Future[Outcome] | None
+        self, query: Query, lease: table.Lease, old: Entry | None, flight: Future[Outcome] | None
     ) -> None:
         """Call RD Station and settle the flight with the outcome. Without a flight no caller waits for it."""
         try:
-            outcome: Outcome | BaseException = self._fetched(query, lease, old)
+            outcome: Outcome | BaseException = self._fetched(query, lease, old, flight)
         except BaseException as error:  # noqa: BLE001 - the waiting callers raise it, or it is logged
             outcome = error
         if flight is not None:
@@ -348,53 +314,54 @@ class Cache:
         elif isinstance(outcome, BaseException):
             log.error("revalidating cached content failed unexpectedly", exc_info=outcome)
 
-    def _revalidate(self, query: _Query, lease: table.Lease, old: Entry) -> None:
+    def _revalidate(self, query: Query, lease: table.Lease, old: Entry) -> None:
         try:
             self._fetch(query, lease, old, None)
         finally:
             with self._lock:
                 self._revalidating -= 1
 
-    def _fetched(self, query: _Query, lease: table.Lease, old: Entry | None) -> Outcome:
+    def _fetched(
+        self, query: Query, lease: table.Lease, old: Entry | None, flight: Future[Outcome] | None
+    ) -> Outcome:
         deadline = lease.started + table.LEASE_S - CALL_DEADLINE_S - COMMIT_ALLOWANCE_S
+        entry: Entry | None = None
         try:
             content = query.fetch(deadline)
+            value = content.encrypt(self._keys, query.key, query.token.account_id)
+            entry = Entry(
+                content=content,
+                fetched_at=lease.claimed_at,
+                born=lease.started,
+                confirmed_at=time.monotonic(),
+            )
+            answer: Served | Failure = entry.served("miss")
+            change = partial(table.store, lease=lease, value=value)
         except FetchFailed as failed:
-            return self._failed(lease, failed, old)
+            answer = _stale_or(failed.failure, old)
+            change = partial(table.fail, lease=lease, failed=failed)
         except BaseException:
-            self._write(lambda conn: table.release(conn, lease))
+            self._write(partial(table.release, lease=lease))
             raise
-        value = content.encrypt(self._keys, query.key, query.token.account_id)
-        written_at = time.monotonic()
-        if not self._write(lambda conn: table.store(conn, lease, value)):
-            return None
-        entry = Entry(
-            content=content, fetched_at=lease.claimed_at, born=lease.started, confirmed_at=written_at
-        )
-        return _served(self._remember(query, entry), "miss")
+        late = None
+        if flight is not None:
+            late = self._flights.settle_after(STORE_PATIENCE_S, query.flight, flight, answer, self._on_late)
+        try:
+            kept = self._write(change)
+        finally:
+            if late is not None:
+                late.cancel()
+        if kept and entry is not None:
+            self._remember(query, entry)
+        return answer if kept else None
 
-    def _failed(self, lease: table.Lease, failed: FetchFailed, old: Entry | None) -> Outcome:
-        kept = self._write(
-            lambda conn: table.fail(conn, lease, failed.failure, shared_s=failed.shared_s, gone=failed.gone)
-        )
-        return _stale_or(failed.failure, old) if kept else None
+    def _on_late(self) -> None:
+        log.warning("a response of RD Station was served although the database has not taken it")
+        self._on_lost_note()
 
     def _write(self, change: Callable[[psycopg.Connection[Any]], T]) -> T:
         return write_for_sure(self._pool, change, give_up=self._must_end, timeout_s=STORE_TIMEOUT_S)
 
 
-def _version(token: StoredToken) -> Version:
-    return token.connection_id, token.cache_epoch
-
-
-def _served(entry: Entry, state: State) -> Served:
-    return Served(content=entry.content, age_s=entry.age_s(), state=state)
-
-
 def _stale_or(failure: Failure, old: Entry | None) -> Served | Failure:
-    return _served(old, "stale") if old is not None and failure.stale else failure
-
-
-def _still_counts(failure: Failure, query: _Query) -> bool:
-    """Return whether a recorded failure still counts: a refused authorization does not after a new one."""
-    return query.refused or failure.code != errors.ReauthorizationRequired.code
+    return old.served("stale") if old is not None and failure.stale else failure

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from rdservice.cache.entries import Content
+from rdservice.cache.entries import Content, Served, State
 from rdservice.tokens import memory as token_memory
 
 MAX_BYTES = 16 * 1024 * 1024
@@ -40,6 +40,9 @@ class Entry:
 
     def age_s(self) -> float:
         return max(0.0, time.monotonic() - self.born)
+
+    def served(self, state: State) -> Served:
+        return Served(content=self.content, age_s=self.age_s(), state=state)
 
     def is_confirmed(self) -> bool:
         """Return whether the entry may be served without reading the table again."""

@@ -16,7 +16,7 @@ import psycopg
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from rdservice.cache.entries import Failure, bound_column
+from rdservice.cache.entries import Failure, FetchFailed, bound_column
 from rdservice.encryption import EncryptedRow, Place, Replacement
 from rdservice.tokens.store import StoredToken
 
@@ -215,17 +215,15 @@ def store(conn: psycopg.Connection[Any], lease: Lease, value: str) -> bool:
     return conn.execute(STORE, values).fetchone() is not None
 
 
-def fail(
-    conn: psycopg.Connection[Any], lease: Lease, failure: Failure, *, shared_s: float, gone: bool
-) -> bool:
-    """Record that the fetch failed, which counts for `shared_s` seconds; `gone` also deletes the content.
+def fail(conn: psycopg.Connection[Any], lease: Lease, failed: FetchFailed) -> bool:
+    """Record that the fetch failed, and delete the content of a resource that no longer exists.
 
     False if the account has another version, the row was dropped, or another process has taken over the lease.
     """
     values = {
-        "failure": Jsonb(failure.as_json()),
-        "shared_s": shared_s,
-        "gone": gone,
+        "failure": Jsonb(failed.failure.as_json()),
+        "shared_s": failed.shared_s,
+        "gone": failed.gone,
         "kept_s": EMPTY_KEPT_S,
     }
     return conn.execute(FAIL, {**_held(lease), **values}).fetchone() is not None

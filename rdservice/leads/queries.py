@@ -6,9 +6,9 @@ all contacts (https://developers.rdstation.com/reference/segmentações).
 
 from typing import Literal
 
-from rdservice.cache.cache import Fetch
 from rdservice.cache.entries import Served
 from rdservice.cache.memory import Name
+from rdservice.cache.query import Fetch
 from rdservice.leads.fetch import fetch_for_cache, has_list, is_contact
 from rdservice.leads.parameters import UUID_FORM, Listing, check_email, raise_invalid
 from rdservice.leads.segmentations import segmentation_id

@@ -102,6 +102,11 @@ class Metrics:
             ["result"],
             registry=self.registry,
         )
+        self._lost_notes = Counter(
+            "rdstation_lost_notes",
+            "Times of calls, pauses and cached responses that the database did not take; the callers got responses.",
+            registry=self.registry,
+        )
         self._flush_failures = Counter(
             "rdstation_metrics_flush_failures",
             "Failed attempts to add a process's counts to the database; they are retried.",
@@ -128,6 +133,10 @@ class Metrics:
     def notifications(self, result: NotificationResult, number: int = 1) -> None:
         """Count attempts to send a notification, by result."""
         self._notifications.labels(result).inc(number)
+
+    def note_lost(self) -> None:
+        """Count that the database did not take what should be recorded after a call to RD Station."""
+        self._lost_notes.inc()
 
     def flush_failure(self) -> None:
         """Count a failed attempt to add this process's counts to the database."""

@@ -1,5 +1,6 @@
 """Sends a program's request to RD Station with a valid access token, within the budget, with retries if safe."""
 
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -7,7 +8,8 @@ from http import HTTPStatus
 
 from rdservice import errors
 from rdservice.account_calls.failures import transport_error_behind
-from rdservice.errors import RdServiceError, TooManyRequests
+from rdservice.database.pool import UNAVAILABLE
+from rdservice.errors import RdServiceError
 from rdservice.rdstation.rate_budget import Limit
 from rdservice.rdstation.streaming import (
     LOOK_S,
@@ -19,10 +21,13 @@ from rdservice.rdstation.streaming import (
 )
 from rdservice.services import Services
 
+log = logging.getLogger(__name__)
+
 DEADLINE_S = 60.0
 """For all attempts together, including the whole response."""
 LAST_ATTEMPT_S = 20.0
 """No retry begins later: hosting platforms give up on a response that has not begun after 30 seconds."""
+RETRY_S = 5.0
 MAX_RETRIES = 2
 PAUSE_S = 0.5
 """Longest pause before the first retry; it doubles for the next one."""
@@ -69,6 +74,8 @@ class _Call:
         self._is_connected = is_connected
         self._began = time.monotonic()
         self._retries = 0
+        self._sent = 0
+        """How often the request has been sent."""
         self._response: StreamedResponse | None = None
         """The latest response, open until the next attempt is sent."""
 
@@ -82,11 +89,11 @@ class _Call:
         outcome = self._attempt()
         while (pause_s := self._pause_s(outcome)) is not None and self._goes_on_after(pause_s):
             self._retries += 1
-            previous = self._response
+            sent = self._sent
             try:
                 outcome = self._attempt()
-            except TooManyRequests:
-                if self._response is not previous:
+            except RdServiceError:
+                if self._sent != sent:
                     raise
                 # Nothing was sent, so the outcome of the previous attempt tells the caller more.
                 break
@@ -112,6 +119,14 @@ class _Call:
             if transport_error_behind(error) is None:
                 raise
             return error
+        except UNAVAILABLE as failure:
+            # What is noted after a call never fails it. So nothing was sent, or RD Station refused the token.
+            log.warning("database unavailable: %s", type(failure).__name__, exc_info=failure)
+            raise errors.DatabaseUnavailable(
+                "The database does not respond. Nothing took effect at RD Station: send the request again.",
+                retry_after_s=RETRY_S,
+                extra={"reached_rd_station": "no"},
+            ) from failure
         except ClientDisconnected as gone:
             raise _client_disconnected(sent=gone.sent) from gone
         except UploadBroken as broken:
@@ -122,6 +137,7 @@ class _Call:
     def _send(self, access_token: str) -> StreamedResponse:
         self.close()
         self._response = None
+        self._sent += 1
         self._response = self._services.streamed_calls.send(
             self._outgoing, access_token, deadline=self._began + DEADLINE_S, is_connected=self._is_connected
         )

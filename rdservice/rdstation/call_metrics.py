@@ -1,11 +1,14 @@
 """Counts calls to RD Station in the metrics."""
 
+import logging
 from collections.abc import Callable
 from http import HTTPStatus
 
 from rdservice.metrics.definitions import OPERATIONS, Metrics, Operation, Reason, StatusClass
 from rdservice.rdstation.client import ApiResponse, TransportError
 from rdservice.rdstation.token_responses import Meaning, judge
+
+log = logging.getLogger(__name__)
 
 TOKEN_OPERATIONS = frozenset({"token_exchange", "token_refresh"})
 # Operations whose good responses may have any body.
@@ -24,7 +27,18 @@ REASONS: dict[Meaning, Reason] = {
 def count(
     metrics: Metrics, hurry: Callable[[], None], outcome: ApiResponse | TransportError, duration_s: float
 ) -> None:
-    """Count one call, `duration_s` seconds long, and call `hurry`, which flushes the counts to the database soon."""
+    """Count one call, `duration_s` seconds long, and call `hurry`, which flushes the counts to the database soon.
+
+    Never raises: the call has been made, and its caller gets the response.
+    """
+    try:
+        _count(metrics, outcome, duration_s)
+        hurry()
+    except Exception:
+        log.exception("a call to RD Station could not be counted")
+
+
+def _count(metrics: Metrics, outcome: ApiResponse | TransportError, duration_s: float) -> None:
     operation = _operation(outcome)
     metrics.api_requests.labels(operation, status_class(outcome)).inc()
     metrics.api_request_duration.labels(operation).observe(duration_s)
@@ -33,7 +47,6 @@ def count(
         metrics.api_failures.labels(operation, reason).inc()
     if operation not in TOKEN_OPERATIONS and _is_unauthorized(outcome):
         metrics.auth_failure("api_call")
-    hurry()
 
 
 def status_class(outcome: ApiResponse | TransportError) -> StatusClass:

@@ -11,13 +11,14 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Literal, Protocol, TypeVar
 
 import psycopg
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg_pool import ConnectionPool
 
 from rdservice.database.pool import transaction
 from rdservice.errors import TooManyRequests
@@ -35,6 +36,9 @@ LONGEST_CLOSED_S = 600.0
 CLOSED_WITHOUT_WORD_S = (5.0, 15.0)
 """Range of the random pause after a 429 without `Retry-After`."""
 SHORTEST_PAUSE_S = 0.05
+NOTE_S = 1.0
+"""How long a note may keep a caller waiting."""
+NOTES_AT_ONCE = 4
 SEGMENTATION_LISTS = 240
 """Calls per minute that may list segmentations on the largest plan, as documented. Smaller plans have lower limits."""
 
@@ -165,11 +169,23 @@ class State:
 class RateBudget:
     """The rate budget. Every call to `/platform` and `/marketing` must go through `spend`, or at least `count`."""
 
-    def __init__(self, pool: ConnectionPool[psycopg.Connection[Any]], allowed: int) -> None:
-        """`allowed`: calls per minute and account (RDSTATION_RATE_LIMIT)."""
+    def __init__(
+        self,
+        pool: ConnectionPool[psycopg.Connection[Any]],
+        allowed: int,
+        *,
+        on_lost_note: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`allowed`: calls per minute and account (RDSTATION_RATE_LIMIT).
+
+        `on_lost_note` is called when the time of a call, or a pause after a 429, could not be recorded.
+        """
         self._pool = pool
         self._allowed = allowed
         self._limits = limits(allowed)
+        self._on_lost_note = on_lost_note
+        # A database that accepts statements and does not respond holds a thread for as long as TCP lets it.
+        self._notes = ThreadPoolExecutor(NOTES_AT_ONCE, thread_name_prefix="notes")
 
     def spend(
         self,
@@ -230,12 +246,22 @@ class RateBudget:
             self._note(CLOSE, account_id, limit, pause=timedelta(seconds=pause_s))
 
     def _note(self, statement: str, account_id: str, limit: RateLimit, **values: Any) -> None:
-        """Write to the row, but only log a failure of the database: a call that was made must not fail for that."""
-        try:
+        """Write to the row, best effort: a call that was made must neither fail nor wait for that.
+
+        Waits for `NOTE_S` seconds, because the next call should find the note.
+        """
+
+        def write() -> None:
             with transaction(self._pool) as conn:
                 conn.execute(statement.encode(), _values(account_id, limit) | values)
-        except (psycopg.Error, PoolTimeout) as error:
+
+        note = self._notes.submit(write)
+        try:
+            note.result(NOTE_S)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the call has been made
+            note.cancel()
             log.warning("a call's time or a pause was not recorded (%s)", type(error).__name__)
+            self._on_lost_note()
 
     def _spent(self, wait_s: float) -> TooManyRequests:
         return TooManyRequests(

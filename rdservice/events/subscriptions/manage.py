@@ -8,7 +8,10 @@ and corrects them.
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
+
+import psycopg
 
 from rdservice import errors, notices
 from rdservice.access import audit
@@ -16,7 +19,7 @@ from rdservice.access.audit import Author
 from rdservice.account_calls.failures import call_once
 from rdservice.config.reader import LOCAL_HOSTS
 from rdservice.config.settings import Settings
-from rdservice.database.pool import transaction
+from rdservice.database.pool import transaction, write_for_sure
 from rdservice.errors import RdServiceError, ReauthorizationRequired
 from rdservice.events.payloads import EVENT_TYPES, EventType
 from rdservice.events.subscriptions import store
@@ -27,6 +30,8 @@ from rdservice.services import Services
 from rdservice.text.catalogue import message
 
 log = logging.getLogger(__name__)
+
+STORE_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +76,14 @@ def unsubscribe(services: Services, account_id: str, *, by: Author) -> Changed:
             remote.delete(hook.uuid)
     except ReauthorizationRequired as error:
         warnings.append(notices.subscriptions_left(error.title))
-    with transaction(services.pool) as conn:
-        dropped = store.drop_all(conn, account_id)
-        if dropped or ours:
+
+    def drop(conn: psycopg.Connection[Any]) -> bool:
+        changed = bool(store.drop_all(conn, account_id) or ours)
+        if changed:
             audit.record(conn, by, "events_unsubscribed", account_id=account_id)
-    return Changed(changed=bool(dropped or ours), warnings=warnings)
+        return changed
+
+    return Changed(changed=_write(services, drop), warnings=warnings)
 
 
 def remove_with_token(services: Services, access_token: str, hashes: Iterable[bytes]) -> list[Notice]:
@@ -136,16 +144,26 @@ def _begin(services: Services, account_id: str, remote: Remote, by: Author) -> b
         # Delete the subscriptions before the secret: no delivery of a remaining subscription must be refused.
         _undo(services, remote, secret, subscribed.values())
         raise
-    with transaction(services.pool) as conn:
+
+    def complete(conn: psycopg.Connection[Any]) -> bool:
         completed = store.complete(conn, account_id, store.hash_of(secret), subscribed)
         if completed:
             audit.record(conn, by, "events_subscribed", account_id=account_id)
-    if not completed:
+        return completed
+
+    if not _write(services, complete):
         _undo(services, remote, secret, subscribed.values())
         raise errors.TooManyRequests(
             message("Another operator or program ended the subscriptions in the meantime."), retry_after_s=1
         )
     return store.hash_of(secret)
+
+
+def _write(services: Services, change: Callable[[psycopg.Connection[Any]], bool]) -> bool:
+    """Write down what RD Station has done already: it must not look as if it had failed when the database restarts."""
+    return write_for_sure(
+        services.pool, change, give_up=services.refresher.must_end, timeout_s=STORE_TIMEOUT_S
+    )
 
 
 def _undo(services: Services, remote: Remote, secret: str, made: Iterable[str]) -> None:

@@ -376,9 +376,7 @@ def test_a_claim_that_the_change_did_not_see_stores_nothing(processes: Processes
     assert rows(conn) == 1
     with pool.transaction(processes[0].pool) as late:
         assert not table.store(late, lease, "late")
-        assert not table.fail(
-            late, lease, FetchFailed(UNAVAILABLE, stale=True).failure, shared_s=2, gone=False
-        )
+        assert not table.fail(late, lease, FetchFailed(UNAVAILABLE, stale=True))
 
 
 def claim_as_a_process_that_dies(services: Services) -> table.Lease:
@@ -425,7 +423,7 @@ def test_a_woken_process_does_not_store_over_what_was_fetched_after_it(
     get(processes[1], source)
     with pool.transaction(processes[0].pool) as late:
         assert not table.store(late, old, "late")
-        assert not table.fail(late, old, FetchFailed(UNAVAILABLE, stale=True).failure, shared_s=2, gone=True)
+        assert not table.fail(late, old, FetchFailed(UNAVAILABLE, stale=True, gone=True))
     assert outcome_of(processes[2], source) == "hit"
 
 

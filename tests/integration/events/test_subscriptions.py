@@ -1,5 +1,6 @@
 """Subscriptions at RD Station: made once, replaced as a whole, and removed with the account."""
 
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -333,3 +334,23 @@ def test_odd_entries_of_the_list_are_not_ours(
     )
     assert manage.subscribe(services, "default", by=BY).changed is True
     assert len(rd.hooks()) == 2
+
+
+@pytest.mark.parametrize(
+    ("written", "act"), [("complete", manage.subscribe), ("drop_all", manage.unsubscribe)]
+)
+def test_what_rd_station_has_done_is_written_down_although_the_database_fails_once(
+    services: Services, rd: RdAccount, monkeypatch: pytest.MonkeyPatch, written: str, act: Callable[..., Any]
+) -> None:
+    if act is manage.unsubscribe:
+        manage.subscribe(services, "default", by=BY)
+    real, failures = getattr(store, written), iter([psycopg.OperationalError("the database restarts")])
+
+    def fails_once(*given: Any) -> Any:
+        for failure in failures:
+            raise failure
+        return real(*given)
+
+    monkeypatch.setattr(store, written, fails_once)
+    assert act(services, "default", by=BY).changed is True
+    assert len(secrets_in_force(services, rd.addresses())) == len(rd.addresses())

@@ -45,6 +45,7 @@ EVENTS: dict[str, dict[str, tuple[str, ...]]] = {
     "rdstation_webhook_events_total": {"result": get_args(EventResult)},
     "rdstation_notifications_total": {"result": get_args(NotificationResult)},
     "rdstation_notifications_failing": {},
+    "rdstation_lost_notes_total": {},
     "rdstation_metrics_flush_failures_total": {},
     "flask_http_request_total": {"method": HTTP_METHODS, "status": tuple(HTTP_STATUSES)},
 }
