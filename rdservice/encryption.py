@@ -6,6 +6,7 @@ Fernet: https://cryptography.io/en/latest/fernet/
 """
 
 import hashlib
+import hmac
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,9 @@ class KeyRing:
     def __init__(self, keys: Sequence[bytes]) -> None:
         """`keys` are Fernet keys (32 bytes in urlsafe base64), the one for encryption first."""
         self._fernets = {key_id(key): Fernet(key) for key in keys}
+        self._hash_keys = {
+            key_id(key): hashlib.sha256(b"rdservice hash key\0" + key).digest() for key in keys
+        }
         self._first_id = key_id(keys[0])
 
     @property
@@ -68,6 +72,20 @@ class KeyRing:
                 f"{column} of account {account_in_logs(account_id)} belongs to another row or column"
             )
         return str(bound[2])
+
+    def keyed_hash(self, value: str) -> str:
+        """Return `keyid.` and an HMAC-SHA-256 of the value under the first key, in hexadecimal (RFC 2104)."""
+        return self._keyed_hash(self._first_id, value)
+
+    def matches(self, keyed_hash: str, value: str) -> bool:
+        """Return whether `keyed_hash` is the hash of this value; False when its key is missing."""
+        used_id = keyed_hash.partition(".")[0]
+        return used_id in self._hash_keys and hmac.compare_digest(
+            self._keyed_hash(used_id, value).encode(), keyed_hash.encode()
+        )
+
+    def _keyed_hash(self, used_id: str, value: str) -> str:
+        return f"{used_id}.{hmac.digest(self._hash_keys[used_id], value.encode(), 'sha256').hex()}"
 
 
 def key_id(key: bytes) -> str:

@@ -79,7 +79,7 @@ RULES = (
 
 WITHOUT_LIMIT = {
     "rdstation_tokens": "an account stays until it is disconnected",
-    "rdstation_replaced_tokens": "one for an account at the most, until the uploaded pair has worked or is refused",
+    "rdstation_replaced_tokens": "one for an account at the most, until the uploaded pair or this one works",
     "rdstation_client_credentials": "one for each list of client secrets that was ever set; no person's data",
     "rdservice_event_streams": "one for each account that ever had an event; no person's data",
     "rdservice_subscriptions": "one for an account, until it is disconnected; no person's data",

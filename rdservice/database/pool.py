@@ -35,9 +35,10 @@ UNAVAILABLE = (
 """Exceptions raised when the database is down, restarting, overloaded, full or read-only."""
 
 # Sends BEGIN and the timeouts in one round trip. SET LOCAL, because a session setting would stay on PgBouncer's server
-# connection.
+# connection. The isolation level is named because a database may have another default: transactions lock a row and then
+# read it in a new statement, which must see what was committed while they waited.
 BEGIN = """
-BEGIN;
+BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL statement_timeout = '10s';
 SET LOCAL lock_timeout = '5s';
 SET LOCAL idle_in_transaction_session_timeout = '15s'

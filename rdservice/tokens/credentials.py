@@ -84,14 +84,16 @@ def record_success(conn: psycopg.Connection[Any], fingerprint: str) -> None:
         conn.execute(RECORD_SUCCESS, values)
 
 
-def record_refusal(conn: psycopg.Connection[Any], fingerprint: str) -> bool:
-    """Record that RD Station refused all secrets; return whether that means wrong settings, and close the gate if so.
+def worked_recently(conn: psycopg.Connection[Any], fingerprint: str) -> bool:
+    """Return whether these credentials worked within the last hour.
 
-    Returns False if the same credentials worked within the last hour: the refusal may concern one account only, or
-    someone has just changed them at RD Station. Neither says anything about the refresh token.
+    Then a refusal of all secrets may concern one account only, or someone has just changed them at RD Station. Neither
+    says anything about the refresh token.
     """
-    values = {"fingerprint": fingerprint, "within_s": PROVEN_FOR_S, "every_s": PROBE_EVERY_S}
-    if conn.execute(RECENTLY_PROVEN, values).fetchone() is not None:
-        return False
-    conn.execute(RECORD_REFUSAL, values)
-    return True
+    values = {"fingerprint": fingerprint, "within_s": PROVEN_FOR_S}
+    return conn.execute(RECENTLY_PROVEN, values).fetchone() is not None
+
+
+def record_refusal(conn: psycopg.Connection[Any], fingerprint: str) -> None:
+    """Record that RD Station refused all secrets, which means wrong settings, and close the gate."""
+    conn.execute(RECORD_REFUSAL, {"fingerprint": fingerprint, "every_s": PROBE_EVERY_S})

@@ -60,18 +60,23 @@ claimed AS (
        SET holder = gen_random_uuid(), leased_until = rd_now() + make_interval(secs => %(lease_s)s),
            attempted_at = rd_now()
       FROM picked WHERE t.account_id = picked.account_id
-    RETURNING t.account_id, t.refresh_token, t.authorization_id, t.stored_claim, t.holder, t.refresh_after),
+    RETURNING t.account_id, t.refresh_token, t.authorization_id, t.stored_claim, t.holder, t.name, t.refresh_after),
 numbered AS (SELECT rd_next_claim(stored_claim) AS claim_no, claimed.* FROM claimed ORDER BY refresh_after),
 attempt AS (
     INSERT INTO rdstation_refresh_attempts (claim_no, account_id, authorization_id, reason, claimed_by, started_at)
     SELECT claim_no, account_id, authorization_id, %(reason)s, %(claimed_by)s, rd_now() FROM numbered)
-SELECT claim_no AS fence, account_id, refresh_token, authorization_id, stored_claim, holder, rd_now() AS claimed_at
+SELECT claim_no AS fence, account_id, refresh_token, authorization_id, stored_claim, holder, name,
+       rd_now() AS claimed_at
   FROM numbered ORDER BY fence
 """
 HOLDS = """
 SELECT 1 FROM rdstation_tokens
  WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND holder = %(holder)s
 """
+# In a statement of its own, before STORE and REFUSE: an upload, or a refusal that makes two pairs change places, may
+# move the pair between the two tables meanwhile. A statement that waits for that sees the row as it is then, but the
+# other table as it was when the statement began; the next statement sees both as they are.
+LOCK = "SELECT 1 FROM rdstation_tokens WHERE account_id = %(account_id)s FOR NO KEY UPDATE"
 # `<=`: storing the same response again, after a commit with an unknown result, changes nothing. If an upload has moved
 # the pair aside meanwhile, the response goes there: RD Station may refuse the upload, and the kept refresh token has
 # just been used up.
@@ -93,9 +98,15 @@ proven AS (DELETE FROM rdstation_replaced_tokens r USING stored WHERE r.account_
 put_aside AS (
     UPDATE rdstation_replaced_tokens
        SET access_token = %(access_token)s, refresh_token = COALESCE(%(refresh_token)s, refresh_token),
-           issued_at = %(claimed_at)s, expires_at = %(expires_at)s, stored_claim = %(claim_no)s
+           issued_at = %(claimed_at)s, expires_at = %(expires_at)s, stored_claim = %(claim_no)s, refused = false
      WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND stored_claim <= %(claim_no)s)
 SELECT 1 FROM stored
+"""
+# Names are not unique, and not always known: a row without a name may be of the same RD Station account.
+IS_ORPHAN = """
+SELECT NOT EXISTS (
+    SELECT FROM rdstation_tokens
+     WHERE account_id = %(account_id)s OR name IS NULL OR %(name)s::text IS NULL OR name = %(name)s)
 """
 BACK_OFF = """
 UPDATE rdstation_tokens
@@ -170,25 +181,35 @@ UPDATE rdstation_tokens
    SET undecryptable_until = rd_now() + make_interval(secs => %(wait_s)s), holder = NULL, leased_until = NULL
  WHERE account_id = %(account_id)s AND holder = %(holder)s
 """
-# RD Station refused an uploaded pair. The pair that it replaced comes back with its own authorization, due immediately,
-# or when the lease of an exchange that still uses it ends.
-BRING_BACK = """
-WITH replaced AS (
-    DELETE FROM rdstation_replaced_tokens WHERE account_id = %(account_id)s
-    RETURNING account_id, access_token, refresh_token, issued_at, expires_at, name, connection_id, authorization_id,
-              stored_claim)
+# RD Station refused the row's pair while another one is kept: they change places, each with its own authorization. If
+# RD Station has not refused the other, that one is due immediately, or when the lease of an exchange that still uses it
+# ends. Both parts read both tables as they were before the statement.
+SWAP = """
+WITH kept AS (SELECT * FROM rdstation_replaced_tokens WHERE account_id = %(account_id)s),
+put_aside AS (
+    UPDATE rdstation_replaced_tokens k
+       SET access_token = t.access_token, refresh_token = t.refresh_token, issued_at = t.issued_at,
+           expires_at = t.expires_at, name = t.name, connection_id = t.connection_id,
+           authorization_id = t.authorization_id, stored_claim = t.stored_claim, begun_with = t.begun_with,
+           refused = true
+      FROM rdstation_tokens t WHERE k.account_id = %(account_id)s AND t.account_id = k.account_id)
 UPDATE rdstation_tokens t
-   SET access_token = r.access_token, refresh_token = r.refresh_token, issued_at = r.issued_at,
-       expires_at = r.expires_at, name = r.name, connection_id = r.connection_id,
-       authorization_id = r.authorization_id, stored_claim = r.stored_claim, status = 'connected',
-       last_error = 'upload_refused', failures = 0, refusals = 0, refused_since = NULL,
-       refresh_after = rd_now(), retry_at = NULL, undecryptable_until = NULL, updated_at = rd_now(),
+   SET access_token = kept.access_token, refresh_token = kept.refresh_token, issued_at = kept.issued_at,
+       expires_at = kept.expires_at, name = kept.name, connection_id = kept.connection_id,
+       authorization_id = kept.authorization_id, stored_claim = kept.stored_claim, begun_with = kept.begun_with,
+       status = CASE WHEN kept.refused THEN t.status ELSE 'connected' END,
+       last_error = CASE WHEN kept.refused THEN t.last_error ELSE 'upload_refused' END,
+       failures = CASE WHEN kept.refused THEN t.failures ELSE 0 END,
+       refusals = CASE WHEN kept.refused THEN t.refusals ELSE 0 END,
+       refused_since = CASE WHEN kept.refused THEN t.refused_since END,
+       retry_at = CASE WHEN kept.refused THEN t.retry_at END,
+       refresh_after = rd_now(), undecryptable_until = NULL, updated_at = rd_now(),
        leased_until = (
            SELECT max(a.started_at) + make_interval(secs => %(lease_s)s) FROM rdstation_refresh_attempts a
-            WHERE a.account_id = r.account_id AND a.authorization_id = r.authorization_id AND a.outcome IS NULL
+            WHERE a.account_id = kept.account_id AND a.authorization_id = kept.authorization_id AND a.outcome IS NULL
               AND a.started_at > rd_now() - make_interval(secs => %(lease_s)s))
-  FROM replaced r WHERE t.account_id = r.account_id
-RETURNING 1
+  FROM kept WHERE t.account_id = kept.account_id
+RETURNING NOT kept.refused
 """
 SECONDS_UNTIL_DUE = f"""
 SELECT EXTRACT(epoch FROM min({DUE_FOR_WORKERS}) - rd_now())::float8 FROM rdstation_tokens WHERE {LIVE}

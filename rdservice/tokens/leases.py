@@ -59,6 +59,8 @@ class Lease:
     authorization_id: UUID
     stored_claim: int
     """The fencing token of the lease whose response the row held when this lease began."""
+    name: str | None = field(repr=False)
+    """The name of the RD Station account, if known."""
     holder: UUID
     """A nonce. The row has it for as long as nobody else has leased it."""
     claimed_at: datetime
@@ -86,7 +88,7 @@ class Refusal:
     """What a refusal caused.
 
     `final`: an operator must authorize again. `brought_back`: the uploaded pair was refused, and the pair that it had
-    replaced is back in the row.
+    replaced is in the row again, to be tried next.
     """
 
     final: bool
@@ -201,6 +203,7 @@ def store(
     has moved the pair to `rdstation_replaced_tokens` meanwhile, the response is stored there.
     """
     encrypted = keys.encrypt("access_token", lease.account_id, access_token)
+    conn.execute(lease_sql.LOCK, lease.key)
     row = conn.execute(
         lease_sql.STORE,
         {
@@ -220,6 +223,12 @@ def store(
     if row is None:
         release(conn, lease)
     return row is not None
+
+
+def is_orphan(conn: psycopg.Connection[Any], lease: Lease) -> bool:
+    """Return whether the account's row is gone and no other row uses, or may use, the same RD Station account."""
+    values = {"account_id": lease.account_id, "name": lease.name}
+    return conn.execute(lease_sql.IS_ORPHAN, values).fetchone() == (True,)
 
 
 def back_off(conn: psycopg.Connection[Any], lease: Lease, error: str) -> bool:
@@ -258,7 +267,11 @@ def refuse(conn: psycopg.Connection[Any], lease: Lease, error: str, *, doubtful:
     The first refusal is final, unless it is `doubtful` or the outcome of an earlier attempt with the same authorization
     is unknown; then the third within at least ten minutes is. Returns None when the row has changed meanwhile: then the
     refusal is about an older token and has no effect.
+
+    After a final refusal, a pair that was kept takes the place of the refused one. Only when RD Station has refused
+    both must an operator authorize again.
     """
+    conn.execute(lease_sql.LOCK, lease.key)
     row = conn.execute(
         lease_sql.REFUSE,
         {
@@ -274,9 +287,14 @@ def refuse(conn: psycopg.Connection[Any], lease: Lease, error: str, *, doubtful:
         release(conn, lease)
         return None
     final, last_error = row
-    bring_back = {"account_id": lease.account_id, "lease_s": LEASE_S}
-    brought_back = final and conn.execute(lease_sql.BRING_BACK, bring_back).fetchone() is not None
+    brought_back = final and _swap(conn, lease.account_id)
     return Refusal(final=final and not brought_back, brought_back=brought_back, error=last_error)
+
+
+def _swap(conn: psycopg.Connection[Any], account_id: str) -> bool:
+    """Let the row's pair and the kept one change places; return whether the other has not been refused yet."""
+    values = {"account_id": account_id, "lease_s": LEASE_S}
+    return conn.execute(lease_sql.SWAP, values).fetchone() == (True,)
 
 
 def credentials_refused(conn: psycopg.Connection[Any], lease: Lease) -> bool:

@@ -90,8 +90,10 @@ class Refresher:
         started = self.monotonic()
         response = self._exchange(refresh_token)
         duration_s = self.monotonic() - started
-        result = self._write(lambda conn: self._settle(conn, lease, response, duration_s))
+        result, is_orphan = self._write(lambda conn: self._settle(conn, lease, response, duration_s))
         _log_result(lease, response, result)
+        if is_orphan and response.pair is not None:
+            self._revoke(lease, response.pair.access_token)
         return result
 
     def _may_send(self, lease: Lease) -> bool:
@@ -114,9 +116,15 @@ class Refresher:
 
     def _settle(
         self, conn: psycopg.Connection[Any], lease: Lease, response: TokenResponse, duration_s: float
-    ) -> Result:
-        """Write a response to the account's row and to its attempt, in the caller's transaction."""
-        result = self._apply(conn, lease, response)
+    ) -> tuple[Result, bool]:
+        """Write a response to the account's row and to its attempt, in the caller's transaction.
+
+        Returns also whether the response holds tokens that nobody here knows or needs any more.
+        """
+        wrong_settings = response.meaning is Meaning.CREDENTIALS and not credentials.worked_recently(
+            conn, self.fingerprint
+        )
+        result = self._apply(conn, lease, response, wrong_settings=wrong_settings)
         attempts.finish(
             conn,
             lease.fence,
@@ -126,11 +134,25 @@ class Refresher:
             error=response.error,
             answer_unknown=response.answer_unknown,
         )
-        return result
-
-    def _apply(self, conn: psycopg.Connection[Any], lease: Lease, response: TokenResponse) -> Result:
+        # Last, in every transaction: all accounts share this row.
         if response.pair is not None:
             credentials.record_success(conn, self.fingerprint)
+        elif wrong_settings:
+            credentials.record_refusal(conn, self.fingerprint)
+        is_orphan = (
+            response.pair is not None and result is Result.SUPERSEDED and leases.is_orphan(conn, lease)
+        )
+        return result, is_orphan
+
+    def _apply(
+        self,
+        conn: psycopg.Connection[Any],
+        lease: Lease,
+        response: TokenResponse,
+        *,
+        wrong_settings: bool,
+    ) -> Result:
+        if response.pair is not None:
             expires_at = jwt_claims.expiry(
                 response.pair.access_token,
                 issued_at=lease.claimed_at,
@@ -147,7 +169,7 @@ class Refresher:
             return Result.STORED if stored else Result.SUPERSEDED
         error = response.error or "server_error"
         if response.meaning is Meaning.CREDENTIALS:
-            if credentials.record_refusal(conn, self.fingerprint):
+            if wrong_settings:
                 return _transient(leases.credentials_refused(conn, lease))
             return _transient(leases.slow_down(conn, lease, error, wait_s=credentials.PROBE_EVERY_S))
         if response.meaning in (Meaning.REFUSED, Meaning.UNAUTHORIZED):
@@ -158,6 +180,18 @@ class Refresher:
         if response.meaning is Meaning.CLIENT_ERROR:
             return _transient(leases.slow_down(conn, lease, error, wait_s=SLOW_RETRY_S))
         return _transient(leases.back_off(conn, lease, error))
+
+    def _revoke(self, lease: Lease, access_token: str) -> None:
+        """Revoke new tokens of an account that was removed during the exchange (RFC 7009). Nobody could later."""
+        try:
+            outcome = f"HTTP {self.rdstation.revoke(access_token).status}"
+        except TransportError as error:
+            outcome = error.kind
+        log.warning(
+            "account %s was removed during its refresh; its new tokens were revoked at RD Station (%s)",
+            account_in_logs(lease.account_id),
+            outcome,
+        )
 
     def _cannot_open(self, conn: psycopg.Connection[Any], lease: Lease) -> None:
         """End the lease, and make the probe available again if the lease had it: nothing was sent."""

@@ -1,7 +1,7 @@
 """Reads, authorizes, lists and removes rows of `rdstation_tokens`."""
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -26,31 +26,47 @@ SELECT account_id, access_token, issued_at, expires_at, status, connection_id, a
        COALESCE(leased_until > rd_now(), false) AS leased
   FROM rdstation_tokens WHERE account_id = %(account_id)s
 """
+# A row lock cannot hold back a transaction that inserts the row.
+LOCK_ACCOUNT = "SELECT pg_advisory_xact_lock(%(space)s, hashtext(%(account_id)s))"
+LOCK_SPACE = 0x5244_5441
+"""First key of the advisory locks of accounts ("RDTA" in ASCII)."""
 LOCK_PREVIOUS = """
-SELECT name
+SELECT name, authorization_id, expires_at
   FROM rdstation_tokens WHERE account_id = %(account_id)s
    FOR UPDATE
 """
-READ_PAIR = """
-SELECT access_token, refresh_token FROM rdstation_tokens WHERE account_id = %(account_id)s
+READ_PAIRS = """
+SELECT access_token, refresh_token, authorization_id, begun_with, true AS current
+  FROM rdstation_tokens WHERE account_id = %(account_id)s
+UNION ALL
+SELECT access_token, refresh_token, authorization_id, begun_with, false
+  FROM rdstation_replaced_tokens WHERE account_id = %(account_id)s
 """
 # An uploaded refresh token is unproven until it has worked once; the pair that it replaces is kept until then. A pair
-# that was itself never proven does not displace the kept one.
+# that was itself never proven does not displace the kept one, except one that RD Station has refused: then the row's
+# pair is the one that was kept before. A refused pair is kept too, since a refusal may be wrong.
 KEEP_REPLACED = """
-INSERT INTO rdstation_replaced_tokens (account_id, access_token, refresh_token, issued_at, expires_at, name,
-                                       connection_id, authorization_id, stored_claim, replaced_at)
+INSERT INTO rdstation_replaced_tokens AS kept (
+    account_id, access_token, refresh_token, issued_at, expires_at, name, connection_id, authorization_id, stored_claim,
+    begun_with, refused, replaced_at)
 SELECT account_id, access_token, refresh_token, issued_at, expires_at, name, connection_id, authorization_id,
-       stored_claim, rd_now()
+       stored_claim, begun_with, status = 'reauthorization_required', rd_now()
   FROM rdstation_tokens
- WHERE account_id = %(account_id)s AND status <> 'reauthorization_required'
-ON CONFLICT (account_id) DO NOTHING
+ WHERE account_id = %(account_id)s AND COALESCE(last_error, '') NOT IN ('damaged', 'no_refresh_token')
+ON CONFLICT (account_id) DO UPDATE
+   SET access_token = EXCLUDED.access_token, refresh_token = EXCLUDED.refresh_token, issued_at = EXCLUDED.issued_at,
+       expires_at = EXCLUDED.expires_at, name = EXCLUDED.name, connection_id = EXCLUDED.connection_id,
+       authorization_id = EXCLUDED.authorization_id, stored_claim = EXCLUDED.stored_claim,
+       begun_with = EXCLUDED.begun_with, refused = EXCLUDED.refused, replaced_at = EXCLUDED.replaced_at
+ WHERE kept.refused AND NOT EXCLUDED.refused
 """
 DROP_REPLACED = "DELETE FROM rdstation_replaced_tokens WHERE account_id = %(account_id)s"
 AUTHORIZE = """
 INSERT INTO rdstation_tokens AS t (account_id, access_token, refresh_token, issued_at, expires_at, status, name,
-                                   connection_id, authorization_id, refresh_after, refreshed_at, created_at, updated_at)
+                                   connection_id, authorization_id, begun_with, refresh_after, refreshed_at,
+                                   created_at, updated_at)
 VALUES (%(account_id)s, %(access_token)s, %(refresh_token)s, %(issued_at)s, %(expires_at)s, %(status)s, %(name)s,
-        %(connection_id)s, %(authorization_id)s,
+        %(connection_id)s, %(authorization_id)s, %(begun_with)s,
         CASE WHEN %(proven)s THEN %(issued_at)s
             + (%(expires_at)s - %(issued_at)s) * (%(share)s - %(spread)s * random()) ELSE rd_now() END,
         CASE WHEN %(proven)s THEN rd_now() END, rd_now(), rd_now())
@@ -59,9 +75,10 @@ ON CONFLICT (account_id) DO UPDATE
        expires_at = EXCLUDED.expires_at, status = EXCLUDED.status, name = COALESCE(EXCLUDED.name, t.name),
        connection_id = CASE WHEN t.name <> EXCLUDED.name THEN EXCLUDED.connection_id ELSE t.connection_id END,
        cache_epoch = t.cache_epoch + 1, authorization_id = EXCLUDED.authorization_id,
-       refresh_after = EXCLUDED.refresh_after, refreshed_at = COALESCE(EXCLUDED.refreshed_at, t.refreshed_at),
-       retry_at = NULL, undecryptable_until = NULL, holder = NULL, leased_until = NULL, failures = 0, refusals = 0,
-       refused_since = NULL, last_error = NULL, updated_at = rd_now()
+       begun_with = EXCLUDED.begun_with, refresh_after = EXCLUDED.refresh_after,
+       refreshed_at = COALESCE(EXCLUDED.refreshed_at, t.refreshed_at), retry_at = NULL, undecryptable_until = NULL,
+       holder = NULL, leased_until = NULL, failures = 0, refusals = 0, refused_since = NULL, second_look_at = NULL,
+       second_looks = 0, last_error = NULL, updated_at = rd_now()
 RETURNING refresh_after
 """
 NAME = """
@@ -202,19 +219,39 @@ def is_shared(conn: psycopg.Connection[Any], account_id: str) -> bool:
 def holds_pair(
     conn: psycopg.Connection[Any], keys: KeyRing, account_id: str, access_token: str, refresh_token: str
 ) -> bool:
-    """Return whether the row holds exactly this pair; False when it cannot be decrypted."""
-    row = conn.execute(READ_PAIR, {"account_id": account_id}).fetchone()
-    if row is None:
-        return False
+    """Return whether the account needs no upload of this pair.
+
+    That is so if the row holds exactly this pair, or if an authorization of the account began with this refresh token
+    and has another one now: then the token was used up here. False when the stored pair cannot be decrypted.
+    """
+    with conn.cursor(row_factory=dict_row) as cur:
+        pairs = cur.execute(READ_PAIRS, {"account_id": account_id}).fetchall()
+    return any(_needs_no_upload(keys, account_id, pair, access_token, refresh_token) for pair in pairs)
+
+
+def _needs_no_upload(
+    keys: KeyRing, account_id: str, pair: Mapping[str, Any], access_token: str, refresh_token: str
+) -> bool:
     try:
-        stored = (
-            keys.decrypt("access_token", account_id, row[0]),
-            keys.decrypt("refresh_token", account_id, row[1]),
-        )
+        stored_access = keys.decrypt("access_token", account_id, pair["access_token"])
+        stored_refresh = keys.decrypt("refresh_token", account_id, pair["refresh_token"])
     except (KeyMissing, ValueDamaged):
         return False
-    same_access = hmac.compare_digest(stored[0].encode(), access_token.encode())
-    return hmac.compare_digest(stored[1].encode(), refresh_token.encode()) and same_access
+    if hmac.compare_digest(stored_refresh.encode(), refresh_token.encode()):
+        return pair["current"] and hmac.compare_digest(stored_access.encode(), access_token.encode())
+    return pair["begun_with"] is not None and keys.matches(
+        pair["begun_with"], _beginning(pair["authorization_id"], refresh_token)
+    )
+
+
+def _beginning(authorization_id: UUID, refresh_token: str) -> str:
+    """Return what `begun_with` is the hash of. An earlier version replaces the authorization and leaves the hash."""
+    return f"{authorization_id} {refresh_token}"
+
+
+def lock_account(conn: psycopg.Connection[Any], account_id: str) -> None:
+    """Serialize transactions that may insert the account's row. Call this before any other lock on the account."""
+    conn.execute(LOCK_ACCOUNT, {"space": LOCK_SPACE, "account_id": account_id})
 
 
 def authorize(
@@ -236,14 +273,22 @@ def authorize(
     known. The row keeps its `connection_id` unless both its old name and this one are known and differ. `verified`:
     whether RD Station has accepted the access token; if not, the status becomes `unverified`. `proven`: whether the
     refresh token comes straight from RD Station; if not, the row is due immediately, and the old pair is kept until the
-    refresh token has worked.
+    refresh token has worked. An unproven pair that the account holds already, or whose refresh token was used up here,
+    changes nothing.
     """
     values: dict[str, Any] = {"account_id": account_id}
+    lock_account(conn, account_id)
     with conn.cursor(row_factory=dict_row) as cur:
         before = cur.execute(LOCK_PREVIOUS, values).fetchone()
         clock = cur.execute("SELECT rd_now() AS now").fetchone()
     if clock is None:
         raise RuntimeError("SELECT without FROM returned no row")
+    if before and not proven and holds_pair(conn, keys, account_id, access_token, refresh_token):
+        return Authorized(
+            authorization_id=before["authorization_id"],
+            expires_at=before["expires_at"],
+            previous_name=before["name"],
+        )
     issued_at = clock["now"] - timedelta(seconds=age_s)
     authorization_id = uuid4()
     conn.execute(DROP_REPLACED if proven else KEEP_REPLACED, values)
@@ -260,6 +305,7 @@ def authorize(
             "name": name,
             "connection_id": uuid4(),
             "authorization_id": authorization_id,
+            "begun_with": keys.keyed_hash(_beginning(authorization_id, refresh_token)),
             "proven": proven,
             "share": REFRESH_AT_SHARE,
             "spread": REFRESH_SPREAD,

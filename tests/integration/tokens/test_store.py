@@ -11,7 +11,7 @@ from cryptography.fernet import Fernet
 from rdservice.database.pool import transaction
 from rdservice.encryption import KeyMissing, KeyRing, ValueDamaged
 from rdservice.services import Services
-from rdservice.tokens import store
+from rdservice.tokens import leases, store
 from rdservice.tokens.refresh import Result
 from rdservice.tokens.store import AccountState, Authorized, StoredToken
 from tests.conftest import Clock
@@ -235,11 +235,22 @@ def test_the_kept_pair_is_not_displaced_by_one_that_was_never_proven(services: S
     assert services.keys.decrypt("refresh_token", account, refresh) == "proven"
 
 
-def test_a_pair_that_rd_station_refused_is_not_kept(services: Services, conn: Conn) -> None:
+@pytest.mark.parametrize("error", ["damaged", "no_refresh_token"])
+def test_a_pair_that_can_never_work_is_not_kept(services: Services, conn: Conn, error: str) -> None:
     authorize(services)
-    conn.execute("UPDATE rdstation_tokens SET status = 'reauthorization_required'")
-    authorize(services, proven=False)
+    conn.execute("UPDATE rdstation_tokens SET status = 'reauthorization_required', last_error = %s", [error])
+    authorize(services, access="uploaded", refresh="uploaded", proven=False)
     assert replaced(conn) == []
+
+
+def test_an_upload_after_a_refused_one_keeps_the_pair_that_came_back(services: Services, conn: Conn) -> None:
+    authorize(services, refresh="proven")
+    authorize(services, refresh="refused", proven=False)
+    with transaction(services.pool) as inside:
+        leases.refuse(inside, lease_one(services), "revoked", doubtful=False)
+    authorize(services, refresh="uploaded", proven=False)
+    ((account, _, refresh),) = replaced(conn)
+    assert services.keys.decrypt("refresh_token", account, refresh) == "proven"
 
 
 def test_a_first_upload_replaces_nothing(services: Services, conn: Conn) -> None:
@@ -276,13 +287,15 @@ def test_the_kept_pair_comes_back_when_the_new_refresh_token_is_refused(
     assert connected.refresher.refresh(lease_one(connected)) is Result.REFUSED
     assert stored_pair(connected, conn) == (old["access_token"], old["refresh_token"])
     after = row(conn)
-    assert replaced(conn) == []
+    ((account, _, refresh),) = replaced(conn)
+    assert connected.keys.decrypt("refresh_token", account, refresh) == "never-given"
     for name in ("connection_id", "authorization_id", "stored_claim", "name", "expires_at", "issued_at"):
         assert after[name] == before[name], name
     assert (after["status"], after["last_error"], after["failures"]) == ("connected", "upload_refused", 0)
     # And it is proven at once, by the ordinary way.
     assert connected.refresher.refresh(lease_one(connected)) is Result.STORED
     assert row(conn)["last_error"] is None
+    assert replaced(conn) == [], "the pair that works ends the other"
 
 
 def test_removing_an_account_removes_the_kept_pair(services: Services, conn: Conn) -> None:
