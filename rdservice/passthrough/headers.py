@@ -56,47 +56,37 @@ NOT_FOR_RD_STATION = HOP_BY_HOP | {
 }
 PREFIXES_NOT_FOR_RD_STATION = ("x-forwarded", "x-amzn-", "x-envoy-", "cf-", "sec-", "proxy-")
 
-NOT_FOR_THE_CALLER = HOP_BY_HOP | {
-    # gunicorn or this service writes them for its own origin: see rdservice.web.http.response_headers.
-    "date",
-    "server",
-    "via",
-    "cache-control",
-    "expires",
-    "pragma",
-    "age",
-    "content-security-policy",
-    "content-security-policy-report-only",
-    "x-content-type-options",
-    "x-frame-options",
-    "x-request-id",
-    "referrer-policy",
-    "permissions-policy",
-    "strict-transport-security",
-    "cross-origin-opener-policy",
-    "cross-origin-opener-policy-report-only",
-    "cross-origin-resource-policy",
-    "cross-origin-embedder-policy",
-    "cross-origin-embedder-policy-report-only",
-    # They would affect a browser on behalf of this service's origin.
-    "set-cookie",
-    "set-cookie2",
-    "clear-site-data",
-    "refresh",
-    "link",
-    "alt-svc",
-    "nel",
-    "report-to",
-    "reporting-endpoints",
-    "service-worker-allowed",
-    "sourcemap",
-    "speculation-rules",
-    "timing-allow-origin",
-    "x-answer-from",
-    "location",
-    "content-length",
-}
-PREFIXES_NOT_FOR_THE_CALLER = ("access-control-", "proxy-")
+FOR_THE_CALLER = frozenset(
+    {
+        # What the body is.
+        "content-type",
+        "content-language",
+        "content-encoding",
+        "content-disposition",
+        "content-range",
+        "accept-ranges",
+        "etag",
+        "last-modified",
+        # RD Station's paging, limits and refusals.
+        "pagination-total-rows",
+        "pagination-page-size",
+        "pagination-page",
+        "ratelimit-limit-quotas",
+        "ratelimit-remaining-quotas",
+        "ratelimit-limit",
+        "ratelimit-remaining",
+        "ratelimit-reset",
+        "retry-after-quotas",
+        "retry-after",
+        "allow",
+        "www-authenticate",
+        # Amazon's gateway renames the header before it.
+        "x-amzn-remapped-www-authenticate",
+    }
+)
+"""Everything else stays here. Proxies in front act on headers of their own (X-Accel-Redirect, X-Sendfile,
+Surrogate-Control …), browsers act for this service's origin (Set-Cookie, Access-Control-…), and no list of those could
+be complete."""
 
 NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # No line breaks: obsolete line folding is refused.
@@ -109,15 +99,20 @@ def for_rd_station(headers: Iterable[tuple[str, str]]) -> Headers:
 
     Leaves out credentials, headers of the connection, and headers that could change the meaning of the request.
     """
-    return tuple(_kept(headers, NOT_FOR_RD_STATION, PREFIXES_NOT_FOR_RD_STATION))
+    return tuple(
+        (header, value)
+        for header, value in _end_to_end(headers)
+        if header.lower() not in NOT_FOR_RD_STATION
+        and not header.lower().startswith(PREFIXES_NOT_FOR_RD_STATION)
+    )
 
 
 def for_caller(headers: Headers, api_url: str) -> Headers:
-    """Return the headers of RD Station's response for the caller.
+    """Return the headers of RD Station's response for the caller: those of FOR_THE_CALLER, and two more.
 
-    A `Location` at RD Station becomes one of this service; any other is left out.
+    `Content-Length` if it is valid. A `Location` at RD Station becomes one of this service; any other is left out.
     """
-    kept = [*_kept(headers, NOT_FOR_THE_CALLER, PREFIXES_NOT_FOR_THE_CALLER)]
+    kept = [(header, value) for header, value in _end_to_end(headers) if header.lower() in FOR_THE_CALLER]
     named = _values(headers)
     (length,) = named.get("content-length", [""])[:1]
     if LENGTH.fullmatch(length) and "transfer-encoding" not in named:
@@ -128,9 +123,8 @@ def for_caller(headers: Headers, api_url: str) -> Headers:
     return tuple(kept)
 
 
-def _kept(
-    headers: Iterable[tuple[str, str]], without: frozenset[str], prefixes: tuple[str, ...]
-) -> Iterator[tuple[str, str]]:
+def _end_to_end(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield the valid headers that `Connection` does not name."""
     given = list(headers)
     named = {
         name.strip().lower()
@@ -139,10 +133,7 @@ def _kept(
         for name in value.split(",")
     }
     for header, value in given:
-        name = header.lower()
-        if name in without or name in named or name.startswith(prefixes):
-            continue
-        if NAME.fullmatch(header) and VALUE.fullmatch(value):
+        if header.lower() not in named and NAME.fullmatch(header) and VALUE.fullmatch(value):
             yield header, value
 
 
