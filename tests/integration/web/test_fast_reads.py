@@ -20,6 +20,7 @@ from rdservice.metrics.definitions import Series
 from rdservice.services import Services
 from rdservice.tokens import memory
 from rdservice.web import create_app
+from rdservice.web.api import leads
 from rdservice.web.api.fast_reads import FastReads
 from tests.support.accounts import connect_account
 from tests.support.sandbox_process import SandboxProcess
@@ -137,9 +138,10 @@ def app(connected: Services) -> Flask:
 
 @pytest.fixture
 def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever was seen once stays in memory."""
+    """Whatever was seen once stays in memory, and is not asked for again."""
     monkeypatch.setattr(memory, "REMEMBER_S", LONG_S)
     monkeypatch.setattr(key_memory, "MAX_AGE_S", LONG_S)
+    monkeypatch.setattr(leads, "FRESH_EVERY_S", LONG_S)
 
 
 @pytest.fixture
