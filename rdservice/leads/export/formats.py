@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, Protocol
 
@@ -13,8 +14,13 @@ OTHER_COLUMNS = ("tags", "legal_bases")
 """Columns of a full record besides the listed ones and the account's fields."""
 UTF8_MARK = b"\xef\xbb\xbf"
 """The byte order mark. Without it Excel reads the file in the machine's own encoding."""
-BEGINS_A_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+FORMULA = "=+@＝＋－＠﹦﹢﹣﹫-"
+BEGINS_A_FORMULA = tuple(FORMULA + "\t\r\n")
 """A cell with such a beginning is a formula: https://owasp.org/www-community/attacks/CSV_Injection"""
+BORDER = r',;:|~^"\s\x00-\x1f\ufeff'
+"""Where a program that splits at another separator than the comma, or does not know quotes, begins a new cell. Quotes
+and blanks may stand between the separator and the text."""
+FORMULA_AT_BORDER = re.compile(rf"(?<![{BORDER}])[{BORDER}]++(?=[{FORMULA}])")
 
 Lead = dict[str, Any]
 
@@ -46,8 +52,9 @@ class Ndjson:
 class Csv:
     """RFC 4180 with a header line and fixed columns.
 
-    A cell that a spreadsheet would read as a formula gets a leading apostrophe. Lists of strings are joined with `; `;
-    other nested values are JSON.
+    What a spreadsheet could read as a formula gets an apostrophe in front, at the beginning of a cell and wherever
+    another separator than the comma would begin one. Lists of strings are joined with `; `; other nested values are
+    JSON.
     """
 
     content_type = "text/csv; charset=utf-8; header=present"
@@ -56,7 +63,7 @@ class Csv:
         self.columns = tuple(columns)
 
     def head(self) -> bytes:
-        return UTF8_MARK + self._rows([self.columns])
+        return UTF8_MARK + self._rows([[_inert(name) for name in self.columns]])
 
     def lines(self, leads: Iterable[Lead]) -> bytes:
         return self._rows([_cell(lead.get(name)) for name in self.columns] for lead in leads)
@@ -81,7 +88,22 @@ def _cell(value: object) -> str:
         text = "; ".join(value)
     else:
         text = _json(value)
-    return f"'{text}" if text.startswith(BEGINS_A_FORMULA) else text
+    return _inert(text)
+
+
+def _inert(text: str) -> str:
+    """Return `text` so that no spreadsheet calculates with it, whichever separator it splits the text at."""
+    return FORMULA_AT_BORDER.sub(_with_apostrophe, f"'{text}" if text.startswith(BEGINS_A_FORMULA) else text)
+
+
+def _with_apostrophe(border: re.Match[str]) -> str:
+    between = border.group()
+    next_one = border.string[border.end() + 1 : border.end() + 2]
+    # Quotes alone begin no cell, and a dash or an equals sign on its own ("Centro - Sul") is no formula.
+    is_harmless = not between.strip('"') or (
+        border.start() > 0 and not between.strip(" ") and next_one in ("", " ")
+    )
+    return between if is_harmless else f"{between}'"
 
 
 def _json(value: object) -> str:
