@@ -79,7 +79,7 @@ class Scene:
     @property
     def target(self) -> Target:
         """The target that Prometheus scrapes."""
-        return Target(address=f"127.0.0.1:{self._port}", token=self._stage.settings.metrics_token)
+        return Target(address=f"127.0.0.1:{self._port}", token=self._stage.settings.metrics_tokens[0])
 
     def start_web(self) -> None:
         self._web = self._stage.web(workers=WEB_PROCESSES, port=self._port)

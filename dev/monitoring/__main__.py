@@ -113,8 +113,9 @@ def _target(data_dir: Path) -> Target:
         raise MonitoringError(
             f"No scripts/start runs on {data_dir}. Start it first, in another terminal: scripts/start"
         )
-    token = given_settings(ROOT, os.environ).get("METRICS_TOKEN")
-    return Target(address=url.removeprefix("http://"), token=token)
+    # The service takes each token of the list.
+    token = given_settings(ROOT, os.environ).get("METRICS_TOKEN", "").strip(", ").partition(",")[0]
+    return Target(address=url.removeprefix("http://"), token=token.strip() or None)
 
 
 def _port(variable: str) -> int:

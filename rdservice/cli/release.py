@@ -7,6 +7,7 @@ from flask.cli import with_appcontext
 from rdservice.cli import progress
 from rdservice.cli.connection import author, errors_in_one_line
 from rdservice.cli.translated_help import Command
+from rdservice.config.reader import HEX_RECIPE
 from rdservice.database import migrate
 from rdservice.database.pool import CONNECT_TIMEOUT_S, UNAVAILABLE, transaction
 from rdservice.notifications import targets
@@ -22,7 +23,7 @@ def release() -> None:
     """Bring the database to this version.
 
     Applies migrations and encrypts tokens that an older backend left. Safe to repeat, to run twice at once and to
-    interrupt. Warns of receivers in NOTIFY_URLS that apprise cannot use.
+    interrupt. Warns of receivers in NOTIFY_URLS that apprise cannot use, and in production without METRICS_TOKEN.
 
     \b
     Example:
@@ -56,6 +57,15 @@ def release() -> None:
     if unusable:
         click.echo(tell("Warning: no notification goes to these receivers:"), err=True)
         click.echo("\n".join(settings_problems.lines(language(), unusable)), err=True)
+    if services().settings.production and not services().settings.metrics_tokens:
+        click.echo(
+            tell(
+                "Warning: METRICS_TOKEN is not set, so nobody can read /metrics. Set it, for example to the output of:"
+                " %(command)s",
+                command=HEX_RECIPE,
+            ),
+            err=True,
+        )
 
 
 def _bring_up_to_date() -> tuple[list[migrate.Migration], int]:

@@ -26,7 +26,7 @@ SCOPE = re.compile(r"[a-z](?:[a-z0-9_.:-]{0,19}|[a-z_.:-]{0,59})")
 """A long value with digits is more likely a secret in the wrong variable."""
 
 KEY_RECIPE = 'python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
-SESSION_KEY_RECIPE = 'python -c "import secrets; print(secrets.token_hex(32))"'
+HEX_RECIPE = 'python -c "import secrets; print(secrets.token_hex(32))"'
 
 
 class Reader:
@@ -79,9 +79,7 @@ class Reader:
     def client_secrets(self) -> tuple[str, ...]:
         name, example = "RDSTATION_CLIENT_SECRET", "0123456789abcdef0123456789abcdef"
         value = self.required(name, example)
-        secrets = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
-        if value and not secrets:
-            self._problem(name, "client_secret_only_commas", example)
+        secrets = self._listed(name, value, example)
         for secret in secrets:
             if "://" in secret:
                 self._problem(name, "client_secret_holds_url", example)
@@ -142,11 +140,9 @@ class Reader:
 
     def secret_key(self) -> str:
         name = "SECRET_KEY"
-        value = self.required(name, None, command=SESSION_KEY_RECIPE)
+        value = self.required(name, None, command=HEX_RECIPE)
         if value and len(value) < SECRET_KEY_LENGTH:
-            self._problem(
-                name, "secret_key_short", None, needed=SECRET_KEY_LENGTH, command=SESSION_KEY_RECIPE
-            )
+            self._problem(name, "secret_key_short", None, needed=SECRET_KEY_LENGTH, command=HEX_RECIPE)
         return value
 
     def encryption_keys(self) -> tuple[bytes, ...]:
@@ -163,6 +159,10 @@ class Reader:
         # The same key given twice, even in different forms, counts once.
         return tuple(dict.fromkeys(keys))
 
+    def metrics_tokens(self) -> tuple[str, ...]:
+        name = "METRICS_TOKEN"
+        return self._listed(name, self.text(name) or "", "0123456789abcdef0123456789abcdef")
+
     def notify_urls(self) -> tuple[str, ...]:
         urls = notify_urls.split(self.text(notify_urls.VARIABLE) or "")
         for number, url in enumerate(urls, start=1):
@@ -170,6 +170,13 @@ class Reader:
             if code is not None:
                 self.problems.append(notify_urls.problem(number, code))
         return urls
+
+    def _listed(self, name: str, value: str, example: str) -> tuple[str, ...]:
+        """Return the entries of a comma-separated list, each once."""
+        entries = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+        if value and not entries:
+            self._problem(name, "only_commas", example)
+        return entries
 
     def _problem(self, name: str, code: Code, example: str | None, **facts: str | int) -> None:
         self.problems.append(Problem(variable=name, code=code, facts=facts, example=example))

@@ -38,7 +38,7 @@ class Settings:
     database_url: str = field(repr=False)
     secret_key: str = field(repr=False)
     encryption_keys: tuple[bytes, ...] = field(repr=False)
-    metrics_token: str | None = field(repr=False)
+    metrics_tokens: tuple[str, ...] = field(repr=False)
     notify_urls: tuple[str, ...] = field(repr=False)
     """Receivers of notifications, as apprise URLs."""
     trusted_proxies: int
@@ -81,7 +81,7 @@ class Settings:
             database_url=read.database_url(),
             secret_key=read.secret_key(),
             encryption_keys=read.encryption_keys(),
-            metrics_token=read.text("METRICS_TOKEN"),
+            metrics_tokens=read.metrics_tokens(),
             notify_urls=read.notify_urls(),
             trusted_proxies=read.integer(
                 "TRUSTED_PROXIES", default=1 if values.get("DYNO") else 0, low=0, high=10

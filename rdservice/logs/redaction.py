@@ -59,10 +59,9 @@ def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
 
 def secrets_in(settings: Settings) -> set[str]:
     """Return every secret of `settings`, in each form in which the setting may be written."""
-    found = {*settings.client_secrets, settings.secret_key}
+    found = {*settings.client_secrets, *settings.metrics_tokens, settings.secret_key}
     for key in settings.encryption_keys:
         found |= {key.decode(), base64.urlsafe_b64decode(key).hex()}
-    found.add(settings.metrics_token or "")
     found |= notify_urls.secrets_in(settings.notify_urls)
     found.add(settings.database_url)
     found.add(str(psycopg.conninfo.conninfo_to_dict(settings.database_url).get("password") or ""))

@@ -14,7 +14,7 @@ SENTENCES: Mapping[Code, str] = {
         "%(variable)s holds a URL: were the secret and RDSTATION_REDIRECT_URI swapped?"
     ),
     "client_secret_is_client_id": message("%(variable)s is the same as RDSTATION_CLIENT_ID."),
-    "client_secret_only_commas": message("%(variable)s holds only commas."),
+    "only_commas": message("%(variable)s holds only commas."),
     "client_secret_white_space": message(
         "%(variable)s contains white space; separate several secrets with commas."
     ),

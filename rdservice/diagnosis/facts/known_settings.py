@@ -115,7 +115,7 @@ def of_running(settings: Settings) -> KnownSettings:
         "DATABASE_URL": settings.database_url,
         "SECRET_KEY": settings.secret_key,
         "TOKEN_ENCRYPTION_KEYS": ",".join(key.decode() for key in settings.encryption_keys),
-        "METRICS_TOKEN": settings.metrics_token or "",
+        "METRICS_TOKEN": ",".join(settings.metrics_tokens),
         "RDSERVICE_ENV": "production" if settings.production else "development",
     }
     return KnownSettings(values=values, problems=(), settings=settings, broken=frozenset())

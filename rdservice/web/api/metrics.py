@@ -8,6 +8,7 @@ from flask import Blueprint, Flask, Response, request
 from prometheus_client import CollectorRegistry
 from prometheus_flask_exporter import PrometheusMetrics
 
+from rdservice.config.settings import Settings
 from rdservice.errors import Forbidden, Unauthorized
 from rdservice.metrics.definitions import Metrics
 from rdservice.web.api import exposition
@@ -25,16 +26,25 @@ REQUEST_BUCKETS_S = (0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 30.0)
 @guard.public
 def show() -> Response:
     """Return the metrics of the whole service. `check_reader` restricts access."""
-    check_reader(services().settings.metrics_token)
+    check_reader(services().settings)
     snapshot = services().metrics_flusher.snapshot(SNAPSHOT_TIMEOUT_S)
     return Response(exposition.render(services().metrics, snapshot), content_type=exposition.CONTENT_TYPE)
 
 
-def check_reader(token: str | None) -> None:
-    """Raise Unauthorized without the bearer token. If METRICS_TOKEN is not set, raise Forbidden for other machines."""
-    if token is not None:
-        if not _shows(token):
-            raise Unauthorized("Send the value of METRICS_TOKEN as 'Authorization: Bearer …'.")
+def check_reader(settings: Settings) -> None:
+    """Raise Unauthorized without one of the bearer tokens.
+
+    If METRICS_TOKEN is not set, raise Unauthorized for everyone in production, Forbidden for other machines elsewhere.
+    """
+    if settings.metrics_tokens:
+        if not _shows_one(settings.metrics_tokens):
+            raise Unauthorized("Send a token of METRICS_TOKEN as 'Authorization: Bearer …'.")
+    elif settings.production:
+        # A proxy on this machine that adds no header looks like this machine.
+        raise Unauthorized(
+            "In production nobody may read the metrics without a token: set METRICS_TOKEN and send it as"
+            " 'Authorization: Bearer …'."
+        )
     elif not _is_local():
         raise Forbidden(
             "Without METRICS_TOKEN only this machine may read the metrics, and not through a proxy. Set METRICS_TOKEN"
@@ -105,11 +115,13 @@ def init_app(app: Flask, metrics: Metrics) -> RequestCounts:
     return counts
 
 
-def _shows(token: str) -> bool:
+def _shows_one(tokens: tuple[str, ...]) -> bool:
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     # WSGI decodes header bytes as Latin-1.
-    same = hmac.compare_digest(given.strip().encode("latin-1", "replace"), token.encode())
-    return same and scheme.lower() == "bearer"
+    shown = given.strip().encode("latin-1", "replace")
+    # A list, so that the time does not tell which token is right.
+    same = [hmac.compare_digest(shown, token.encode()) for token in tokens]
+    return any(same) and scheme.lower() == "bearer"
 
 
 def _is_local() -> bool:

@@ -4,13 +4,15 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 
-from rdservice.config.settings import ROOT
+from rdservice.config.settings import ROOT, Settings
 from rdservice.database.migrate import migrations
-from tests.integration.cli.conftest import Run
+from rdservice.services import Services
+from tests.integration.cli.conftest import MakeRun, Run
 
 
 def test_a_release_prepares_an_empty_database_and_a_second_one_finds_nothing_to_do(
@@ -95,3 +97,18 @@ def test_two_releases_of_real_processes_at_once_both_succeed(
     assert [process.returncode for process in processes] == [0, 0], told
     applied = re.findall(r"Applied migration (\d+)", "".join(out for out, _ in told))
     assert sorted(map(int, applied)) == [migration.version for migration in migrations()]
+
+
+def test_in_production_a_release_without_metrics_token_says_that_nobody_can_read_the_metrics(
+    run_with: MakeRun, make_services: Callable[[Settings], Services], variables: dict[str, str]
+) -> None:
+    production = {
+        "RDSERVICE_ENV": "production",
+        "RDSTATION_REDIRECT_URI": "https://app.example.com/rd/callback",
+    }
+    for token, warned in (("", True), ("a-token,another", False)):
+        settings = Settings.from_mapping(variables | production | {"METRICS_TOKEN": token})
+        ended = run_with(make_services(settings))("release")
+        assert (ended.exit_code, ended.stdout) == (0, "The database is up to date.\n")
+        assert ("METRICS_TOKEN is not set, so nobody can read /metrics" in ended.stderr) is warned
+    assert "METRICS_TOKEN" not in run_with(make_services(Settings.from_mapping(variables)))("release").stderr

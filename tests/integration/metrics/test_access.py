@@ -22,6 +22,16 @@ def guarded(make_services: Callable[[Settings], Services], variables: dict[str, 
 
 
 @pytest.fixture
+def in_production(make_services: Callable[[Settings], Services], variables: dict[str, str]) -> FlaskClient:
+    """A client of an application in production without METRICS_TOKEN."""
+    production = {
+        "RDSERVICE_ENV": "production",
+        "RDSTATION_REDIRECT_URI": "https://app.example.com/rd/callback",
+    }
+    return create_app(make_services(Settings.from_mapping(variables | production))).test_client()
+
+
+@pytest.fixture
 def behind_proxy(make_services: Callable[[Settings], Services], variables: dict[str, str]) -> Flask:
     return create_app(make_services(Settings.from_mapping(variables | {"TRUSTED_PROXIES": "1"})))
 
@@ -34,6 +44,29 @@ def from_address(client: FlaskClient, address: str, **headers: str) -> int:
 def test_the_token_opens_from_anywhere(guarded: FlaskClient) -> None:
     assert from_address(guarded, "203.0.113.9", Authorization=f"Bearer {TOKEN}") == 200
     assert from_address(guarded, "203.0.113.9", Authorization=f"bearer {TOKEN}") == 200
+
+
+def test_each_token_of_a_list_opens_so_that_it_can_be_changed(
+    make_services: Callable[[Settings], Services], variables: dict[str, str]
+) -> None:
+    settings = Settings.from_mapping(variables | {"METRICS_TOKEN": f"the-new-token, {TOKEN},"})
+    client = create_app(make_services(settings)).test_client()
+    for token in ("the-new-token", TOKEN):
+        assert from_address(client, "203.0.113.9", Authorization=f"Bearer {token}") == 200
+    for wrong in ("", ",", f"the-new-token, {TOKEN},", f"the-new-token,{TOKEN}", "the-new-token,", "the-new"):
+        assert from_address(client, "203.0.113.9", Authorization=f"Bearer {wrong}") == 401, wrong
+
+
+def test_in_production_nobody_reads_without_a_token_a_proxy_that_adds_no_header_least(
+    in_production: FlaskClient,
+) -> None:
+    for address in ("127.0.0.1", "::1", "203.0.113.9"):
+        for headers in ({}, {"Authorization": "Bearer "}, {"Authorization": "Bearer anything"}):
+            response = in_production.get("/metrics", headers=headers, environ_base={"REMOTE_ADDR": address})
+            assert response.status_code == 401, (address, headers)
+            assert "set METRICS_TOKEN" in response.get_json()["detail"]
+            assert response.headers["WWW-Authenticate"] == "Bearer"
+            assert "rdstation_" not in response.text
 
 
 def test_with_a_token_set_nothing_else_opens_not_even_from_this_machine(guarded: FlaskClient) -> None:

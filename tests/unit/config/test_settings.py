@@ -65,7 +65,7 @@ def test_what_is_not_set_has_its_documented_default() -> None:
     assert settings.api_url == "https://api.rd.services"
     assert settings.scope == "contacts"
     assert settings.rate_limit == 120
-    assert settings.metrics_token is None
+    assert settings.metrics_tokens == ()
     assert settings.trusted_proxies == 0
     assert not settings.production
 
@@ -85,7 +85,7 @@ def test_all_other_variables_are_read_under_their_names() -> None:
     assert settings.api_url == "http://127.0.0.1:8001"
     assert settings.scope == "contacts events"
     assert settings.rate_limit == 500
-    assert settings.metrics_token == "scrape-me"
+    assert settings.metrics_tokens == ("scrape-me",)
     assert settings.trusted_proxies == 2
     assert settings.production
     assert settings.database_url == VALID["DATABASE_URL"]
@@ -363,7 +363,8 @@ KNOWN_MISTAKES: list[tuple[str, dict[str, str], Code]] = [
         "client_secret_is_client_id",
     ),
     ("secrets with spaces", {"RDSTATION_CLIENT_SECRET": "one two"}, "client_secret_white_space"),
-    ("only commas", {"RDSTATION_CLIENT_SECRET": ",,"}, "client_secret_only_commas"),
+    ("only commas", {"RDSTATION_CLIENT_SECRET": ",,"}, "only_commas"),
+    ("only commas", {"METRICS_TOKEN": " , "}, "only_commas"),
     (
         "a local host in production",
         {"RDSTATION_REDIRECT_URI": "http://localhost:8000/rd/callback", "DYNO": "web.1"},

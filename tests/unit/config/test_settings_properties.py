@@ -108,7 +108,7 @@ def test_settings_can_be_used_everywhere_or_are_refused(variables: dict[str, str
     for text in (
         settings.client_id,
         settings.database_url,
-        settings.metrics_token or "",
+        *settings.metrics_tokens,
         *settings.client_secrets,
     ):
         assert "\0" not in text
