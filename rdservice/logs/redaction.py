@@ -28,6 +28,25 @@ LOOKS_SECRET = re.compile(
     r"|\+[1-9][0-9](?:[ ().-]{0,2}[0-9]){7,13}"  # a telephone number with a country code
 )
 """Each alternative starts at a word boundary and never backtracks, so the search takes linear time."""
+DDD = "(?:1[1-9]|2[12478]|3[1-578]|4[1-9]|5[1345]|6[1-9]|7[134579]|[89][1-9])"
+"""Area codes of Brazil."""
+GAP = "[ \\u00a0\\u2010-\\u2013-]"
+MOBILE = f"9{GAP}?[0-9]{{4}}{GAP}?[0-9]{{4}}"
+LANDLINE = f"[2-5][0-9]{{3}}{GAP}?[0-9]{{4}}"
+PERSONAL_NUMBER = re.compile(
+    # The first look-ahead is there for speed. Not within a word, the fraction of a number, or a UUID.
+    r"(?=[0-9(])(?<![A-Za-z0-9])(?<![0-9]\.)(?<![0-9A-Fa-f]{4}-)"
+    "(?:"
+    rf"(?:(?:00)?55{GAP}?)?\(0?{DDD}\){GAP}?(?:{MOBILE}|{LANDLINE})"
+    rf"|(?:00)?55{GAP}?0?{DDD}{GAP}?(?:{MOBILE}|{LANDLINE})"
+    # Ten digits without a gap may also be a time in seconds.
+    rf"|0?{DDD}(?:{GAP}?{MOBILE}|\.9[0-9]{{4}}\.[0-9]{{4}}|{GAP}[2-5][0-9]{{3}}-[0-9]{{4}})"
+    r"|9[0-9]{4}-[0-9]{4}"
+    r"|(?P<cpf>[0-9]{3}\.?[0-9]{3}\.?[0-9]{3}[-/]?[0-9]{2})"
+    ")"
+    r"(?![A-Za-z0-9])(?!\.[0-9])(?!-[0-9A-Fa-f]{4})"
+)
+"""Telephone numbers of Brazil, and what may be a CPF, the number of a person at the tax authority."""
 NAMED_SECRET = re.compile(
     r"""(?ix)
     ( (?: \b (?: code | state ) =                                  # in the query of a callback
@@ -41,7 +60,7 @@ NAMED_SECRET = re.compile(
 
 def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
     """Return a function that replaces `secrets` with BLOT, and all text that looks like a token, a password, an
-    e-mail address or a telephone number."""
+    e-mail address, a telephone number or a CPF."""
     forms = {form for secret in secrets if len(secret) >= SHORTEST_SECRET for form in _forms(secret)}
     exact = re.compile("|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True)))
 
@@ -50,6 +69,7 @@ def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
             text = exact.sub(BLOT, text)
         if _may_look_secret(text):
             text = LOOKS_SECRET.sub(BLOT, text)
+        text = PERSONAL_NUMBER.sub(_blot_of_number, text)
         if _may_be_named(text):
             text = NAMED_SECRET.sub(rf"\1{BLOT}", text)
         return text
@@ -79,6 +99,22 @@ def _forms(secret: str) -> set[str]:
         json.dumps(secret, ensure_ascii=False)[1:-1],
         repr(secret)[1:-1],
     }
+
+
+def _blot_of_number(found: re.Match[str]) -> str:
+    cpf = found["cpf"]
+    return found.group() if cpf is not None and not _is_cpf(cpf) else BLOT
+
+
+def _is_cpf(written: str) -> bool:
+    """Return whether the check digits, the last two of eleven, are right."""
+    digits = [int(character) for character in written if character.isdigit()]
+    right = [
+        sum(digit * (place + 1 - index) for index, digit in enumerate(digits[:place])) * 10 % 11 % 10
+        for place in (9, 10)
+    ]
+    # Eleven equal digits pass the check, but are nobody's number.
+    return digits[9:] == right and len(set(digits)) > 1
 
 
 def _may_look_secret(text: str) -> bool:
