@@ -1,4 +1,9 @@
-"""Which external text is safe to store and display, and how logs refer to an account without personal data."""
+"""Which external text is safe to store and display, and how paths and logs refer to an account."""
+
+from urllib.parse import quote
+
+IN_QUERY = "-"
+"""In place of an account's ID in a path: the query parameter `account_id` names the account."""
 
 
 def is_readable(text: str) -> bool:
@@ -8,6 +13,18 @@ def is_readable(text: str) -> bool:
     and U+FFFD, which replaces invalid UTF-8 in a URL, so that different URLs would yield the same text.
     """
     return text.isprintable() and "\ufffd" not in text
+
+
+def is_segment(text: str) -> bool:
+    """Return whether `text` can be a segment of a URL path that every client and proxy passes on unchanged."""
+    return is_readable(text) and "/" not in text and text == text.strip() and text not in {"", ".", ".."}
+
+
+def account_page(account_id: str) -> str:
+    """Return the path of an account's page, with a query if the account's ID is no segment of a path."""
+    if is_segment(account_id):
+        return f"/accounts/{quote(account_id, safe='')}"
+    return f"/accounts/{IN_QUERY}?account_id={quote(account_id, safe='')}"
 
 
 def names_a_person(account_id: str) -> bool:

@@ -7,7 +7,7 @@ from rdservice import errors, notices
 from rdservice.access import audit
 from rdservice.access.audit import Author
 from rdservice.accounts.connect import name_in
-from rdservice.accounts.ids import check_account_id
+from rdservice.accounts.ids import Pool, check_account_id, check_new_account_id
 from rdservice.database.pool import transaction
 from rdservice.errors import RdServiceError
 from rdservice.notices import Notice
@@ -36,8 +36,8 @@ class Upload:
     verify: bool
 
 
-def parse_upload(body: object) -> Upload:
-    """Check a decoded JSON body and return its values.
+def parse_upload(body: object, pool: Pool | None = None) -> Upload:
+    """Check a decoded JSON body and return its values. With `pool`, any account that is stored there may be named.
 
     Raises BadRequest when `body` is not an object, and InvalidField, which names the field.
     """
@@ -46,8 +46,9 @@ def parse_upload(body: object) -> Upload:
     verify = body.get("verify", True)
     if not isinstance(verify, bool):
         raise _invalid("verify", "%(field)s must be true or false.")
+    account_id = body.get("account_id", DEFAULT_ACCOUNT)
     return Upload(
-        account_id=check_account_id(body.get("account_id", DEFAULT_ACCOUNT)),
+        account_id=check_new_account_id(account_id) if pool is None else check_account_id(pool, account_id),
         access_token=_token(body, "access_token"),
         refresh_token=_token(body, "refresh_token"),
         expires_in_s=_expires_in(body),

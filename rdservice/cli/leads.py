@@ -54,7 +54,7 @@ def export(
     with errors_in_one_line(), _output(file, resume=resume) as output:
         after = _after(output, chosen) if resume else None
         wanted = Wanted(
-            account_id=check_account_id(account_id),
+            account_id=check_account_id(services().pool, account_id),
             segmentation=segmentation,
             format=chosen,
             full=full,

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from itertools import groupby
-from urllib.parse import quote
 
-from rdservice.names import names_a_person
+from rdservice.names import account_page, names_a_person
 from rdservice.notifications.incidents import Told
 from rdservice.text.catalogue import Language, message, translated
 from rdservice.text.troubles import (
@@ -109,4 +108,4 @@ def _called(account_id: str, name: str | None, language: Language) -> tuple[str,
     company = None if name is None or names_a_person(name) else name
     if names_a_person(account_id):
         return company or translated(language, "Account whose name is an e-mail address"), ""
-    return f"{company} ({account_id})" if company else account_id, f"accounts/{quote(account_id, safe='')}"
+    return f"{company} ({account_id})" if company else account_id, account_page(account_id).removeprefix("/")

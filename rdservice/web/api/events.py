@@ -7,13 +7,12 @@ from typing import Any
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from rdservice.accounts.ids import check_account_id
 from rdservice.errors import InvalidField
 from rdservice.events import reading
 from rdservice.events.payloads import EVENT_TYPES, EventType
 from rdservice.events.reading import ReadEvent
-from rdservice.tokens.store import DEFAULT_ACCOUNT
 from rdservice.web.http import guard
+from rdservice.web.http.accounts import requested_account
 from rdservice.web.http.context import query_text, services
 
 bp = Blueprint("events", __name__)
@@ -23,11 +22,9 @@ bp = Blueprint("events", __name__)
 @guard.requires("leads:read")
 def list_events() -> ResponseReturnValue:
     """List the events of an account with numbers above `after`."""
-    given = query_text("account_id")
-    account_id = DEFAULT_ACCOUNT if given is None else check_account_id(given)
     page = reading.read(
         services(),
-        account_id,
+        requested_account(),
         after=_number("after", least=0, most=10**18, default=0),
         limit=_number("limit", least=1, most=reading.LARGEST_LIMIT, default=reading.DEFAULT_LIMIT),
         event_type=_event_type(),

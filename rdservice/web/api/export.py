@@ -11,12 +11,11 @@ from flask import Blueprint, Flask, Response, current_app, request
 from flask.typing import ResponseReturnValue
 
 from rdservice import errors
-from rdservice.accounts.ids import check_account_id
 from rdservice.errors import RdServiceError
 from rdservice.leads.export.formats import Format
 from rdservice.leads.export.run import Export, Pause, Wanted, parse_after
-from rdservice.tokens.store import DEFAULT_ACCOUNT
 from rdservice.web.http import guard, long_responses
+from rdservice.web.http.accounts import requested_account
 from rdservice.web.http.context import query_text, services
 from rdservice.web.http.long_responses import LongResponse
 
@@ -78,9 +77,9 @@ def export_leads() -> ResponseReturnValue:
 
 
 def _wanted() -> Wanted:
-    given, after = query_text("account_id"), query_text("after")
+    after = query_text("after")
     return Wanted(
-        account_id=DEFAULT_ACCOUNT if given is None else check_account_id(given),
+        account_id=requested_account(),
         segmentation=query_text("segmentation"),
         format=_format(query_text("format")),
         full=_full(query_text("full")),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flask import Flask
 
-from rdservice.accounts.ids import check_account_id
+from rdservice.accounts.ids import check_new_account_id
 from rdservice.cache.cache import NotCached
 from rdservice.errors import RdServiceError
 from rdservice.leads.parameters import parse_listing
@@ -128,7 +128,7 @@ class FastReads:
 
     def _leads(self, given: dict[str, str], if_none_match: str | None) -> Read:
         listing = parse_listing(given.get("page"), given.get("page_size"), given.get("order"))
-        account_id = check_account_id(given.get("account_id", DEFAULT_ACCOUNT))
+        account_id = check_new_account_id(given.get("account_id", DEFAULT_ACCOUNT))
         served = list_leads(
             self._services, account_id, given.get("segmentation"), listing, only_if_cached=True
         )
@@ -139,9 +139,11 @@ class FastReads:
         return Read(LEADS, 200, headers + _about(served.content.body), served.content.body)
 
     def _access_token(self, account_id: str, given: dict[str, str]) -> Read | None:
+        if "account_id" in given:
+            return None
         min_ttl_s = parse_min_ttl(given.get("min_ttl"))
         token = self._services.access_tokens.usable_if_cached(
-            check_account_id(account_id), min_ttl_s=min_ttl_s
+            check_new_account_id(account_id), min_ttl_s=min_ttl_s
         )
         if token is None:
             return None

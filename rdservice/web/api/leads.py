@@ -7,11 +7,10 @@ from werkzeug.http import parse_cache_control_header, parse_etags
 from werkzeug.routing import BaseConverter
 
 from rdservice import errors
-from rdservice.accounts.ids import check_account_id
 from rdservice.cache.entries import Served
 from rdservice.leads import parameters, queries, segmentations
-from rdservice.tokens.store import DEFAULT_ACCOUNT
 from rdservice.web.http import guard
+from rdservice.web.http.accounts import requested_account
 from rdservice.web.http.context import json_body, query_text, services
 
 bp = Blueprint("leads", __name__)
@@ -38,7 +37,9 @@ def list_leads() -> ResponseReturnValue:
     """List the leads of a segmentation, or all leads. `fast_reads` responds instead if they are in memory."""
     segmentation = query_text("segmentation")
     listing = parameters.parse_listing(query_text("page"), query_text("page_size"), query_text("order"))
-    served = queries.list_leads(services(), _account_id(), segmentation, listing, max_age_s=_max_age_s())
+    served = queries.list_leads(
+        services(), requested_account(), segmentation, listing, max_age_s=_max_age_s()
+    )
     return _respond_leads(served)
 
 
@@ -46,14 +47,16 @@ def list_leads() -> ResponseReturnValue:
 @guard.requires("leads:read")
 def show(uuid: str) -> ResponseReturnValue:
     """Show one lead."""
-    return _respond_leads(queries.lead_by_uuid(services(), _account_id(), uuid, max_age_s=_max_age_s()))
+    return _respond_leads(queries.lead_by_uuid(services(), requested_account(), uuid, max_age_s=_max_age_s()))
 
 
 @bp.get("/rd/leads/email/<path:email>")
 @guard.requires("leads:read")
 def show_by_email(email: str) -> ResponseReturnValue:
     """Show the lead with this e-mail address."""
-    return _respond_leads(queries.lead_by_email(services(), _account_id(), email, max_age_s=_max_age_s()))
+    return _respond_leads(
+        queries.lead_by_email(services(), requested_account(), email, max_age_s=_max_age_s())
+    )
 
 
 @bp.post("/rd/leads/lookup")
@@ -63,7 +66,7 @@ def look_up() -> ResponseReturnValue:
     body = json_body()
     if not isinstance(body, dict):
         raise errors.BadRequest('Send a JSON object, such as {"email": "ana@example.com"}.')
-    served = queries.lead_by_email(services(), _account_id(), body.get("email"), max_age_s=_max_age_s())
+    served = queries.lead_by_email(services(), requested_account(), body.get("email"), max_age_s=_max_age_s())
     return _respond_leads(served)
 
 
@@ -75,13 +78,8 @@ def list_segmentations() -> ResponseReturnValue:
         query_text("page"), query_text("page_size"), query_text("order"), query_text("search")
     )
     return _respond(
-        segmentations.list_segmentations(services(), _account_id(), listing, max_age_s=_max_age_s())
+        segmentations.list_segmentations(services(), requested_account(), listing, max_age_s=_max_age_s())
     )
-
-
-def _account_id() -> str:
-    given = query_text("account_id")
-    return DEFAULT_ACCOUNT if given is None else check_account_id(given)
 
 
 def _max_age_s() -> float | None:

@@ -119,7 +119,7 @@ def _account_id() -> str:
         return DEFAULT_ACCOUNT
     try:
         # WSGI decodes header bytes as Latin-1.
-        return check_account_id(given.encode("latin-1").decode())
+        return check_account_id(services().pool, given.encode("latin-1").decode())
     except UnicodeError:
         raise errors.InvalidField("RD-Account must be UTF-8.", extra={"field": "account_id"}) from None
 

@@ -12,13 +12,13 @@ from rdservice import errors
 from rdservice.accounts import upload as uploads
 from rdservice.accounts.disconnect import Disconnected
 from rdservice.accounts.disconnect import disconnect as disconnect_account
-from rdservice.accounts.ids import check_account_id
 from rdservice.database.pool import transaction
 from rdservice.rdstation.client import TOKEN_LIFETIME_S
 from rdservice.tokens import store
 from rdservice.tokens.refresh import Result
 from rdservice.tokens.store import AccountState, StoredToken
 from rdservice.web.http import guard
+from rdservice.web.http.accounts import requested_account
 from rdservice.web.http.context import json_body, prefers_html, query_text, services
 from rdservice.web.http.paths import local_path
 from rdservice.web.text.notice_texts import flash_disconnected, flash_notices, flash_refresh
@@ -32,7 +32,7 @@ MOST_ACCOUNTS = 100_000
 @guard.requires("tokens:write")
 def upload() -> ResponseReturnValue:
     """Store an uploaded pair."""
-    given = uploads.parse_upload(json_body())
+    given = uploads.parse_upload(json_body(), services().pool)
     state, warnings = uploads.upload(services(), given, by=guard.author())
     return jsonify(
         {
@@ -58,7 +58,7 @@ def list_accounts() -> ResponseReturnValue:
 def access_token(account_id: str) -> ResponseReturnValue:
     """Return a valid access token. `fast_reads` responds instead if it is in memory."""
     min_ttl_s = parse_min_ttl(query_text("min_ttl"))
-    token = services().access_tokens.usable(check_account_id(account_id), min_ttl_s=min_ttl_s)
+    token = services().access_tokens.usable(requested_account(account_id), min_ttl_s=min_ttl_s)
     return Response(given_out(token), content_type="application/json")
 
 
@@ -77,7 +77,8 @@ def given_out(token: StoredToken) -> bytes:
 @guard.requires("tokens:write")
 def refresh(account_id: str) -> ResponseReturnValue:
     """Refresh the account's tokens now, even if they are not due."""
-    result = services().access_tokens.refresh_now(check_account_id(account_id), by=guard.author())
+    account_id = requested_account(account_id)
+    result = services().access_tokens.refresh_now(account_id, by=guard.author())
     if prefers_html():
         flash_refresh(result)
         return redirect(local_path(request.form.get("next")) or url_for("status.show"), code=303)
@@ -88,7 +89,8 @@ def refresh(account_id: str) -> ResponseReturnValue:
 @guard.requires("tokens:write")
 def remove(account_id: str) -> ResponseReturnValue:
     """Remove the account's tokens here and revoke them at RD Station."""
-    removed = disconnect_account(services(), check_account_id(account_id), by=guard.author())
+    account_id = requested_account(account_id)
+    removed = disconnect_account(services(), account_id, by=guard.author())
     return jsonify(_removed(account_id, removed))
 
 
@@ -96,7 +98,8 @@ def remove(account_id: str) -> ResponseReturnValue:
 @guard.operator_only
 def disconnect(account_id: str) -> ResponseReturnValue:
     """Remove the account's tokens; for the page's form, which cannot send DELETE."""
-    removed = disconnect_account(services(), check_account_id(account_id), by=guard.author())
+    account_id = requested_account(account_id)
+    removed = disconnect_account(services(), account_id, by=guard.author())
     flash_disconnected(account_id, revoked=removed.revoked)
     flash_notices(removed.warnings)
     return redirect(url_for("status.show"), code=303)

@@ -3,6 +3,8 @@
 import re
 from urllib.parse import quote
 
+from rdservice.names import account_page
+
 # Visible ASCII without backslash: browsers treat a backslash as a slash, and drop tabs and line ends.
 LOCAL_PATH = re.compile(r"/(?!/)[\x21-\x5b\x5d-\x7e]{0,2000}|/")
 
@@ -12,14 +14,16 @@ def login_url(account_id: str) -> str:
     return f"/rd/login?account_id={quote(account_id, safe='')}"
 
 
-def account_path(account_id: str) -> str:
-    """Return the path of the account's page."""
-    return f"/accounts/{quote(account_id, safe='')}"
+def disconnect_page(account_id: str) -> str:
+    """Return the path of the page that asks whether to disconnect the account."""
+    path, mark, query = account_page(account_id).partition("?")
+    return f"{path}/disconnect{mark}{query}"
 
 
-def refresh_path(account_id: str) -> str:
-    """Return the path to which "Refresh now" posts."""
-    return f"/rd/tokens/{quote(account_id, safe='')}/refresh"
+def action_path(account_id: str, action: str) -> str:
+    """Return the path to which the account's button for `action` posts."""
+    path, mark, query = account_page(account_id).partition("?")
+    return f"{path.replace('/accounts/', '/rd/tokens/', 1)}/{action}{mark}{query}"
 
 
 def local_path(target: str | None) -> str | None:

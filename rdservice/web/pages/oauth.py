@@ -7,10 +7,9 @@ from flask.typing import ResponseReturnValue
 
 from rdservice import errors
 from rdservice.accounts import connect
-from rdservice.accounts.ids import check_account_id
-from rdservice.tokens.store import DEFAULT_ACCOUNT
 from rdservice.web.http import browser_session, guard
-from rdservice.web.http.context import query_text, services
+from rdservice.web.http.accounts import requested_account
+from rdservice.web.http.context import services
 from rdservice.web.text.notice_texts import flash_connected, flash_notices
 
 bp = Blueprint("oauth", __name__)
@@ -34,8 +33,7 @@ def login() -> ResponseReturnValue:
     On another host than the redirect URI's, redirect to that host first: RD Station redirects back there, where the
     session's cookie must exist too.
     """
-    given = query_text("account_id")
-    account_id = DEFAULT_ACCOUNT if given is None else check_account_id(given)
+    account_id = requested_account()
     if request.host != urlsplit(services().settings.public_origin).netloc:
         return _to_the_host_of_the_redirect_uri(account_id)
     dialog = connect.begin(

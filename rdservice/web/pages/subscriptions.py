@@ -3,19 +3,19 @@
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
-from urllib.parse import quote
 
 import psycopg
 from flask import Blueprint, jsonify, redirect, request
 from flask.typing import ResponseReturnValue
 
-from rdservice.accounts.ids import check_account_id
 from rdservice.events import store as events
 from rdservice.events.subscriptions import manage, store
 from rdservice.events.subscriptions.manage import Changed
+from rdservice.names import account_page
 from rdservice.web.http import guard
+from rdservice.web.http.accounts import requested_account
 from rdservice.web.http.context import prefers_html, services
-from rdservice.web.http.paths import account_path, local_path
+from rdservice.web.http.paths import action_path, local_path
 from rdservice.web.text.datetimes import LocalTime, local_time
 from rdservice.web.text.notice_texts import flash_notices, flash_subscribed, flash_unsubscribed
 
@@ -42,7 +42,8 @@ class Section:
 @guard.requires("tokens:write")
 def subscribe(account_id: str) -> ResponseReturnValue:
     """Subscribe the service to the account's lead events."""
-    done = manage.subscribe(services(), check_account_id(account_id), by=guard.author())
+    account_id = requested_account(account_id)
+    done = manage.subscribe(services(), account_id, by=guard.author())
     if prefers_html():
         flash_subscribed(account_id, changed=done.changed)
     return _respond(account_id, done, subscribed=True)
@@ -52,7 +53,8 @@ def subscribe(account_id: str) -> ResponseReturnValue:
 @guard.requires("tokens:write")
 def unsubscribe(account_id: str) -> ResponseReturnValue:
     """End the account's subscription to lead events."""
-    done = manage.unsubscribe(services(), check_account_id(account_id), by=guard.author())
+    account_id = requested_account(account_id)
+    done = manage.unsubscribe(services(), account_id, by=guard.author())
     if prefers_html():
         flash_unsubscribed(account_id, changed=done.changed)
     return _respond(account_id, done, subscribed=False)
@@ -62,7 +64,6 @@ def section(conn: psycopg.Connection[Any], account_id: str, now: datetime) -> Se
     """Return the section for the account's page. `now`: the database's time."""
     rows = store.list_all(conn, account_id)
     latest = events.latest(conn, account_id)
-    path = f"/rd/tokens/{quote(account_id, safe='')}"
     current = [row for row in rows if row.current]
     state: Literal["off", "on", "under_way", "void"] = "void" if rows else "off"
     if current:
@@ -71,16 +72,16 @@ def section(conn: psycopg.Connection[Any], account_id: str, now: datetime) -> Se
         state=state,
         since=local_time(current[-1].created_at, now) if current else None,
         latest=local_time(latest, now) if latest else None,
-        subscribe_path=f"{path}/subscribe",
-        unsubscribe_path=f"{path}/unsubscribe",
-        back=account_path(account_id),
+        subscribe_path=action_path(account_id, "subscribe"),
+        unsubscribe_path=action_path(account_id, "unsubscribe"),
+        back=account_page(account_id),
     )
 
 
 def _respond(account_id: str, done: Changed, *, subscribed: bool) -> ResponseReturnValue:
     if prefers_html():
         flash_notices(done.warnings)
-        back = local_path(request.form.get("next")) or account_path(account_id)
+        back = local_path(request.form.get("next")) or account_page(account_id)
         return redirect(back, code=303)
     return jsonify(
         {

@@ -8,12 +8,13 @@ from flask.typing import ResponseReturnValue
 
 from rdservice import errors
 from rdservice.accounts import upload as uploads
+from rdservice.accounts.ids import is_stored, typed_account_id
 from rdservice.errors import RdServiceError
+from rdservice.names import account_page, is_segment
 from rdservice.rdstation.client import TOKEN_LIFETIME_S
 from rdservice.tokens.store import DEFAULT_ACCOUNT
 from rdservice.web.http import guard
 from rdservice.web.http.context import prefers_html, query_text, request_id, services
-from rdservice.web.http.paths import account_path
 from rdservice.web.text.languages import gettext
 from rdservice.web.text.notice_texts import flash_notices
 from rdservice.web.text.problem_texts import page_text
@@ -36,15 +37,25 @@ def show() -> ResponseReturnValue:
 def upload() -> ResponseReturnValue:
     """Store the pair like `POST /rd/tokens`, or show the form again with error messages."""
     given = {name: request.form.get(name, "").strip() for name in FIELDS}
+    given["account_id"] = _fixed_account() or typed_account_id(
+        services().pool, request.form.get("account_id", "")
+    )
     try:
-        state, warnings = uploads.upload(services(), uploads.parse_upload(_body(given)), by=guard.author())
+        pair = uploads.parse_upload(_body(given), services().pool)
+        state, warnings = uploads.upload(services(), pair, by=guard.author())
     except (errors.InvalidField, errors.TokenRefused, errors.RdStationUnavailable) as error:
         if not prefers_html():
             raise
         return _form(given, error)
     flash(gettext("The tokens of %(account)s are stored.", account=state.account_id), "ok")
     flash_notices(warnings)
-    return redirect(account_path(state.account_id), code=303)
+    return redirect(account_page(state.account_id), code=303)
+
+
+def _fixed_account() -> str | None:
+    """Return the account that the page's address names if its id cannot be typed, such as one with a line break."""
+    named = query_text("account_id")
+    return None if named is None or is_segment(named) or not is_stored(services().pool, named) else named
 
 
 def _body(given: Mapping[str, str]) -> dict[str, object]:
@@ -70,6 +81,7 @@ def _form(given: Mapping[str, str], error: RdServiceError | None = None) -> Resp
         "upload.html",
         operator=guard.actor().label,
         account_id=given["account_id"],
+        fixed=_fixed_account() is not None,
         expires_in=given.get("expires_in", str(TOKEN_LIFETIME_S)),
         problems=problems,
         message=message,

@@ -9,7 +9,7 @@ from requests_mock import Mocker
 
 from rdservice import errors
 from rdservice.accounts import upload as uploads
-from rdservice.accounts.ids import check_account_id
+from rdservice.accounts.ids import check_new_account_id
 from rdservice.accounts.upload import Upload, parse_upload
 from rdservice.notices import Notice
 from rdservice.services import Services
@@ -154,7 +154,7 @@ def test_a_life_of_a_second_to_a_year_is_taken(value: int) -> None:
     "account_id", ["default", "a", "a" * 200, "Ação & Cia. 漢字", "a?b#c%20", "a@b.c", "~2"]
 )
 def test_an_account_may_have_any_printable_name_without_slash(account_id: str) -> None:
-    assert check_account_id(account_id) == account_id
+    assert check_new_account_id(account_id) == account_id
 
 
 # Verified

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rdservice.access import keys, operators
 from rdservice.accounts import upload
 from rdservice.accounts.connect import LONGEST_NAME, name_in
-from rdservice.accounts.ids import LONGEST_ACCOUNT_ID, check_account_id
+from rdservice.accounts.ids import LONGEST_ACCOUNT_ID, check_new_account_id
 from rdservice.cache.entries import Content
 from rdservice.errors import BadRequest, InvalidField, RdServiceError
 from rdservice.leads.fetch import has_list, is_contact
@@ -59,13 +59,13 @@ def test_an_upload_is_usable_or_its_field_is_named(body: Any) -> None:
     assert is_token(given_pair.refresh_token)
     assert type(given_pair.expires_in_s) is int
     assert 1 <= given_pair.expires_in_s <= MAX_LIFETIME_S
-    assert check_account_id(given_pair.account_id) == given_pair.account_id
+    assert check_new_account_id(given_pair.account_id) == given_pair.account_id
 
 
 @given(st.one_of(ACCOUNTS, ANY_JSON))
 def test_an_account_s_name_can_stand_in_a_row_a_path_and_a_log_line(value: Any) -> None:
     try:
-        name = check_account_id(value)
+        name = check_new_account_id(value)
     except InvalidField as error:
         blamed = error.extra
         assert blamed == {"field": "account_id"}

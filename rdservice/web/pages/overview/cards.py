@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass, field
 
+from rdservice.names import account_page
 from rdservice.tokens import listing
 from rdservice.tokens.listing import State
 from rdservice.tokens.store import AccountState
-from rdservice.web.http.paths import account_path, login_url, refresh_path
+from rdservice.web.http.paths import action_path, disconnect_page, login_url
 from rdservice.web.text.datetimes import LocalTime, local_time
 from rdservice.web.text.status_texts import advice, next_step, outcome_words, state_words
 
@@ -47,12 +48,13 @@ class Card:
     refresh_path: str
     disconnect_path: str
     """The path of the page that asks for confirmation."""
+    confirmed_path: str
+    """The path to which that page posts."""
 
 
 def card(account: AccountState, *, worker_runs: bool = True) -> Card:
     """Return the account's card in the language and time zone of this request's reader."""
     state = listing.state_of(account)
-    path = account_path(account.account_id)
     due = local_time(account.due_at, account.now) if account.status in RENEWABLE else None
     return Card(
         account_id=account.account_id,
@@ -69,8 +71,9 @@ def card(account: AccountState, *, worker_runs: bool = True) -> Card:
         valid=account.expires_at > account.now,
         next_renewal=due,
         attempted=local_time(account.attempted_at, account.now) if account.attempted_at else None,
-        path=path,
+        path=account_page(account.account_id),
         login_url=login_url(account.account_id),
-        refresh_path=refresh_path(account.account_id),
-        disconnect_path=f"{path}/disconnect",
+        refresh_path=action_path(account.account_id, "refresh"),
+        disconnect_path=disconnect_page(account.account_id),
+        confirmed_path=action_path(account.account_id, "disconnect"),
     )

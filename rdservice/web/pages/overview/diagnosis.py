@@ -16,9 +16,10 @@ from rdservice.diagnosis.findings.find import find
 from rdservice.diagnosis.findings.finding import Finding
 from rdservice.diagnosis.findings.guide import Action
 from rdservice.diagnosis.sentences import Words
+from rdservice.names import account_page
 from rdservice.services import Services
 from rdservice.tokens.listing import State
-from rdservice.web.http.paths import account_path, login_url, refresh_path
+from rdservice.web.http.paths import action_path, login_url
 from rdservice.web.text.datetimes import number_words
 from rdservice.web.text.languages import gettext, ngettext, page_language
 
@@ -114,7 +115,7 @@ def _shown(cause: Finding, found: Iterable[Finding]) -> ShownFinding:
         tone=TONES[cause.severity],
         words=_words(cause),
         button=_button(cause.action, cause.account_id),
-        account_path=None if cause.account_id is None else account_path(cause.account_id),
+        account_path=None if cause.account_id is None else account_page(cause.account_id),
         consequences=[(one.code, _words(one).seen) for one in consequences[:MAX_FINDINGS]],
     )
 
@@ -134,7 +135,9 @@ def _button(action: Action, account_id: str | None) -> Button | None:
         return None
     buttons = {
         "connect": Button(words=gettext("Connect again"), path=login_url(account_id), method="get"),
-        "refresh": Button(words=gettext("Refresh now"), path=refresh_path(account_id), method="post"),
+        "refresh": Button(
+            words=gettext("Refresh now"), path=action_path(account_id, "refresh"), method="post"
+        ),
         "upload": Button(
             words=gettext("Upload tokens"),
             path=f"/upload?{urlencode({'account_id': account_id})}",

@@ -6,12 +6,13 @@ from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
 
 from rdservice import errors
-from rdservice.accounts.ids import check_account_id
+from rdservice.accounts.ids import typed_account_id
 from rdservice.database.pool import transaction
 from rdservice.tokens import listing, store
 from rdservice.tokens.listing import STATES, State
 from rdservice.tokens.store import DEFAULT_ACCOUNT
 from rdservice.web.http import guard
+from rdservice.web.http.accounts import requested_account
 from rdservice.web.http.context import services
 from rdservice.web.http.paths import login_url
 from rdservice.web.pages import live, subscriptions
@@ -67,8 +68,9 @@ def show() -> ResponseReturnValue:
 @guard.operator_only
 def account(account_id: str) -> ResponseReturnValue:
     """Show an account: its state, the next step, its refreshes, and the available actions."""
+    account_id = requested_account(account_id)
     with transaction(services().pool) as conn:
-        found = store.account_state(conn, check_account_id(account_id))
+        found = store.account_state(conn, account_id)
         if found is None:
             raise _unknown(account_id)
         diagnosis = diagnose(conn, services(), counts=_only(listing.state_of(found)), account_id=account_id)
@@ -90,8 +92,9 @@ def account(account_id: str) -> ResponseReturnValue:
 @guard.operator_only
 def ask_to_disconnect(account_id: str) -> ResponseReturnValue:
     """Show what is lost with the account, and ask for confirmation."""
+    account_id = requested_account(account_id)
     with transaction(services().pool) as conn:
-        found = store.account_state(conn, check_account_id(account_id))
+        found = store.account_state(conn, account_id)
         if found is None:
             raise _unknown(account_id)
         shared = store.is_shared(conn, account_id)
@@ -106,7 +109,8 @@ def connect() -> ResponseReturnValue:
     A form cannot target `/rd/login`: browsers apply the policy `form-action 'self'` also to redirects after a form, and
     `/rd/login` redirects to RD Station.
     """
-    account_id = request.args.get("account_id", "").strip() or "default"
+    given = request.args.get("account_id", "")
+    account_id = typed_account_id(services().pool, given) or DEFAULT_ACCOUNT
     return render_template(
         "connect.html",
         operator=guard.actor().label,
