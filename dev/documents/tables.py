@@ -241,6 +241,9 @@ def _exposition() -> str:
         worker_heartbeat=0.0,
     )
     snapshot = Snapshot(
-        totals=counted.current(), state=State(overview=state, failing_notifications=0), flushed=True
+        totals=counted.current(),
+        state=State(overview=state, failing_notifications=0),
+        flushed=True,
+        read_only=False,
     )
     return exposition.render(counted, snapshot).decode()

@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 5
 POOL_TIMEOUT_S = 5.0
+KEEP_READ_ONLY_S = 5.0
+"""How long a connection that refuses writes is used for reading before it is replaced."""
 FIRST_WRITE_PAUSE_S = 0.1
 LONGEST_WRITE_PAUSE_S = 1.0
 UNAVAILABLE = (
@@ -34,21 +36,32 @@ UNAVAILABLE = (
 )
 """Exceptions raised when the database is down, restarting, overloaded, full or read-only."""
 
-# Sends BEGIN and the timeouts in one round trip. SET LOCAL, because a session setting would stay on PgBouncer's server
-# connection. The isolation level is named because a database may have another default: transactions lock a row and then
-# read it in a new statement, which must see what was committed while they waited.
-BEGIN = """
+READ_ONLY = "SELECT current_setting('transaction_read_only')::boolean"
+# Sends BEGIN, the question and the timeouts in one round trip. SET LOCAL, because a session setting would stay on
+# PgBouncer's server connection. The isolation level is named because a database may have another default: transactions
+# lock a row and then read it in a new statement, which must see what was committed while they waited.
+BEGIN = f"""
 BEGIN ISOLATION LEVEL READ COMMITTED;
+{READ_ONLY};
 SET LOCAL statement_timeout = '10s';
 SET LOCAL lock_timeout = '5s';
 SET LOCAL idle_in_transaction_session_timeout = '15s'
 """
 
 
+class Connection(psycopg.Connection[Any]):
+    """A connection that knows its age."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.opened_at = time.monotonic()
+
+
 def create_pool(url: str, *, max_size: int, name: str) -> ConnectionPool[psycopg.Connection[Any]]:
     """Return an open pool. It connects in the background, so the process starts even when the database is down."""
     return ConnectionPool(
         url,
+        connection_class=Connection,
         min_size=1,
         max_size=max_size,
         timeout=POOL_TIMEOUT_S,
@@ -87,21 +100,42 @@ def transaction(pool: ConnectionPool[psycopg.Connection[Any]]) -> Iterator[psyco
 def _begin(pool: ConnectionPool[psycopg.Connection[Any]]) -> psycopg.Connection[Any]:
     """Return a connection with a transaction begun.
 
-    After a server restart every idle connection is dead, and only its first statement shows it. The pool's own check
-    backs off after each dead connection, so a caller that meets several would time out; here the next one is tried at
-    once.
+    After a server restart every idle connection is dead, and only its first statement shows it; after a failover those
+    to the demoted primary refuse writes. The pool's own check backs off after each such connection, so a caller that
+    meets several would time out; here the next one is tried at once.
     """
     give_up_at = time.monotonic() + POOL_TIMEOUT_S
     while True:
         conn = pool.getconn(give_up_at - time.monotonic())
         try:
-            conn.execute(BEGIN)
+            writable = not _begin_on(conn)
         except BaseException as error:
             pool.putconn(conn)
             if not (conn.closed and isinstance(error, psycopg.OperationalError)):
                 raise
         else:
-            return conn
+            if writable or not _is_old(conn):
+                return conn
+            conn.close()
+            pool.putconn(conn)
+
+
+def _begin_on(conn: psycopg.Connection[Any]) -> bool:
+    """Begin a transaction and return whether it is read-only."""
+    results = conn.execute(BEGIN)
+    results.nextset()
+    return results.fetchone() == (True,)
+
+
+def _is_old(conn: psycopg.Connection[Any]) -> bool:
+    """Return whether a new connection may lead to another server. While the whole database is read-only it does not,
+    and replacing each connection after one transaction would cost more than the transactions."""
+    return isinstance(conn, Connection) and time.monotonic() - conn.opened_at > KEEP_READ_ONLY_S
+
+
+def is_read_only(conn: psycopg.Connection[Any]) -> bool:
+    """Return whether the transaction can only read: on a standby, a demoted primary, or a server whose disk is full."""
+    return conn.execute(READ_ONLY).fetchone() == (True,)
 
 
 def write_if_possible(conn: psycopg.Connection[Any], query: str, values: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from uuid import uuid4
 import psycopg
 from psycopg_pool import ConnectionPool
 
-from rdservice.database.pool import POOL_TIMEOUT_S, UNAVAILABLE, transaction
+from rdservice.database.pool import POOL_TIMEOUT_S, UNAVAILABLE, is_read_only, transaction
 from rdservice.metrics import store
 from rdservice.metrics.definitions import Metrics, Series
 from rdservice.metrics.state import State
@@ -43,6 +43,8 @@ class Snapshot:
     state: State
     flushed: bool
     """Whether the sums include the latest counts of this process."""
+    read_only: bool
+    """Whether the database refuses writes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +182,12 @@ class Flusher:
     def _take_snapshot(self, *, flushed: bool) -> Snapshot | Exception:
         try:
             with transaction(self._pool) as conn:
-                return Snapshot(totals=store.totals(conn), state=self._read_state(conn), flushed=flushed)
+                return Snapshot(
+                    totals=store.totals(conn),
+                    state=self._read_state(conn),
+                    flushed=flushed,
+                    read_only=is_read_only(conn),
+                )
         except Exception as error:  # noqa: BLE001 - `snapshot` raises it
             self._report(error)
             return error

@@ -54,8 +54,8 @@ def _families(metrics: Metrics, snapshot: Snapshot | None) -> Iterator[Metric]:
 def _of_this_process(snapshot: Snapshot | None) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "rdstation_database_up",
-        "Whether the database responds; while it does not, all counters are absent.",
-        value=float(snapshot is not None),
+        "Whether the database responds and takes writes; while it does not respond, all counters are absent.",
+        value=float(snapshot is not None and not snapshot.read_only),
     )
     # The counter of failures is in the database, which is unavailable then, so the process reports its own state.
     yield GaugeMetricFamily(
