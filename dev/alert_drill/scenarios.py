@@ -74,6 +74,8 @@ def _revoke_while_nobody_is_told(scene: Scene) -> None:
     scene.inbox.accepts = False
     scene.stop_worker()
     scene.start_worker(NOTIFY_URLS=scene.inbox.notify_url)
+    # With less than an hour left, the message does not wait for a second look.
+    scene.connect(lifetime_s=HOUR_S // 2)
     _revoke(scene)
 
 

@@ -30,7 +30,7 @@ Reason = Literal[
     "connection",
     "bad_payload",
 ]
-RefreshResult = Literal["stored", "refused", "transient", "superseded", "waited"]
+RefreshResult = Literal["stored", "refused", "transient", "superseded", "waited", "second_look"]
 AuthStage = Literal["code_exchange", "refresh", "api_call"]
 CacheOutcome = Literal["hit", "miss", "stale"]
 EventResult = Literal["stored", "late", "duplicate", "refused"]
@@ -74,7 +74,8 @@ class Metrics:
         )
         self._token_refreshes = Counter(
             "rdstation_token_refreshes",
-            "Refreshes of access tokens by result; waited: another process was refreshing the same token.",
+            "Refreshes of access tokens by result; waited: another process was refreshing the same token; second_look:"
+            " another try of a refused token, with any result.",
             ["result"],
             registry=self.registry,
         )

@@ -34,6 +34,12 @@ EXPIRING = f"""
 (t.expires_at < rd_now() + LEAST((t.expires_at - t.issued_at) / 4, {HORIZON})
  AND (t.failures > 0 OR t.due_at < rd_now() - interval '10 minutes'))
 """
+# A refusal may be RD Station's mistake, so it is reported once the first second look is refused too, or before, when
+# the access token ends within the hour or there will be no second look.
+REFUSED = """
+(t.status = 'reauthorization_required'
+ AND (t.second_look_at IS NULL OR t.second_looks > 0 OR t.expires_at < rd_now() + interval '1 hour'))
+"""
 WELL = f"(t.status = 'connected' AND NOT {EXPIRING})"
 
 TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%(key)s)"
@@ -62,12 +68,11 @@ UPDATE rdservice_incidents i SET closed_at = rd_now(), ending = 'gone'
    AND NOT EXISTS (SELECT FROM rdstation_tokens t WHERE t.account_id = i.account_id)
 """
 # A person now has to do something else, so a new incident reports it.
-CLOSE_REPLACED = """
+CLOSE_REPLACED = f"""
 UPDATE rdservice_incidents i SET closed_at = rd_now(), ending = 'replaced'
   FROM rdstation_tokens t
- WHERE i.closed_at IS NULL AND i.kind = 'expiring'
-   AND t.account_id = i.account_id AND t.status = 'reauthorization_required'
-"""
+ WHERE i.closed_at IS NULL AND i.kind = 'expiring' AND t.account_id = i.account_id AND {REFUSED}
+"""  # noqa: S608 - only texts of this module
 # NOT IN: PostgreSQL always hashes the incidents then, whatever its row estimate.
 OPEN = f"""
 WITH known AS MATERIALIZED (
@@ -78,7 +83,7 @@ INSERT INTO rdservice_incidents (kind, account_id, opened_at)
 UNION ALL
 (SELECT * FROM (
     SELECT 'reauthorization_required', t.account_id, rd_now() FROM rdstation_tokens t
-     WHERE t.status = 'reauthorization_required' AND t.account_id NOT IN (SELECT account_id FROM known)
+     WHERE {REFUSED} AND t.account_id NOT IN (SELECT account_id FROM known)
     UNION ALL
     SELECT 'expiring', t.account_id, rd_now() FROM rdstation_tokens t
      WHERE t.status IN ('connected', 'unverified') AND t.expires_at < rd_now() + {HORIZON} AND {EXPIRING}

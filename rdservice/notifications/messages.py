@@ -19,6 +19,8 @@ from rdservice.text.troubles import (
     CREDENTIALS_REFUSED,
     MUST_BE_AUTHORIZED,
     NOT_RENEWED,
+    REFUSED_TOGETHER,
+    TRIED_AGAIN,
 )
 
 BEGUN: dict[str, tuple[str, ...]] = {
@@ -53,11 +55,17 @@ def test(origin: str) -> Message:
     )
 
 
-def of_incidents(told: Sequence[Told], origin: str) -> Message:
-    """Return the message about these incidents, which come from `incidents.told_in`."""
+def of_incidents(told: Sequence[Told], origin: str, *, refused_together: int = 0) -> Message:
+    """Return the message about these incidents, which come from `incidents.told_in`.
+
+    `refused_together`: that of the module of this name. If it is not 0, RD Station is to blame and not the accounts.
+    """
     begun = sum(count for recovered, count in _counts(told) if not recovered)
     ended = sum(count for recovered, count in _counts(told) if recovered)
-    return Message(title=_title(begun, ended), body=BETWEEN.join(_body(told, origin, lang) for lang in BOTH))
+    return Message(
+        title=_title(begun, ended),
+        body=BETWEEN.join(_body(told, origin, lang, refused_together) for lang in BOTH),
+    )
 
 
 def _counts(told: Sequence[Told]) -> list[tuple[bool, int]]:
@@ -75,13 +83,16 @@ def _both(text: str, **values: object) -> str:
     return "RD Station: " + " · ".join(translated(language, text, **values) for language in BOTH)
 
 
-def _body(told: Sequence[Told], origin: str, language: Language) -> str:
+def _body(told: Sequence[Told], origin: str, language: Language, refused_together: int) -> str:
     parts = []
     for (recovered, kind), group in groupby(told, key=lambda item: (item.recovered, item.kind)):
         named = list(group)
+        together = bool(refused_together) and kind == "reauthorization_required" and not recovered
         head = (ENDED,) if recovered else BEGUN[kind]
-        lines = [" ".join(translated(language, sentence) for sentence in head)]
-        lines += [_line(item, origin, language) for item in named]
+        if together:
+            head = (REFUSED_TOGETHER, TRIED_AGAIN)
+        lines = [" ".join(translated(language, sentence, count=refused_together) for sentence in head)]
+        lines += [_line(item, origin, language, together=together) for item in named]
         if (left := named[0].of_its_kind - len(named)) > 0:
             more = translated(language, "and %(count)s more: %(link)s", count=left, link=f"{origin}/")
             lines.append(f"- {more}")
@@ -89,12 +100,12 @@ def _body(told: Sequence[Told], origin: str, language: Language) -> str:
     return "\n\n".join(parts)
 
 
-def _line(item: Told, origin: str, language: Language) -> str:
+def _line(item: Told, origin: str, language: Language, *, together: bool) -> str:
     if item.account_id is None:
         return f"- {translated(language, SETTINGS)}: {origin}/"
     shown, path = _called(item.account_id, item.name, language)
     if not item.recovered:
-        if item.kind == "reauthorization_required":
+        if item.kind == "reauthorization_required" and not together:
             shown = translated(language, MUST_BE_AUTHORIZED, account=shown)
         if item.expires_at is not None:
             time = f"{item.expires_at.astimezone(UTC):%Y-%m-%d %H:%M}"

@@ -14,7 +14,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from rdservice.config.settings import Settings
 from rdservice.database.pool import transaction, write_for_sure
 from rdservice.metrics.definitions import Metrics
-from rdservice.notifications import deliveries, incidents, messages, targets
+from rdservice.notifications import deliveries, incidents, messages, refused_together, targets
 from rdservice.notifications.deliveries import Leased
 from rdservice.notifications.messages import Message
 from rdservice.notifications.targets import SendFailed, Target
@@ -91,7 +91,9 @@ class Notifier:
         if leased.kind == "test":
             return messages.test(self._origin)
         told = incidents.told_in(conn, leased.notification_id, leased.target)
-        return messages.of_incidents(told, self._origin) if told else None
+        if not told:
+            return None
+        return messages.of_incidents(told, self._origin, refused_together=refused_together.count(conn))
 
     def _deliver(self, leased: Leased, message: Message) -> None:
         target = self._targets[leased.target]

@@ -10,7 +10,9 @@ from rdservice.rdstation.token_responses import Meaning, judge
 
 log = logging.getLogger(__name__)
 
-TOKEN_OPERATIONS = frozenset({"token_exchange", "token_refresh"})
+SECOND_LOOK = "second_look"
+"""Another try of a refused token: a request like any other, and no failure whatever the response."""
+TOKEN_OPERATIONS = frozenset({"token_exchange", "token_refresh", SECOND_LOOK})
 # Operations whose good responses may have any body.
 ANY_BODY = frozenset({"revoke", "other"})
 
@@ -43,9 +45,9 @@ def _count(metrics: Metrics, outcome: ApiResponse | TransportError, duration_s: 
     metrics.api_requests.labels(operation, status_class(outcome)).inc()
     metrics.api_request_duration.labels(operation).observe(duration_s)
     reason = failure_reason(outcome)
-    if reason is not None:
+    if reason is not None and outcome.operation != SECOND_LOOK:
         metrics.api_failures.labels(operation, reason).inc()
-    if operation not in TOKEN_OPERATIONS and _is_unauthorized(outcome):
+    if outcome.operation not in TOKEN_OPERATIONS and _is_unauthorized(outcome):
         metrics.auth_failure("api_call")
 
 
@@ -79,4 +81,6 @@ def _is_unauthorized(outcome: ApiResponse | TransportError) -> bool:
 
 
 def _operation(outcome: ApiResponse | TransportError) -> Operation:
+    if outcome.operation == SECOND_LOOK:
+        return "token_refresh"
     return next((known for known in OPERATIONS if known == outcome.operation), "other")

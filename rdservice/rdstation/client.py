@@ -174,10 +174,14 @@ class RDStation:
             {"code": code, "grant_type": "authorization_code", "redirect_uri": self._settings.redirect_uri},
         )
 
-    def refresh(self, refresh_token: str) -> ApiResponse:
-        """Exchange a refresh token (RFC 6749 6). Raises TransportError."""
+    def refresh(self, refresh_token: str, *, second_look: bool = False) -> ApiResponse:
+        """Exchange a refresh token (RFC 6749 6). Raises TransportError.
+
+        `second_look`: RD Station has refused the token before, so that another refusal is no news for the metrics.
+        """
         return self._token_request(
-            "token_refresh", {"grant_type": "refresh_token", "refresh_token": refresh_token}
+            "second_look" if second_look else "token_refresh",
+            {"grant_type": "refresh_token", "refresh_token": refresh_token},
         )
 
     def account_info(self, access_token: str) -> ApiResponse:

@@ -301,7 +301,7 @@ class AccessTokens:
 
 
 def _raise_if_backing_off(token: StoredToken) -> None:
-    if token.retry_in_s and token.status != "reauthorization_required":
+    if token.retry_in_s:
         raise errors.TooManyRequests(
             message("The last refresh failed (%(error)s). The next attempt is possible after Retry-After."),
             values={"error": token.last_error},

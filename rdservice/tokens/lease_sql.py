@@ -27,6 +27,15 @@ SELECT t.account_id
  ORDER BY nearest.expires_at LIMIT %(slots)s
    FOR NO KEY UPDATE OF t SKIP LOCKED
 """  # noqa: S608 - only texts of this module
+# Refused accounts of which a second look is due. The lease and `undecryptable_until` are in the index, so that a look
+# never reads past rows that wait.
+SECOND_LOOK_DUE = "GREATEST(second_look_at, leased_until, undecryptable_until)"
+PICK_SECOND_LOOKS = f"""
+SELECT account_id FROM rdstation_tokens
+ WHERE status = 'reauthorization_required' AND second_look_at IS NOT NULL AND {SECOND_LOOK_DUE} <= rd_now()
+ ORDER BY {SECOND_LOOK_DUE} LIMIT %(slots)s
+   FOR NO KEY UPDATE SKIP LOCKED
+"""  # noqa: S608 - only texts of this module
 CAN_DECRYPT_ANY = (
     "SELECT EXISTS (SELECT FROM rdstation_tokens WHERE left(refresh_token, 8) = ANY (%(key_ids)s))"
 )
@@ -34,22 +43,26 @@ CAN_DECRYPT_ANY = (
 UNCHANGED_AND_FREE = """
 SELECT account_id FROM rdstation_tokens
  WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND stored_claim = %(stored_claim)s
-   AND COALESCE(retry_at, '-infinity') <= rd_now() AND COALESCE(leased_until, '-infinity') <= rd_now()
+   AND COALESCE(leased_until, '-infinity') <= rd_now()
 """
+NOT_REFUSED = "status <> 'reauthorization_required' AND COALESCE(retry_at, '-infinity') <= rd_now()"
 PICK_SEEN = f"""{UNCHANGED_AND_FREE}
-   AND status <> 'reauthorization_required'
+   AND {NOT_REFUSED}
    FOR NO KEY UPDATE SKIP LOCKED
 """
 # RD Station refused an access token that should be valid. That justifies one refresh in five minutes.
 PICK_REJECTED = f"""{UNCHANGED_AND_FREE}
-   AND status <> 'reauthorization_required'
+   AND {NOT_REFUSED}
    AND NOT EXISTS (
        SELECT FROM rdstation_refresh_attempts
         WHERE account_id = %(account_id)s AND reason = 'rejected' AND started_at > rd_now() - interval '5 minutes')
    FOR NO KEY UPDATE SKIP LOCKED
 """
-# An operator may try a refused token once more.
+# An operator may try a refused token again, whatever back-off there was before. READ of `store` tells how long to wait.
 PICK_FOR_OPERATOR = f"""{UNCHANGED_AND_FREE}
+   AND ({NOT_REFUSED}
+        OR status = 'reauthorization_required'
+           AND COALESCE(attempted_at, '-infinity') <= rd_now() - make_interval(secs => %(refused_s)s))
    FOR NO KEY UPDATE SKIP LOCKED
 """
 # The same statement inserts the attempt: this proves that the database accepts writes before a refresh token is used.
@@ -60,13 +73,14 @@ claimed AS (
        SET holder = gen_random_uuid(), leased_until = rd_now() + make_interval(secs => %(lease_s)s),
            attempted_at = rd_now()
       FROM picked WHERE t.account_id = picked.account_id
-    RETURNING t.account_id, t.refresh_token, t.authorization_id, t.stored_claim, t.holder, t.name, t.refresh_after),
+    RETURNING t.account_id, t.refresh_token, t.authorization_id, t.stored_claim, t.holder, t.name, t.refresh_after,
+              t.status = 'reauthorization_required' AS refused),
 numbered AS (SELECT rd_next_claim(stored_claim) AS claim_no, claimed.* FROM claimed ORDER BY refresh_after),
 attempt AS (
     INSERT INTO rdstation_refresh_attempts (claim_no, account_id, authorization_id, reason, claimed_by, started_at)
     SELECT claim_no, account_id, authorization_id, %(reason)s, %(claimed_by)s, rd_now() FROM numbered)
 SELECT claim_no AS fence, account_id, refresh_token, authorization_id, stored_claim, holder, name,
-       rd_now() AS claimed_at
+       refused, rd_now() AS claimed_at
   FROM numbered ORDER BY fence
 """
 HOLDS = """
@@ -90,15 +104,15 @@ WITH stored AS (
            status = 'connected', stored_claim = %(claim_no)s, retry_at = NULL,
            undecryptable_until = NULL, holder = NULLIF(holder, %(holder)s),
            leased_until = CASE WHEN holder = %(holder)s THEN NULL ELSE leased_until END,
-           failures = 0, refusals = 0, refused_since = NULL, last_error = NULL,
-           refreshed_at = rd_now(), updated_at = rd_now()
+           failures = 0, refusals = 0, refused_since = NULL, second_look_at = NULL, second_looks = 0,
+           last_error = NULL, refreshed_at = rd_now(), updated_at = rd_now()
      WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND stored_claim <= %(claim_no)s
     RETURNING account_id),
 proven AS (DELETE FROM rdstation_replaced_tokens r USING stored WHERE r.account_id = stored.account_id),
 put_aside AS (
     UPDATE rdstation_replaced_tokens
        SET access_token = %(access_token)s, refresh_token = COALESCE(%(refresh_token)s, refresh_token),
-           issued_at = %(claimed_at)s, expires_at = %(expires_at)s, stored_claim = %(claim_no)s, refused = false
+           issued_at = %(claimed_at)s, expires_at = %(expires_at)s, stored_claim = %(claim_no)s, refusal = NULL
      WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND stored_claim <= %(claim_no)s)
 SELECT 1 FROM stored
 """
@@ -127,9 +141,17 @@ UPDATE rdstation_tokens
  WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND holder = %(holder)s
 RETURNING 1
 """
+# When the next second look is due: after pauses of its own, until a day after the access token ended. Of two pairs that
+# change places the later end counts. Empty after that.
+NEXT_SECOND_LOOK = """
+(SELECT at FROM (SELECT rd_now() + make_interval(secs => (%(pauses_s)s::float8[])[
+                     LEAST({made} + 1, cardinality(%(pauses_s)s::float8[]))]) AS at) AS look
+  WHERE at <= interval '1 day' + GREATEST(t.expires_at, (
+      SELECT k.expires_at FROM rdstation_replaced_tokens k WHERE k.account_id = t.account_id)))
+"""
 # `unknown`: an earlier attempt with this authorization has no known outcome. It may have used up the refresh token that
 # was refused now, and its response may still be stored.
-REFUSE = """
+REFUSE = f"""
 WITH earlier AS (
     SELECT EXISTS (
         SELECT FROM rdstation_refresh_attempts
@@ -147,14 +169,42 @@ UPDATE rdstation_tokens t
    SET status = CASE WHEN judged.final THEN 'reauthorization_required' ELSE t.status END,
        last_error = CASE WHEN judged.unknown THEN 'answer_lost' ELSE %(error)s END,
        refusals = t.refusals + 1, refused_since = COALESCE(t.refused_since, rd_now()), failures = t.failures + 1,
-       retry_at = rd_now() + LEAST(
-           make_interval(secs => CASE WHEN judged.final THEN 60 ELSE %(over_s)s / 2.0 + 1 END),
-           (t.expires_at - t.issued_at) * %(share)s),
+       retry_at = CASE WHEN NOT judged.final THEN rd_now() + LEAST(
+           make_interval(secs => %(over_s)s / 2.0 + 1), (t.expires_at - t.issued_at) * %(share)s) END,
+       second_look_at = CASE WHEN judged.final THEN {NEXT_SECOND_LOOK.format(made=0)} END,
+       second_looks = 0,
        holder = NULL, leased_until = NULL, updated_at = rd_now()
   FROM judged
  WHERE t.account_id = judged.account_id AND t.authorization_id = %(authorization_id)s AND t.holder = %(holder)s
    AND t.stored_claim = %(stored_claim)s
 RETURNING judged.final, t.last_error
+"""  # noqa: S608 - only texts of this module
+# An exchange of a token that was refused already changes nothing but the time of the next second look, unless RD
+# Station accepts the token. `counts`: how many second looks it was, 0 or 1.
+UNCHANGED_REFUSAL = """
+ WHERE t.account_id = %(account_id)s AND t.authorization_id = %(authorization_id)s AND t.holder = %(holder)s
+   AND t.stored_claim = %(stored_claim)s
+"""
+REFUSE_AGAIN = f"""
+UPDATE rdstation_tokens t
+   SET second_look_at = CASE WHEN %(counts)s = 0 THEN t.second_look_at
+                             ELSE {NEXT_SECOND_LOOK.format(made="t.second_looks + 1")} END,
+       second_looks = t.second_looks + %(counts)s, holder = NULL, leased_until = NULL
+{UNCHANGED_REFUSAL}
+RETURNING true, t.last_error
+"""  # noqa: S608 - only texts of this module
+LOOK_LATER = f"""
+UPDATE rdstation_tokens t
+   SET second_look_at = CASE WHEN %(counts)s = 0 THEN t.second_look_at
+                             ELSE {NEXT_SECOND_LOOK.format(made=0)} END,
+       holder = NULL, leased_until = NULL
+{UNCHANGED_REFUSAL}
+RETURNING 1
+"""  # noqa: S608 - only texts of this module
+SAME_NAME_WORKS = """
+SELECT EXISTS (SELECT FROM rdstation_tokens
+                WHERE name = %(name)s AND account_id <> %(account_id)s
+                  AND status = 'connected' AND expires_at > rd_now())
 """
 # The row stays due, behind all others: the next probe takes another account, in case RD Station denies only this one.
 CREDENTIALS_REFUSED = """
@@ -167,7 +217,7 @@ RETURNING 1
 # No exchange can help when the value is unreadable, only a new authorization or a repaired row.
 DAMAGED = """
 UPDATE rdstation_tokens
-   SET status = 'reauthorization_required', last_error = 'damaged', failures = failures + 1,
+   SET status = 'reauthorization_required', last_error = 'damaged', failures = failures + 1, second_look_at = NULL,
        holder = NULL, leased_until = NULL, updated_at = rd_now()
  WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND holder = %(holder)s
 RETURNING 1
@@ -191,25 +241,27 @@ put_aside AS (
        SET access_token = t.access_token, refresh_token = t.refresh_token, issued_at = t.issued_at,
            expires_at = t.expires_at, name = t.name, connection_id = t.connection_id,
            authorization_id = t.authorization_id, stored_claim = t.stored_claim, begun_with = t.begun_with,
-           refused = true
+           refusal = t.last_error
       FROM rdstation_tokens t WHERE k.account_id = %(account_id)s AND t.account_id = k.account_id)
 UPDATE rdstation_tokens t
    SET access_token = kept.access_token, refresh_token = kept.refresh_token, issued_at = kept.issued_at,
        expires_at = kept.expires_at, name = kept.name, connection_id = kept.connection_id,
        authorization_id = kept.authorization_id, stored_claim = kept.stored_claim, begun_with = kept.begun_with,
-       status = CASE WHEN kept.refused THEN t.status ELSE 'connected' END,
-       last_error = CASE WHEN kept.refused THEN t.last_error ELSE 'upload_refused' END,
-       failures = CASE WHEN kept.refused THEN t.failures ELSE 0 END,
-       refusals = CASE WHEN kept.refused THEN t.refusals ELSE 0 END,
-       refused_since = CASE WHEN kept.refused THEN t.refused_since END,
-       retry_at = CASE WHEN kept.refused THEN t.retry_at END,
+       last_error = COALESCE(kept.refusal, 'upload_refused'),
+       status = CASE WHEN kept.refusal IS NULL THEN 'connected' ELSE t.status END,
+       failures = CASE WHEN kept.refusal IS NULL THEN 0 ELSE t.failures END,
+       refusals = CASE WHEN kept.refusal IS NULL THEN 0 ELSE t.refusals END,
+       refused_since = CASE WHEN kept.refusal IS NOT NULL THEN t.refused_since END,
+       retry_at = CASE WHEN kept.refusal IS NOT NULL THEN t.retry_at END,
+       second_look_at = CASE WHEN kept.refusal IS NOT NULL THEN t.second_look_at END,
+       second_looks = CASE WHEN kept.refusal IS NULL THEN 0 ELSE t.second_looks END,
        refresh_after = rd_now(), undecryptable_until = NULL, updated_at = rd_now(),
        leased_until = (
            SELECT max(a.started_at) + make_interval(secs => %(lease_s)s) FROM rdstation_refresh_attempts a
             WHERE a.account_id = kept.account_id AND a.authorization_id = kept.authorization_id AND a.outcome IS NULL
               AND a.started_at > rd_now() - make_interval(secs => %(lease_s)s))
   FROM kept WHERE t.account_id = kept.account_id
-RETURNING NOT kept.refused
+RETURNING kept.refusal IS NULL
 """
 SECONDS_UNTIL_DUE = f"""
 SELECT EXTRACT(epoch FROM min({DUE_FOR_WORKERS}) - rd_now())::float8 FROM rdstation_tokens WHERE {LIVE}

@@ -26,6 +26,12 @@ REFUSALS_NEEDED = 3
 REFUSED_FOR_S = 600
 """Doubtful refusals become final after `REFUSALS_NEEDED` of them over at least this many seconds."""
 
+SECOND_LOOK_PAUSES_S = (15 * 60.0, 45 * 60.0, 2 * 3600.0, 6 * 3600.0)
+"""Pauses before the second looks at a refused token, which are due 15 minutes, 1 h and 3 h after the refusal, and then
+every 6 h."""
+REFUSED_WAIT_S = 60
+"""How long after an attempt an operator may try a refused token again."""
+
 BACKOFF_FIRST_S = 30
 BACKOFF_LAST_S = 600
 BACKOFF_SHARE = 0.05
@@ -37,7 +43,7 @@ UNDECRYPTABLE_S = 300
 """How long workers skip a row that one of them could not decrypt."""
 
 SeenReason = Literal["early", "operator", "rejected"]
-Reason = Literal["due", SeenReason]
+Reason = Literal["due", "second_look", SeenReason]
 
 PICKS: dict[SeenReason, str] = {
     "early": lease_sql.PICK_SEEN,
@@ -61,6 +67,8 @@ class Lease:
     """The fencing token of the lease whose response the row held when this lease began."""
     name: str | None = field(repr=False)
     """The name of the RD Station account, if known."""
+    refused: bool
+    """Whether RD Station had refused the token for good when this lease began."""
     holder: UUID
     """A nonce. The row has it for as long as nobody else has leased it."""
     claimed_at: datetime
@@ -108,7 +116,8 @@ def lease_due(
     """Lease up to `slots` accounts whose refresh is due, longest overdue first. `started` is that of `Lease`.
 
     Pass `backlog` when the previous call filled all its slots: then due accounts among the 1,000 tokens nearest to
-    expiry come first. Neither selection considers how long tokens live or which keys the caller has.
+    expiry come first. Slots that stay empty go to second looks, unless the client credentials are refused. No selection
+    considers how long tokens live or which keys the caller has.
     """
     values = {"slots": slots, "claimed_by": claimed_by}
     if credentials.closed_for(conn, fingerprint) is not None:
@@ -117,6 +126,9 @@ def lease_due(
     if len(leased) < slots:
         values["slots"] = slots - len(leased)
         leased += _lease(conn, started, "due", lease_sql.PICK_DUE, values)
+    if len(leased) < slots:
+        values["slots"] = slots - len(leased)
+        leased += _lease(conn, started, "second_look", lease_sql.PICK_SECOND_LOOKS, values)
     return leased
 
 
@@ -139,14 +151,15 @@ def lease_seen(
     """Lease one account before it is due.
 
     Returns None when the row has changed since the caller read it, is leased, or backs off. With the reason `rejected`
-    also when such an attempt began within the last 5 minutes, or the account must be authorized again. With `operator`
-    the account's status does not matter: a person may try a refused token once more.
+    also when such an attempt began within the last 5 minutes. Only `operator` leases an account that must be authorized
+    again: a person may try a refused token `REFUSED_WAIT_S` seconds after the last attempt.
     """
     values = {
         "account_id": account_id,
         "authorization_id": authorization_id,
         "stored_claim": stored_claim,
         "claimed_by": claimed_by,
+        "refused_s": REFUSED_WAIT_S,
     }
     if credentials.closed_for(conn, fingerprint) is not None:
         leased = _lease_as_probe(conn, started, fingerprint, reason, PICKS[reason], values)
@@ -272,23 +285,49 @@ def refuse(conn: psycopg.Connection[Any], lease: Lease, error: str, *, doubtful:
     both must an operator authorize again.
     """
     conn.execute(lease_sql.LOCK, lease.key)
-    row = conn.execute(
-        lease_sql.REFUSE,
-        {
-            **lease.key,
-            "error": error,
-            "doubtful": doubtful,
-            "needed": REFUSALS_NEEDED,
-            "over_s": REFUSED_FOR_S,
-            "share": BACKOFF_SHARE,
-        },
-    ).fetchone()
+    values = _of_second_looks(lease) | {
+        "error": error,
+        "doubtful": doubtful,
+        "needed": REFUSALS_NEEDED,
+        "over_s": REFUSED_FOR_S,
+        "share": BACKOFF_SHARE,
+    }
+    row = conn.execute(lease_sql.REFUSE_AGAIN if lease.refused else lease_sql.REFUSE, values).fetchone()
     if row is None:
         release(conn, lease)
         return None
     final, last_error = row
     brought_back = final and _swap(conn, lease.account_id)
     return Refusal(final=final and not brought_back, brought_back=brought_back, error=last_error)
+
+
+def look_later(conn: psycopg.Connection[Any], lease: Lease) -> bool:
+    """End the lease of a refused token when RD Station did not say whether it works; after a second look, plan another.
+
+    Returns False when the lease is lost.
+    """
+    return conn.execute(lease_sql.LOOK_LATER, _of_second_looks(lease)).fetchone() is not None
+
+
+def skip_look(conn: psycopg.Connection[Any], lease: Lease) -> None:
+    """End the lease and plan the next second look, as if RD Station had refused the token again."""
+    conn.execute(lease_sql.REFUSE_AGAIN, _of_second_looks(lease))
+
+
+def same_name_works(conn: psycopg.Connection[Any], lease: Lease) -> bool:
+    """Return whether another row of an RD Station account with this name works.
+
+    Then this row's token may have been refused because of that one's authorization, and a second look could end it.
+    """
+    return conn.execute(lease_sql.SAME_NAME_WORKS, {**lease.key, "name": lease.name}).fetchone() == (True,)
+
+
+def _of_second_looks(lease: Lease) -> dict[str, object]:
+    return {
+        **lease.key,
+        "pauses_s": list(SECOND_LOOK_PAUSES_S),
+        "counts": int(lease.reason == "second_look"),
+    }
 
 
 def _swap(conn: psycopg.Connection[Any], account_id: str) -> bool:

@@ -71,7 +71,7 @@ class Refresher:
         """
         with log_context(claim=lease.fence):
             result = self._refresh(lease)
-        self.metrics.token_refresh(result.value)
+        self.metrics.token_refresh("second_look" if lease.reason == "second_look" else result.value)
         return result
 
     def _refresh(self, lease: Lease) -> Result:
@@ -84,11 +84,13 @@ class Refresher:
             log.error("refresh impossible: %s", error)  # noqa: TRY400
             self._write(lambda conn: self._record(conn, lease, leases.damaged, "refused", error="damaged"))
             return Result.REFUSED
+        if self._skip_look(lease):
+            return Result.SUPERSEDED
         if not self._may_send(lease):
             self._give_back(lease)
             return Result.SUPERSEDED
         started = self.monotonic()
-        response = self._exchange(refresh_token)
+        response = self._exchange(lease, refresh_token)
         duration_s = self.monotonic() - started
         result, is_orphan = self._write(lambda conn: self._settle(conn, lease, response, duration_s))
         _log_result(lease, response, result)
@@ -105,12 +107,13 @@ class Refresher:
             held = leases.holds(conn, lease)
         return held and lease.left_s(self.monotonic()) >= EXCHANGE_DEADLINE_S + COMMIT_ALLOWANCE_S
 
-    def _exchange(self, refresh_token: str) -> TokenResponse:
+    def _exchange(self, lease: Lease, refresh_token: str) -> TokenResponse:
+        is_second_look = lease.reason == "second_look"
         try:
-            response = judge(self.rdstation.refresh(refresh_token))
+            response = judge(self.rdstation.refresh(refresh_token, second_look=is_second_look))
         except TransportError as error:
             return judge(error)
-        if response.meaning in REFUSALS:
+        if response.meaning in REFUSALS and not is_second_look:
             self.metrics.auth_failure("refresh")
         return response
 
@@ -121,8 +124,10 @@ class Refresher:
 
         Returns also whether the response holds tokens that nobody here knows or needs any more.
         """
-        wrong_settings = response.meaning is Meaning.CREDENTIALS and not credentials.worked_recently(
-            conn, self.fingerprint
+        wrong_settings = (
+            response.meaning is Meaning.CREDENTIALS
+            and not lease.refused
+            and not credentials.worked_recently(conn, self.fingerprint)
         )
         result = self._apply(conn, lease, response, wrong_settings=wrong_settings)
         attempts.finish(
@@ -168,6 +173,8 @@ class Refresher:
             )
             return Result.STORED if stored else Result.SUPERSEDED
         error = response.error or "server_error"
+        if lease.refused and response.meaning not in (Meaning.REFUSED, Meaning.UNAUTHORIZED):
+            return _transient(leases.look_later(conn, lease))
         if response.meaning is Meaning.CREDENTIALS:
             if wrong_settings:
                 return _transient(leases.credentials_refused(conn, lease))
@@ -195,12 +202,22 @@ class Refresher:
 
     def _cannot_open(self, conn: psycopg.Connection[Any], lease: Lease) -> None:
         """End the lease, and make the probe available again if the lease had it: nothing was sent."""
-        give_back = leases.postpone if lease.reason == "due" else leases.release
+        give_back = leases.postpone if lease.reason in ("due", "second_look") else leases.release
         self._record(conn, lease, give_back, "released", error="key_missing")
         credentials.give_probe_back(conn, self.fingerprint)
 
     def _give_back(self, lease: Lease) -> None:
         self._write(lambda conn: self._record(conn, lease, leases.release, "released", error=None))
+
+    def _skip_look(self, lease: Lease) -> bool:
+        """Return whether this is a second look that must not be made, and plan the next one then."""
+        if lease.reason != "second_look":
+            return False
+        with transaction(self.pool) as conn:
+            is_dangerous = leases.same_name_works(conn, lease)
+        if is_dangerous:
+            self._write(lambda conn: self._record(conn, lease, leases.skip_look, "released", error=None))
+        return is_dangerous
 
     def _record(
         self,
@@ -229,7 +246,8 @@ def _refused(refusal: leases.Refusal | None) -> Result:
 
 
 def _log_result(lease: Lease, response: TokenResponse, result: Result) -> None:
-    level = logging.WARNING if result in (Result.REFUSED, Result.TRANSIENT) else logging.INFO
+    is_news = result in (Result.REFUSED, Result.TRANSIENT) and lease.reason != "second_look"
+    level = logging.WARNING if is_news else logging.INFO
     log.log(
         level,
         "refresh of account %s: %s (claim %d, HTTP %s, %s)",

@@ -12,7 +12,7 @@ from psycopg.rows import class_row, dict_row
 
 from rdservice.encryption import KeyMissing, KeyRing, ValueDamaged
 from rdservice.tokens import jwt_claims
-from rdservice.tokens.leases import REFRESH_AT_SHARE, REFRESH_SPREAD
+from rdservice.tokens.leases import REFRESH_AT_SHARE, REFRESH_SPREAD, REFUSED_WAIT_S
 
 DEFAULT_ACCOUNT = "default"
 
@@ -22,7 +22,9 @@ READ = """
 SELECT account_id, access_token, issued_at, expires_at, status, connection_id, authorization_id, stored_claim,
        cache_epoch, last_error,
        EXTRACT(epoch FROM expires_at - rd_now())::float8 AS life_left_s,
-       GREATEST(EXTRACT(epoch FROM retry_at - rd_now()), 0)::float8 AS retry_in_s,
+       GREATEST(EXTRACT(epoch FROM CASE WHEN status = 'reauthorization_required'
+                                        THEN attempted_at + make_interval(secs => %(refused_s)s) ELSE retry_at END
+                                   - rd_now()), 0)::float8 AS retry_in_s,
        COALESCE(leased_until > rd_now(), false) AS leased
   FROM rdstation_tokens WHERE account_id = %(account_id)s
 """
@@ -48,17 +50,18 @@ SELECT access_token, refresh_token, authorization_id, begun_with, false
 KEEP_REPLACED = """
 INSERT INTO rdstation_replaced_tokens AS kept (
     account_id, access_token, refresh_token, issued_at, expires_at, name, connection_id, authorization_id, stored_claim,
-    begun_with, refused, replaced_at)
+    begun_with, refusal, replaced_at)
 SELECT account_id, access_token, refresh_token, issued_at, expires_at, name, connection_id, authorization_id,
-       stored_claim, begun_with, status = 'reauthorization_required', rd_now()
+       stored_claim, begun_with, CASE WHEN status = 'reauthorization_required' THEN COALESCE(last_error, 'revoked') END,
+       rd_now()
   FROM rdstation_tokens
  WHERE account_id = %(account_id)s AND COALESCE(last_error, '') NOT IN ('damaged', 'no_refresh_token')
 ON CONFLICT (account_id) DO UPDATE
    SET access_token = EXCLUDED.access_token, refresh_token = EXCLUDED.refresh_token, issued_at = EXCLUDED.issued_at,
        expires_at = EXCLUDED.expires_at, name = EXCLUDED.name, connection_id = EXCLUDED.connection_id,
        authorization_id = EXCLUDED.authorization_id, stored_claim = EXCLUDED.stored_claim,
-       begun_with = EXCLUDED.begun_with, refused = EXCLUDED.refused, replaced_at = EXCLUDED.replaced_at
- WHERE kept.refused AND NOT EXCLUDED.refused
+       begun_with = EXCLUDED.begun_with, refusal = EXCLUDED.refusal, replaced_at = EXCLUDED.replaced_at
+ WHERE kept.refusal IS NOT NULL AND EXCLUDED.refusal IS NULL
 """
 DROP_REPLACED = "DELETE FROM rdstation_replaced_tokens WHERE account_id = %(account_id)s"
 AUTHORIZE = """
@@ -136,7 +139,7 @@ class StoredToken:
     life_left_s: float
     """Seconds until the token expires; negative when expired."""
     retry_in_s: float
-    """Seconds of back-off left; 0 without a back-off."""
+    """Seconds until an operator may try again; 0 without a back-off."""
     leased: bool
 
     @property
@@ -189,7 +192,7 @@ class Removed:
 def read_token(conn: psycopg.Connection[Any], keys: KeyRing, account_id: str) -> StoredToken | None:
     """Return the account's token, decrypted, or None without a row. Raises KeyMissing or ValueDamaged."""
     with conn.cursor(row_factory=dict_row) as cur:
-        row = cur.execute(READ, {"account_id": account_id}).fetchone()
+        row = cur.execute(READ, {"account_id": account_id, "refused_s": REFUSED_WAIT_S}).fetchone()
     if row is None:
         return None
     row["access_token"] = keys.decrypt("access_token", account_id, row["access_token"])

@@ -127,6 +127,7 @@ def all_facts() -> Iterator[Facts]:  # noqa: C901
     yield Facts(pending_migrations=("0001_tokens",))
     yield Facts(database=database(worker_silent_s=None))
     yield Facts(database=database(WELL, failed_notifications=("http_500",)))
+    yield Facts(database=database(WELL, refused_together=5))
     yield Facts(database=database(WELL, worker_silent_s=100.0, credentials_closed_for_s=10.0))
     yield Facts(database=database(WELL), asked_account="nobody")
 

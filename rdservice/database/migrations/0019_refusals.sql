@@ -12,8 +12,8 @@ ALTER TABLE rdstation_tokens ALTER COLUMN begun_with SET STATISTICS 0;
 
 ALTER TABLE rdstation_replaced_tokens
     ADD COLUMN begun_with text,
-    -- Whether RD Station refused this pair before it was put here.
-    ADD COLUMN refused boolean NOT NULL DEFAULT false;
+    -- The row's `last_error` if RD Station refused this pair before it was put here.
+    ADD COLUMN refusal text;
 ALTER TABLE rdstation_replaced_tokens ALTER COLUMN begun_with SET STATISTICS 0;
 
 -- What second looks lease, in their order; see `rdservice.tokens.lease_sql`.

@@ -8,7 +8,7 @@ import psycopg
 from rdservice.diagnosis.facts.fingerprints import fingerprint as fingerprint_of
 from rdservice.diagnosis.facts.types import Account, DatabaseFacts, StoredValue, TokenClaims
 from rdservice.encryption import ENCRYPTED, KeyMissing, KeyRing, ValueDamaged
-from rdservice.notifications import deliveries
+from rdservice.notifications import deliveries, refused_together
 from rdservice.tokens import credentials, inspection, jwt_claims, workers
 
 MAX_ACCOUNTS = 100
@@ -34,6 +34,7 @@ def read(
         worker_silent_s=workers.seconds_since_last_beat(conn),
         credentials_closed_for_s=None if fingerprint is None else credentials.closed_for(conn, fingerprint),
         key_ids=None if keys is None else keys.key_ids,
+        refused_together=refused_together.count(conn),
         failed_notifications=tuple(deliveries.failed(conn)),
     )
 

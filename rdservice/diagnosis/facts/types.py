@@ -77,6 +77,8 @@ class DatabaseFacts:
     """Seconds until the next attempt while RD Station refuses the client credentials, else None."""
     key_ids: list[str] | None
     """Ids of TOKEN_ENCRYPTION_KEYS; None when that setting is invalid."""
+    refused_together: int = 0
+    """Accounts that RD Station refused within minutes while it renewed none; 0 if that may be a coincidence."""
     failed_notifications: tuple[str, ...] = ()
     """The last error of each delivery of the last day that its receiver has not accepted."""
 

@@ -99,6 +99,10 @@ def _installation(database: DatabaseFacts, facts: Facts) -> Iterator[Finding]:
         values = {"count": rdstation_findings.count(refused, database)}
         yield Finding(code="credentials_refused", severity="warning", variant="earlier", values=values)
 
+    if database.refused_together:
+        values = {"count": str(database.refused_together)}
+        yield Finding(code="refused_together", severity="error", values=values)
+
     failed = database.failed_notifications
     if failed:
         values = {"count": str(len(failed)), "kinds": ", ".join(sorted(set(failed)))}

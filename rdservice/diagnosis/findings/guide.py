@@ -61,6 +61,7 @@ GUIDE: dict[str, Guide] = {
     "rdstation_failing/earlier": _WAIT,
     "rdstation_unexpected": _SERVER,
     "rdstation_unexpected/earlier": _SERVER,
+    "refused_together": _RDSTATION,
     "redirect_uri_not_registered": _SERVER,
     "no_account": _CONNECT,
     "no_account/unknown": _CONNECT,

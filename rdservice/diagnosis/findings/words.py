@@ -3,7 +3,13 @@
 from rdservice.diagnosis.findings import rdstation_words
 from rdservice.diagnosis.sentences import RESTART, Sentences
 from rdservice.text.catalogue import message, plural_message
-from rdservice.text.troubles import ADD_MISSING_KEY, CONNECT_AGAIN, MUST_BE_AUTHORIZED
+from rdservice.text.troubles import (
+    ADD_MISSING_KEY,
+    CONNECT_AGAIN,
+    MUST_BE_AUTHORIZED,
+    REFUSED_TOGETHER,
+    TRIED_AGAIN,
+)
 
 # A mistake in the settings, whose own sentence is translated already.
 _MISTAKE = "%(what)s"
@@ -212,6 +218,14 @@ WORDS: dict[str, Sentences] = rdstation_words.WORDS | {
         [message("Other accounts are connected, but none under this name.")],
         [message("Check the name ('flask accounts list' shows all), or connect it: %(login)s.")],
     ),
+    "refused_together": Sentences(
+        [REFUSED_TOGETHER],
+        [
+            message("It is unlikely that so many customers removed the app at the same time."),
+            message("Access tokens work until they expire."),
+        ],
+        [TRIED_AGAIN, message("Tell RD Station's support about it.")],
+    ),
     "reauthorization_required": Sentences(
         [
             MUST_BE_AUTHORIZED,
@@ -220,6 +234,10 @@ WORDS: dict[str, Sentences] = rdstation_words.WORDS | {
             message("RD Station no longer accepts its refresh token."),
             message(
                 "The app was probably removed from the RD Station account, or its access was revoked there."
+            ),
+            message(
+                "In case RD Station is wrong, the service tries again automatically until a day after the access token"
+                " has expired."
             ),
         ],
         [CONNECT_AGAIN, _OR_LOG_IN],
@@ -255,8 +273,8 @@ WORDS: dict[str, Sentences] = rdstation_words.WORDS | {
         [message("RD Station refused to renew account %(account)s.")],
         [
             message(
-                "The refresh token may still be valid: three refusals over ten minutes make it certain that"
-                " it is not. Until then the service tries again automatically."
+                "The refresh token may still be valid: only three refusals over ten minutes count. Until then the"
+                " service tries again automatically."
             )
         ],
         [

@@ -99,5 +99,6 @@ def reason_words(reason: str) -> str:
         "early": gettext("for a program that needed a token"),
         "operator": gettext("requested manually"),
         "rejected": gettext("because RD Station refused the access token"),
+        "second_look": gettext("in case the refusal was a mistake"),
     }
     return words[reason]

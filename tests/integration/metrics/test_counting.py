@@ -136,7 +136,10 @@ def test_a_call_that_takes_too_long_counts_as_a_time_out(
     bounded = deadline.bounded
     monkeypatch.setattr(deadline, "bounded", lambda _seconds, call: bounded(0.3, call))
     sandbox.patch(latency_ms=3_000)
-    call = {"token_refresh": connected.rdstation.refresh, "account_info": connected.rdstation.account_info}
+    call: dict[str, Callable[[str], object]] = {
+        "token_refresh": connected.rdstation.refresh,
+        "account_info": connected.rdstation.account_info,
+    }
     with pytest.raises(TransportError) as raised:
         call[operation]("a-token")
     assert raised.value.kind == "timeout"

@@ -269,7 +269,7 @@ def test_refresh_now_may_try_a_refused_token_once_more(
     connect_account(services, due=False)
     requests_mock.post(TOKEN_URL, status_code=401, json={"error_type": "INVALID_REFRESH_TOKEN"})
     assert services.access_tokens.refresh_now("default", by=BY) is Result.REFUSED
-    conn.execute("UPDATE rdstation_tokens SET retry_at = NULL")
+    conn.execute("UPDATE rdstation_tokens SET attempted_at = attempted_at - interval '1 minute'")
     requests_mock.post(TOKEN_URL, json={"access_token": "a", "expires_in": 86_400})
     assert services.access_tokens.refresh_now("default", by=BY) is Result.STORED
     assert row(conn)["status"] == "connected"

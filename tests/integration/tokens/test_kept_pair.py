@@ -50,6 +50,17 @@ def test_a_refused_pair_that_an_upload_replaces_is_kept_until_the_upload_works(
     assert refusal.final, "RD Station has refused both"
 
 
+def test_a_pair_comes_back_with_the_reason_of_its_own_refusal(services: Services, conn: Conn) -> None:
+    connect_account(services)
+    refuse(services, lease_one(services))
+    conn.execute("UPDATE rdstation_tokens SET last_error = 'answer_lost'")
+    upload(services, "uploaded")
+    refuse(services, lease_one(services))
+    found = row(conn)
+    assert (found["status"], found["last_error"]) == ("reauthorization_required", "answer_lost")
+    assert conn.execute("SELECT refusal FROM rdstation_replaced_tokens").fetchone() == ("revoked",)
+
+
 # Used tokens
 
 

@@ -344,3 +344,17 @@ def test_counters_of_failed_attempts_whose_window_is_over_are_removed(
     subjects = "SELECT array_agg(subject) FROM rdservice_access_failures"
     with running(connected):
         wait_until(lambda: conn.execute(subjects).fetchone() == ([b"runs"],))
+
+
+def test_the_loop_makes_second_looks_when_nothing_is_due(
+    connected: Services, sandbox: SandboxProcess, conn: Conn
+) -> None:
+    connect_account(connected, sandbox)
+    conn.execute(
+        "UPDATE rdstation_tokens SET status = 'reauthorization_required', last_error = 'revoked',"
+        " second_look_at = rd_now()"
+    )
+    with running(connected):
+        wait_until(lambda: renewed(conn) == 1)
+    assert conn.execute("SELECT reason FROM rdstation_refresh_attempts").fetchall() == [("second_look",)]
+    assert row(conn)["status"] == "connected"

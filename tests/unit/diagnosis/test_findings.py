@@ -276,6 +276,25 @@ def test_causes_come_before_what_they_bring_about() -> None:
     ]
 
 
+def test_refusals_together_are_to_blame_for_each_of_them_and_not_for_a_damaged_value() -> None:
+    refused = {"status": "reauthorization_required", "last_error": "revoked"}
+    made = find(
+        Facts(
+            database=database(
+                *(account(account_id=name, **refused) for name in "abcde"),
+                account(account_id="f", status="reauthorization_required", last_error="damaged"),
+                refused_together=5,
+            )
+        )
+    )
+    causes = [finding for finding in made if finding.follows_from is None]
+    assert [(finding.code, finding.who) for finding in causes] == [
+        ("value_damaged", "operator"),
+        ("refused_together", "rdstation"),
+    ]
+    assert "RD Station refused 5 accounts within minutes" in causes[1].text("en").seen
+
+
 def test_a_wrong_secret_is_to_blame_for_every_account_that_expired() -> None:
     refused = {"status": "credentials_refused", "last_error": "credentials", "life_left_s": -5.0}
     made = find(
