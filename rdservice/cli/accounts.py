@@ -123,15 +123,16 @@ def disconnect(account_id: str, yes: bool) -> None:
 
 
 def _lines(account: AccountState, recent: list[Attempt]) -> list[str]:
-    renewal = tell("none until the account is connected again")
-    if account.status != "reauthorization_required":
-        renewal = _minute(account.due_at)
+    is_refused = account.status == "reauthorization_required"
+    due_at = account.second_look_at if is_refused else account.due_at
     values = {
         tell("Account"): account.account_id,
         tell("Name"): account.name or "-",
         tell("Status"): account.status,
         tell("Valid until"): _minute(account.expires_at),
-        tell("Next renewal"): renewal,
+        tell("Next renewal"): _minute(due_at)
+        if due_at
+        else tell("none until the account is connected again"),
         tell("Last error"): account.last_error or "-",
         tell("Failures"): account.failures,
     }

@@ -112,6 +112,7 @@ UPDATE rdstation_tokens SET cache_epoch = cache_epoch + 1 WHERE account_id = ANY
 """
 LIST = """
 SELECT t.account_id, t.name, t.expires_at, t.refresh_after, t.due_at, t.retry_at, t.last_error, t.attempted_at,
+       CASE WHEN t.status = 'reauthorization_required' THEN t.second_look_at END AS second_look_at,
        t.refreshed_at, t.failures, rd_now() AS now,
        CASE WHEN t.status = 'connected' AND t.expires_at <= rd_now() THEN 'expired' ELSE t.status END AS status,
        EXISTS (SELECT FROM rdstation_replaced_tokens r WHERE r.account_id = t.account_id) AS has_replaced
@@ -159,6 +160,8 @@ class AccountState:
     due_at: datetime
     """When the next refresh may begin: the latest of `refresh_after`, the end of a back-off and the end of a lease."""
     retry_at: datetime | None
+    second_look_at: datetime | None
+    """When a refused refresh token is tried again; None if it was not refused, or is no longer tried."""
     last_error: str | None
     attempted_at: datetime | None
     refreshed_at: datetime | None

@@ -27,6 +27,11 @@ def next_step(state: State, *, due: LocalTime | None, overdue: bool, worker_runs
         return gettext("Waiting for someone to reconnect it.")
     if not worker_runs:
         return gettext("Nothing is renewed: the worker is not running.")
+    if state == "reauthorization_required":
+        return gettext(
+            "Waiting for someone to reconnect it. In case RD Station was wrong, the token is tried again %(when)s.",
+            when=due.distance,
+        )
     if state == "credentials_refused":
         return gettext("RD Station is asked again every five minutes whether it accepts the credentials.")
     if state == "unverified":

@@ -224,7 +224,11 @@ def test_the_connect_page_leads_on_to_rd_station(signed_in: Browser) -> None:
         ("refresh_after = rd_now()", r"The token is being renewed now\."),
         ("status = 'unverified'", r"tried with RD Station within a minute"),
         ("status = 'credentials_refused'", r"asked again every five minutes"),
-        ("status = 'reauthorization_required'", r"Waiting for someone to reconnect it"),
+        ("status = 'reauthorization_required'", r"Waiting for someone to reconnect it\.<"),
+        (
+            "status = 'reauthorization_required', second_look_at = rd_now() + interval '15 minutes'",
+            r"In case RD Station was wrong, the token is tried again in 15 minutes",
+        ),
     ],
 )
 def test_the_page_says_what_happens_next_and_when(

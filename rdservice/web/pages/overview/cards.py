@@ -55,7 +55,8 @@ class Card:
 def card(account: AccountState, *, worker_runs: bool = True) -> Card:
     """Return the account's card in the language and time zone of this request's reader."""
     state = listing.state_of(account)
-    due = local_time(account.due_at, account.now) if account.status in RENEWABLE else None
+    due_at = account.due_at if account.status in RENEWABLE else account.second_look_at
+    due = local_time(due_at, account.now) if due_at else None
     return Card(
         account_id=account.account_id,
         name=account.name or account.account_id,
