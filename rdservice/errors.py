@@ -87,6 +87,12 @@ class ReauthorizationRequired(RdServiceError):
     status, code, title = 409, "reauthorization_required", "Authorization must be renewed"
 
 
+class AnotherAccount(RdServiceError):
+    """The uploaded tokens belong to another RD Station account than the one that is connected under this name."""
+
+    status, code, title = 409, "another_account", "Tokens of another RD Station account"
+
+
 class PayloadTooLarge(RdServiceError):
     """The request's body is larger than its route accepts."""
 

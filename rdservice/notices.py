@@ -1,5 +1,6 @@
 """Warnings about actions that succeeded: in English for programs, translated for people."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -9,9 +10,11 @@ Code = Literal[
     "scope_missing",
     "audience_differs",
     "name_unknown",
-    "another_account",
+    "same_account",
     "unverified",
     "not_revoked",
+    "kept_for_others",
+    "kept_to_be_safe",
     "subscriptions_left",
     "address_is_local",
 ]
@@ -64,14 +67,44 @@ def name_unknown() -> Notice:
     )
 
 
-def another_account(name: str, previous: str) -> Notice:
-    return Notice(
-        code="another_account",
-        sentence=message(
-            "Another RD Station account is connected now: '%(name)s'. Before, it was '%(previous)s'."
+def same_account(others: Sequence[str]) -> list[Notice]:
+    """Return the warning that `others` are connected to the same RD Station account; none without others."""
+    return _about(
+        "same_account",
+        message(
+            "The same RD Station account is also connected here as %(accounts)s. RD Station's limits count for all of"
+            " them together."
         ),
-        values={"name": name, "previous": previous},
+        others,
     )
+
+
+def kept_for_others(others: Sequence[str]) -> list[Notice]:
+    """Return the warning that the tokens were not revoked because `others` use the same RD Station account."""
+    return _about(
+        "kept_for_others",
+        message(
+            "The app keeps its access at RD Station, because the same RD Station account is connected here as"
+            " %(accounts)s too. Do not remove the app in RD Station's settings: that would disconnect %(accounts)s."
+        ),
+        others,
+    )
+
+
+def kept_to_be_safe(others: Sequence[str]) -> list[Notice]:
+    """Return the warning that the tokens were not revoked because `others` may use the same RD Station account."""
+    return _about(
+        "kept_to_be_safe",
+        message(
+            "The app keeps its access at RD Station, because it is not known yet whether %(accounts)s is connected to"
+            " the same RD Station account. Make sure that it is not before you remove the app in RD Station's settings."
+        ),
+        others,
+    )
+
+
+def _about(code: Code, sentence: str, others: Sequence[str]) -> list[Notice]:
+    return [Notice(code=code, sentence=sentence, values={"accounts": ", ".join(others)})] if others else []
 
 
 def unverified() -> Notice:

@@ -23,6 +23,8 @@ from sandbox.store import Grant
 CODE_LIFETIME_S = 3_600
 ISSUER = "https://api.rd.services"
 ALGORITHM = "HS256"
+OFFERED = ("default", *(f"account-{number}" for number in range(2, 9)))
+"""The accounts that the authorization page offers, besides the one that its URL names."""
 ACCOUNT = re.compile(r"default|account-(?:[2-9]|[1-9][0-9]{1,8})")
 # Only signature and form: the sandbox has its own clock, and RD Station's API accepts tokens of any audience and scope.
 DECODE_OPTIONS: Any = {"verify_exp": False, "verify_iat": False, "verify_aud": False, "require": ["exp"]}
@@ -58,10 +60,11 @@ def dialog(state: State, request: Request) -> ApiResponse:
         state.store.add_code(code, account, state.now())
         return _redirect(_with_query(redirect_uri, {"code": code, **echoed}))
     refused = {"error": "access_denied", "error_description": "The user denied the request.", **echoed}
+    offered = dict.fromkeys([account, *OFFERED] if account not in OFFERED else OFFERED)
     return pages.consent(
-        account=account,
-        account_name=account_name(state.seed, account),
-        form={"client_id": client.id, "redirect_uri": redirect_uri, "account": account, **echoed},
+        accounts={one: account_name(state.seed, one) for one in offered},
+        chosen=account,
+        form={"client_id": client.id, "redirect_uri": redirect_uri, **echoed},
         refuse_url=_with_query(redirect_uri, refused),
         redirect_uri=redirect_uri,
     )

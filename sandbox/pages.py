@@ -13,24 +13,32 @@ from sandbox.messages import ApiResponse
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:34rem;margin:4rem auto;padding:0 1rem;color:#1d2b36}"
     "button{font:inherit;padding:.6rem 1.4rem;border:0;border-radius:.4rem;background:#0a6b52;color:#fff}"
-    "form{margin:1.5rem 0}code{overflow-wrap:anywhere}"
+    "select{font:inherit;padding:.5rem;max-width:100%}form{margin:1.5rem 0}code{overflow-wrap:anywhere}"
 )
 STYLE_HASH = b64encode(sha256(STYLE.encode()).digest()).decode()
 
 
 def consent(
-    *, account: str, account_name: str, form: Mapping[str, str], refuse_url: str, redirect_uri: str
+    *, accounts: Mapping[str, str], chosen: str, form: Mapping[str, str], refuse_url: str, redirect_uri: str
 ) -> ApiResponse:
-    """Return the authorization page: a form with the button Autorizar, and a link to refuse."""
+    """Return the authorization page: a form with the button Autorizar, and a link to refuse.
+
+    `accounts`: the names of the accounts among which the person may choose; `chosen` is preset.
+    """
     fields = "".join(
         f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">' for name, value in form.items()
+    )
+    options = "".join(
+        f'<option value="{escape(account)}"{" selected" if account == chosen else ""}>{escape(name)}</option>'
+        for account, name in accounts.items()
     )
     return _page(
         200,
         "Autorizar aplicativo",
-        f"<p>Um aplicativo pede acesso aos contatos da conta <strong>{escape(account_name)}</strong>"
-        f" (<code>{escape(account)}</code>).</p>"
-        f'<form method="post" action="/auth/dialog">{fields}<button type="submit">Autorizar</button></form>'
+        "<p>Um aplicativo pede acesso aos contatos de uma conta.</p>"
+        f'<form method="post" action="/auth/dialog">{fields}'
+        f'<p><label for="account">Conta</label> <select id="account" name="account">{options}</select></p>'
+        '<button type="submit">Autorizar</button></form>'
         f'<p><a href="{escape(refuse_url)}">Recusar</a></p>'
         "<p>Esta é uma imitação local do RD Station: nenhum dado é real.</p>",
         form_target=_source(redirect_uri),

@@ -19,6 +19,8 @@ from rdservice import errors
 from rdservice.access import operators
 from rdservice.access.audit import Author
 from rdservice.accounts import connect, upload
+from rdservice.accounts.decide import Question
+from rdservice.accounts.waiting_pairs import Owner
 from rdservice.services import Services
 
 # Mean days between two actions on one account, and their minimum number in any run.
@@ -117,13 +119,16 @@ class People:
 
     def _connect(self, services: Services, account: str) -> None:
         """Complete RD Station's dialog like a browser."""
-        url = connect.begin(services, operator_id=self._operator_id, session_id=SESSION, account_id=account)
+        owner = Owner(operator_id=self._operator_id, session_id=SESSION)
+        url = connect.begin(services, owner, account_id=account)
         self._scheduler.sleep(self._dice.uniform(2, 20))
         location = self._station.consent(account, dict(parse_qsl(urlsplit(url).query)))
         callback = dict(parse_qsl(urlsplit(location).query))
-        connect.complete(
-            services, operator_id=self._operator_id, session_id=SESSION, callback=callback, by=OPERATOR
-        )
+        decided = connect.complete(services, owner, callback=callback, by=OPERATOR)
+        if isinstance(decided, Question):
+            # RD Station did not tell the account's name: the operator comes back later.
+            self.counts[f"asked whose tokens: {decided.kind}"] += 1
+            return
         self._wanting.pop(account, None)
         self.counts["connected by an operator"] += 1
 

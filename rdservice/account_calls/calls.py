@@ -80,12 +80,3 @@ class AccountCalls:
             return response
         before_retry()
         return spend(replacement.access_token)
-
-    def send_counted(self, account_id: str, call: Callable[[], A]) -> A:
-        """Make a call with a token that is not stored, such as an uploaded one.
-
-        The call counts in the rate budget, but never waits for it. Raises RdStationTimeout or RdStationUnavailable
-        without a response.
-        """
-        self._rate_budget.count(account_id)
-        return call_once(call)

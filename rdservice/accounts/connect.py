@@ -3,8 +3,6 @@
 Owns `rdstation_oauth_states`.
 """
 
-import hashlib
-import logging
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,24 +10,22 @@ from typing import Any, NoReturn
 
 import psycopg
 
-from rdservice import errors, notices
-from rdservice.access import audit
+from rdservice import errors
 from rdservice.access.audit import Author
 from rdservice.account_calls.failures import call_once
+from rdservice.accounts import waiting_pairs
+from rdservice.accounts.decide import STORE_TIMEOUT_S, Connected, Question, decide
+from rdservice.accounts.waiting_pairs import Owner
 from rdservice.database.pool import transaction, write_for_sure
 from rdservice.errors import RdServiceError
-from rdservice.names import is_readable
-from rdservice.notices import Notice
 from rdservice.rdstation.token_responses import REFUSALS, Meaning, judge
 from rdservice.services import Services
-from rdservice.tokens import credentials, jwt_claims, store
-
-log = logging.getLogger(__name__)
+from rdservice.tokens import credentials
 
 STATE_MINUTES = 10
-STORE_TIMEOUT_S = 10.0
-"""How long the callback retries to store the tokens, since the code cannot be exchanged a second time."""
-LONGEST_NAME = 200
+FIRST_FETCH_S = 10.0
+"""How long a second fetch of a callback waits for the first."""
+POLL_S = 0.1
 # RFC 6749 4.1.2.1.
 DIALOG_ERRORS = frozenset(
     {
@@ -44,11 +40,11 @@ DIALOG_ERRORS = frozenset(
 
 BEGIN = """
 INSERT INTO rdstation_oauth_states (state_hash, operator_id, account_id, created_at)
-VALUES (%(state_hash)s, %(operator_id)s, %(account_id)s, rd_now())
+VALUES (decode(%(pair_id)s, 'hex'), %(operator_id)s, %(account_id)s, rd_now())
 """
 # Deletes the row even when the caller is not its owner: a state is good for one attempt.
 TAKE = """
-DELETE FROM rdstation_oauth_states WHERE state_hash = %(state_hash)s
+DELETE FROM rdstation_oauth_states WHERE state_hash = decode(%(pair_id)s, 'hex')
 RETURNING account_id,
           operator_id = %(operator_id)s AND created_at > rd_now() - make_interval(mins => %(minutes)s) AS valid
 """
@@ -69,16 +65,7 @@ class FullPair:
     expires_in_s: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Connected:
-    """A completed authorization. `name`: the name of the RD Station account, None when it could not be read."""
-
-    account_id: str
-    name: str | None = field(repr=False)
-    warnings: list[Notice]
-
-
-def begin(services: Services, *, operator_id: str, session_id: str, account_id: str) -> str:
+def begin(services: Services, owner: Owner, *, account_id: str) -> str:
     """Start an authorization and return the URL of RD Station's dialog.
 
     The stored state is bound to the operator, to this session and to the account, and is valid for 10 minutes.
@@ -87,21 +74,37 @@ def begin(services: Services, *, operator_id: str, session_id: str, account_id: 
     with transaction(services.pool) as conn:
         conn.execute(
             BEGIN,
-            {"state_hash": _hash(state, session_id), "operator_id": operator_id, "account_id": account_id},
+            {"pair_id": owner.pair_id(state), "operator_id": owner.operator_id, "account_id": account_id},
         )
     return services.rdstation.dialog_url(state)
 
 
 def complete(
-    services: Services, *, operator_id: str, session_id: str, callback: Mapping[str, str], by: Author
-) -> Connected:
-    """Complete an authorization: consume the state, exchange the code and store the tokens.
+    services: Services, owner: Owner, *, callback: Mapping[str, str], by: Author
+) -> Connected | Question:
+    """Complete an authorization: consume the state, exchange the code, park the tokens, and store them if they may be.
 
-    `callback`: the query parameters with which RD Station redirected back (RFC 6749 4.1.2).
-    Raises InvalidState, ConsentRefused, CodeExpired, CodeRefused, RdStationFailed or RdStationUnavailable; stored
-    tokens are unchanged then.
+    `callback`: the query parameters with which RD Station redirected back (RFC 6749 4.1.2). The same callback again
+    waits for the first and returns its result. Raises InvalidState, ConsentRefused, CodeExpired, CodeRefused,
+    RdStationFailed, RdStationUnavailable, or what `decide` raises; stored tokens are unchanged then.
     """
-    account_id = _take_state(services, operator_id, session_id, callback.get("state", ""))
+    pair_id = owner.pair_id(callback.get("state", ""))
+    account_id = _take_state(services, owner, pair_id)
+    if account_id is None:
+        _wait_for_the_first(services, owner, pair_id)
+        return decide(services, owner, pair_id, by=by)
+    try:
+        _exchange_and_park(services, pair_id, account_id, callback)
+    except RdServiceError:
+        with transaction(services.pool) as conn:
+            waiting_pairs.delete(conn, pair_id)
+        raise
+    return decide(services, owner, pair_id, by=by)
+
+
+def _exchange_and_park(
+    services: Services, pair_id: str, account_id: str, callback: Mapping[str, str]
+) -> None:
     if "error" in callback:
         _raise_error_of_dialog(callback["error"])
     code = callback.get("code", "")
@@ -110,31 +113,45 @@ def complete(
     started = services.refresher.monotonic()
     pair = _exchange(services, code)
 
-    def put(conn: psycopg.Connection[Any]) -> store.Authorized:
+    def park(conn: psycopg.Connection[Any]) -> None:
         credentials.record_success(conn, services.refresher.fingerprint)
-        audit.record(conn, by, "account_connected", account_id=account_id)
-        return store.authorize(
+        waiting_pairs.park(
             conn,
             services.keys,
+            pair_id,
             account_id,
             access_token=pair.access_token,
             refresh_token=pair.refresh_token,
             expires_in_s=pair.expires_in_s,
             # Time passes while the database is retried.
             age_s=services.refresher.monotonic() - started,
-            verified=True,
-            proven=True,
         )
 
-    authorized = write_for_sure(
+    write_for_sure(
         services.pool,
-        put,
+        park,
         give_up=services.refresher.must_end,
         timeout_s=STORE_TIMEOUT_S,
         monotonic=services.refresher.monotonic,
     )
-    services.memory.forget(account_id)
-    return _introduce(services, account_id, pair.access_token, authorized)
+
+
+def _wait_for_the_first(services: Services, owner: Owner, pair_id: str) -> None:
+    """Wait until the first fetch of a callback has parked its tokens. Raises InvalidState if there was no first."""
+    give_up_at = services.refresher.monotonic() + FIRST_FETCH_S
+    while True:
+        with transaction(services.pool) as conn:
+            pair = waiting_pairs.read(conn, services.keys, owner, pair_id)
+        if pair is None:
+            raise errors.InvalidState(
+                "This authorization was used already, is older than ten minutes, or was started by someone else, in"
+                " another browser or before the last log-in. "
+                "If the account is shown as connected, nothing is wrong; otherwise start the connection again."
+            )
+        if pair.access_token is not None or pair.outcome is not None:
+            return
+        if services.refresher.monotonic() > give_up_at or services.refresher.must_end.wait(POLL_S):
+            return
 
 
 def prune(conn: psycopg.Connection[Any], *, batch: int = 1000) -> int:
@@ -155,20 +172,14 @@ def _raise_error_of_dialog(error: str) -> NoReturn:
     )
 
 
-def _take_state(services: Services, operator_id: str, session_id: str, state: str) -> str:
-    """Consume `state` and return its account id.
-
-    Raises InvalidState unless this session started it at most 10 minutes ago.
-    """
-    values = {"state_hash": _hash(state, session_id), "operator_id": operator_id, "minutes": STATE_MINUTES}
+def _take_state(services: Services, owner: Owner, pair_id: str) -> str | None:
+    """Consume the state and return its account id; None unless the owner started it at most 10 minutes ago."""
+    values = {"pair_id": pair_id, "operator_id": owner.operator_id, "minutes": STATE_MINUTES}
     with transaction(services.pool) as conn:
         row = conn.execute(TAKE, values).fetchone()
-    if row is None or not row[1]:
-        raise errors.InvalidState(
-            "This authorization was used already, is older than ten minutes, or was started by someone else, in another"
-            " browser or before the last log-in. "
-            "If the account is shown as connected, nothing is wrong; otherwise start the connection again."
-        )
+        if row is None or not row[1]:
+            return None
+        waiting_pairs.begin(conn, owner, pair_id, row[0])
     return str(row[0])
 
 
@@ -207,53 +218,3 @@ def _exchange(services: Services, code: str) -> FullPair:
     raise errors.RdStationFailed(
         f"RD Station sent an invalid response (HTTP {response.status}). Nothing has changed; start again."
     )
-
-
-def _introduce(
-    services: Services, account_id: str, access_token: str, authorized: store.Authorized
-) -> Connected:
-    """Read and store the name of the account that was just authorized; collect warnings for the operator."""
-    warnings = jwt_claims.warnings(
-        access_token, api_url=services.settings.api_url, scope=services.settings.scope
-    )
-    name = _read_name(services, account_id, access_token)
-    if name is None:
-        warnings.append(notices.name_unknown())
-        return Connected(account_id=account_id, name=None, warnings=warnings)
-    with transaction(services.pool) as conn:
-        store.set_name(conn, account_id, authorized, name)
-    if authorized.previous_name is not None and authorized.previous_name != name:
-        warnings.append(notices.another_account(name, authorized.previous_name))
-    return Connected(account_id=account_id, name=name, warnings=warnings)
-
-
-def _read_name(services: Services, account_id: str, access_token: str) -> str | None:
-    """Return the name of the token's RD Station account; None when it could not be read."""
-    try:
-        response = services.account_calls.send_counted(
-            account_id, lambda: services.rdstation.account_info(access_token)
-        )
-    except RdServiceError as error:
-        log.warning("the account's name could not be read (%s)", error.code)
-        return None
-    return name_in(response.json()) if response.status == 200 else None
-
-
-def name_in(body: object) -> str | None:
-    """Return the `name` in a body of `account_info`, without unprintable characters and at most 200 characters long.
-
-    None when there is no name.
-    """
-    name = body.get("name") if isinstance(body, dict) else None
-    if not isinstance(name, str):
-        return None
-    readable = "".join(char for char in name if is_readable(char)).strip()
-    return readable[:LONGEST_NAME].strip() or None
-
-
-def _hash(state: str, session_id: str) -> bytes:
-    """Return the key of a state's row. It includes the session, so only the browser that started finds the row.
-
-    RFC 6749 10.12 (cross-site request forgery).
-    """
-    return hashlib.sha256(f"{session_id}\0{state}".encode("utf-8", "surrogatepass")).digest()

@@ -1,8 +1,10 @@
 """Disconnects an account: removes its tokens here at once, and revokes them at RD Station if possible."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
 
 from rdservice import errors, notices
 from rdservice.access import audit
@@ -29,6 +31,16 @@ class Disconnected:
     warnings: list[Notice]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Removal:
+    """An account that was removed here and still exists at RD Station."""
+
+    account_id: str
+    row: store.Removed = field(repr=False)
+    delivered_to: list[bytes] = field(repr=False)
+    """Hashes of the secrets of its subscriptions."""
+
+
 def disconnect(services: Services, account_id: str, *, by: Author) -> Disconnected:
     """Remove the account's tokens here, then end its subscriptions and revoke its tokens at RD Station.
 
@@ -36,27 +48,48 @@ def disconnect(services: Services, account_id: str, *, by: Author) -> Disconnect
     stands.
     """
     with transaction(services.pool) as conn:
-        delivered_to = [row.secret_hash for row in subscriptions.list_all(conn, account_id)]
-        removed = store.remove(conn, account_id)
-        if removed is not None:
-            audit.record(conn, by, "account_disconnected", account_id=account_id)
+        removal = remove(conn, account_id, by=by)
     services.memory.forget(account_id)
-    if removed is None:
+    if removal is None:
         raise errors.NotFound(
             message("No account '%(account)s' is connected."), values={"account": account_id}
         )
+    return end_at_rdstation(services, removal)
+
+
+def remove(conn: psycopg.Connection[Any], account_id: str, *, by: Author, **details: str) -> Removal | None:
+    """Remove the account with everything that belongs to it, in the caller's transaction; None without a row.
+
+    `details` go into the audit. Call `end_at_rdstation` after the commit.
+    """
+    delivered_to = [row.secret_hash for row in subscriptions.list_all(conn, account_id)]
+    removed = store.remove(conn, account_id)
+    if removed is None:
+        return None
+    if removed.name is not None:
+        details["name"] = removed.name
+    audit.record(conn, by, "account_disconnected", account_id=account_id, **details)
+    return Removal(account_id=account_id, row=removed, delivered_to=delivered_to)
+
+
+def end_at_rdstation(services: Services, removal: Removal) -> Disconnected:
+    """End the subscriptions of a removed account, and revoke its tokens unless another account here may use them."""
+    kept = [
+        *notices.kept_for_others(removal.row.used_by),
+        *notices.kept_to_be_safe(removal.row.maybe_used_by),
+    ]
     try:
-        access_token = services.keys.decrypt("access_token", account_id, removed.access_token)
+        access_token = services.keys.decrypt("access_token", removal.account_id, removal.row.access_token)
     except (KeyMissing, ValueDamaged) as error:
-        return _not_revoked(str(error))
+        return _not_revoked([*kept] or [notices.not_revoked(str(error))])
     # Before the revocation, while RD Station still accepts the token.
-    warnings = remove_with_token(services, access_token, delivered_to)
-    reason = message("another account here is connected to the same RD Station account")
-    if not removed.shared:
-        reason = _revoke(services, access_token)
+    warnings = remove_with_token(services, access_token, removal.delivered_to)
+    if kept:
+        return _not_revoked([*warnings, *kept])
+    reason = _revoke(services, access_token)
     if not reason:
         return Disconnected(revoked=True, warnings=warnings)
-    return _not_revoked(reason, warnings)
+    return _not_revoked([*warnings, notices.not_revoked(reason)])
 
 
 def _revoke(services: Services, access_token: str) -> str:
@@ -68,6 +101,6 @@ def _revoke(services: Services, access_token: str) -> str:
     return "" if 200 <= response.status < 300 else f"HTTP {response.status}"
 
 
-def _not_revoked(reason: str, warnings: Sequence[Notice] = ()) -> Disconnected:
-    log.warning("an account was disconnected but not revoked at RD Station: %s", reason)
-    return Disconnected(revoked=False, warnings=[*warnings, notices.not_revoked(reason)])
+def _not_revoked(warnings: list[Notice]) -> Disconnected:
+    log.warning("an account was disconnected but not revoked at RD Station (%s)", warnings[-1].code)
+    return Disconnected(revoked=False, warnings=warnings)

@@ -39,7 +39,9 @@ def list_accounts(as_json: bool) -> None:
         return
     for account in found:
         until = tell("valid until %(time)s", time=_minute(account.expires_at))
-        click.echo(f"{account.account_id}  {account.name or '-'}  {account.status}  {until}")
+        also = tell("also connected as %(accounts)s", accounts=", ".join(account.same_account))
+        facts = [account.account_id, account.name or "-", account.status, until]
+        click.echo("  ".join([*facts, also] if account.same_account else facts))
     if not found:
         click.echo(tell("No account is connected yet."), err=True)
 
@@ -128,6 +130,7 @@ def _lines(account: AccountState, recent: list[Attempt]) -> list[str]:
     values = {
         tell("Account"): account.account_id,
         tell("Name"): account.name or "-",
+        tell("Also connected as"): ", ".join(account.same_account) or "-",
         tell("Status"): account.status,
         tell("Valid until"): _minute(account.expires_at),
         tell("Next renewal"): _minute(due_at)
@@ -162,6 +165,7 @@ def _shown(account: AccountState) -> dict[str, Any]:
         "next_renewal": time_or_null(account.due_at),
         "last_error": account.last_error,
         "failures": account.failures,
+        "same_account_as": account.same_account,
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 from psycopg_pool import ConnectionPool
 
+from rdservice.accounts.waiting_pairs import WAITING
 from rdservice.cache.table import CACHE
 from rdservice.database.pool import transaction
 from rdservice.database.progress import OnRows, ignore
@@ -15,7 +16,7 @@ from rdservice.encryption import EncryptedRow, EncryptedTable, KeyMissing, KeyRi
 from rdservice.events.encrypted import EVENTS
 from rdservice.tokens.encrypted import REPLACED, TOKENS
 
-TABLES: tuple[EncryptedTable, ...] = (TOKENS, REPLACED, EVENTS, CACHE)
+TABLES: tuple[EncryptedTable, ...] = (TOKENS, REPLACED, WAITING, EVENTS, CACHE)
 PAGE_ROWS = 200
 MOST_NAMED = 20
 

@@ -11,7 +11,7 @@ import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from rdservice.access import audit, sessions, throttle
-from rdservice.accounts import connect
+from rdservice.accounts import connect, waiting_pairs
 from rdservice.cache import table as cache_table
 from rdservice.database.pool import transaction
 from rdservice.events import store as events
@@ -54,6 +54,7 @@ RULES = (
     Rule(table="rdstation_refresh_attempts", kept="30 days", prune=attempts.prune),
     Rule(table="rdstation_workers", kept="a day after the last heartbeat", prune=workers.prune),
     Rule(table="rdstation_oauth_states", kept="10 minutes", prune=connect.prune),
+    Rule(table="rdstation_waiting_pairs", kept="1 hour", prune=waiting_pairs.prune),
     Rule(
         table="rdstation_rate_limits",
         kept="two hours after the last call at the most",

@@ -10,6 +10,7 @@ _BY_ERROR = {
     "damaged": ("value_damaged", None),
     "no_refresh_token": ("reauthorization_required", "no_refresh_token"),
     "upload_refused": ("upload_refused", None),
+    "another_account": ("another_account", None),
     "revoked": ("refresh_refused", None),
     "unauthorized": ("refresh_refused", None),
     "answer_lost": ("refresh_refused", None),

@@ -1,4 +1,4 @@
-"""Counts, lists and replaces the encrypted values of both tables of tokens, for the inventory and rotation of keys."""
+"""Counts, lists and replaces the encrypted values of tables of tokens, for the inventory and rotation of keys."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,40 +10,44 @@ from rdservice.encryption import EncryptedRow, Place, Replacement
 
 COLUMNS = ("access_token", "refresh_token")
 
-COUNT = "SELECT count(*) FROM {table}"
+COUNT = "SELECT count(*) FROM {table} WHERE access_token IS NOT NULL"
 PAGE = """
-SELECT account_id,
+SELECT {place}, account_id,
        CASE WHEN left(access_token, 9) IS DISTINCT FROM %(leave_out)s::text || '.' THEN access_token END,
        CASE WHEN left(refresh_token, 9) IS DISTINCT FROM %(leave_out)s::text || '.' THEN refresh_token END
-  FROM {table} WHERE account_id > %(after)s ORDER BY account_id LIMIT %(limit)s
+  FROM {table} WHERE {place} > %(after)s AND access_token IS NOT NULL ORDER BY {place} LIMIT %(limit)s
 """
 UNCHANGED = """
-       t.account_id = given.account_id
+       t.{place} = given.place
    AND t.access_token = COALESCE(given.old_access, t.access_token)
    AND t.refresh_token = COALESCE(given.old_refresh, t.refresh_token)
 """
 # The UPDATE compares once more, with the row as it is once locked.
 REPLACE = f"""
 WITH given AS (
-    SELECT * FROM unnest(%(account_ids)s::text[], %(old_access)s::text[], %(old_refresh)s::text[],
+    SELECT * FROM unnest(%(places)s::text[], %(old_access)s::text[], %(old_refresh)s::text[],
                          %(new_access)s::text[], %(new_refresh)s::text[])
-        AS g (account_id, old_access, old_refresh, new_access, new_refresh)),
+        AS g (place, old_access, old_refresh, new_access, new_refresh)),
 free AS (
-    SELECT t.account_id FROM {{table}} t, given WHERE {UNCHANGED}
+    SELECT t.{{place}} AS place FROM {{table}} t, given WHERE {UNCHANGED}
        FOR NO KEY UPDATE OF t SKIP LOCKED)
 UPDATE {{table}} t
    SET access_token = COALESCE(given.new_access, t.access_token),
        refresh_token = COALESCE(given.new_refresh, t.refresh_token)
-  FROM given JOIN free USING (account_id)
+  FROM given JOIN free USING (place)
  WHERE {UNCHANGED}
 """  # noqa: S608 - only texts of this module
 
 
 @dataclass(frozen=True, slots=True)
 class TokenTable:
-    """One of the two tables. Both bind values in the same way, so a pair can move between them as it is."""
+    """A table with pairs of tokens. All bind values in the same way, so a pair can move between them as it is.
+
+    `place`: the primary key, a column of type text.
+    """
 
     name: str
+    place: str = "account_id"
     disposable: bool = False
 
     def count(self, conn: psycopg.Connection[Any]) -> int:
@@ -61,7 +65,7 @@ class TokenTable:
     def replace(self, conn: psycopg.Connection[Any], replacements: Sequence[Replacement]) -> int:
         """See EncryptedTable."""
         values = {
-            "account_ids": [given.row.account_id for given in replacements],
+            "places": [given.row.place for given in replacements],
             "old_access": [_old(given, "access_token") for given in replacements],
             "old_refresh": [_old(given, "refresh_token") for given in replacements],
             "new_access": [given.values.get("access_token") for given in replacements],
@@ -70,17 +74,17 @@ class TokenTable:
         return conn.execute(self._sql(REPLACE), values).rowcount
 
     def _sql(self, statement: str) -> bytes:
-        return statement.format(table=self.name).encode()
+        return statement.format(table=self.name, place=self.place).encode()
 
 
 TOKENS = TokenTable("rdstation_tokens")
 REPLACED = TokenTable("rdstation_replaced_tokens")
 
 
-def _row(account_id: str, *stored: str | None) -> EncryptedRow:
+def _row(place: str, account_id: str, *stored: str | None) -> EncryptedRow:
     values = {column: value for column, value in zip(COLUMNS, stored, strict=True) if value is not None}
     return EncryptedRow(
-        place=account_id, account_id=account_id, values=values, left_out=len(COLUMNS) - len(values)
+        place=place, account_id=account_id, values=values, left_out=len(COLUMNS) - len(values)
     )
 
 

@@ -73,13 +73,13 @@ claimed AS (
        SET holder = gen_random_uuid(), leased_until = rd_now() + make_interval(secs => %(lease_s)s),
            attempted_at = rd_now()
       FROM picked WHERE t.account_id = picked.account_id
-    RETURNING t.account_id, t.refresh_token, t.authorization_id, t.stored_claim, t.holder, t.name, t.refresh_after,
-              t.status = 'reauthorization_required' AS refused),
+    RETURNING t.account_id, t.refresh_token, t.authorization_id, t.stored_claim, t.holder, t.name, t.name_due,
+              t.refresh_after, t.status = 'reauthorization_required' AS refused),
 numbered AS (SELECT rd_next_claim(stored_claim) AS claim_no, claimed.* FROM claimed ORDER BY refresh_after),
 attempt AS (
     INSERT INTO rdstation_refresh_attempts (claim_no, account_id, authorization_id, reason, claimed_by, started_at)
     SELECT claim_no, account_id, authorization_id, %(reason)s, %(claimed_by)s, rd_now() FROM numbered)
-SELECT claim_no AS fence, account_id, refresh_token, authorization_id, stored_claim, holder, name,
+SELECT claim_no AS fence, account_id, refresh_token, authorization_id, stored_claim, holder, name, name_due,
        refused, rd_now() AS claimed_at
   FROM numbered ORDER BY fence
 """
@@ -107,8 +107,10 @@ WITH stored AS (
            failures = 0, refusals = 0, refused_since = NULL, second_look_at = NULL, second_looks = 0,
            last_error = NULL, refreshed_at = rd_now(), updated_at = rd_now()
      WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s AND stored_claim <= %(claim_no)s
-    RETURNING account_id),
-proven AS (DELETE FROM rdstation_replaced_tokens r USING stored WHERE r.account_id = stored.account_id),
+    RETURNING account_id, name_due),
+proven AS (
+    DELETE FROM rdstation_replaced_tokens r USING stored
+     WHERE r.account_id = stored.account_id AND NOT stored.name_due),
 put_aside AS (
     UPDATE rdstation_replaced_tokens
        SET access_token = %(access_token)s, refresh_token = COALESCE(%(refresh_token)s, refresh_token),
@@ -239,15 +241,15 @@ WITH kept AS (SELECT * FROM rdstation_replaced_tokens WHERE account_id = %(accou
 put_aside AS (
     UPDATE rdstation_replaced_tokens k
        SET access_token = t.access_token, refresh_token = t.refresh_token, issued_at = t.issued_at,
-           expires_at = t.expires_at, name = t.name, connection_id = t.connection_id,
+           expires_at = t.expires_at, name = t.name, name_due = t.name_due, connection_id = t.connection_id,
            authorization_id = t.authorization_id, stored_claim = t.stored_claim, begun_with = t.begun_with,
            refusal = t.last_error
       FROM rdstation_tokens t WHERE k.account_id = %(account_id)s AND t.account_id = k.account_id)
 UPDATE rdstation_tokens t
    SET access_token = kept.access_token, refresh_token = kept.refresh_token, issued_at = kept.issued_at,
-       expires_at = kept.expires_at, name = kept.name, connection_id = kept.connection_id,
+       expires_at = kept.expires_at, name = kept.name, name_due = kept.name_due, connection_id = kept.connection_id,
        authorization_id = kept.authorization_id, stored_claim = kept.stored_claim, begun_with = kept.begun_with,
-       last_error = COALESCE(kept.refusal, 'upload_refused'),
+       cache_epoch = t.cache_epoch + 1, last_error = COALESCE(kept.refusal, 'upload_refused'),
        status = CASE WHEN kept.refusal IS NULL THEN 'connected' ELSE t.status END,
        failures = CASE WHEN kept.refusal IS NULL THEN 0 ELSE t.failures END,
        refusals = CASE WHEN kept.refusal IS NULL THEN 0 ELSE t.refusals END,

@@ -72,6 +72,9 @@ class Lease:
     holder: UUID
     """A nonce. The row has it for as long as nobody else has leased it."""
     claimed_at: datetime
+    name_due: bool
+    """Whether it is not known that the tokens belong to the connection: `rdservice.tokens.identity` asks before the
+    refresh token is used."""
     started: float
     """When the lease began by this process's monotonic clock, in seconds, read before the statement."""
 

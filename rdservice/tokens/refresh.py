@@ -24,7 +24,7 @@ from rdservice.metrics.definitions import Metrics
 from rdservice.names import account_in_logs
 from rdservice.rdstation.client import EXCHANGE_DEADLINE_S, RDStation, TransportError
 from rdservice.rdstation.token_responses import REFUSALS, Meaning, TokenResponse, judge
-from rdservice.tokens import attempts, credentials, jwt_claims, leases
+from rdservice.tokens import attempts, credentials, identity, jwt_claims, leases
 from rdservice.tokens.leases import Lease
 
 log = logging.getLogger(__name__)
@@ -86,6 +86,8 @@ class Refresher:
             return Result.REFUSED
         if self._skip_look(lease):
             return Result.SUPERSEDED
+        if lease.name_due and (result := self._ask_whose(lease)) is not None:
+            return result
         if not self._may_send(lease):
             self._give_back(lease)
             return Result.SUPERSEDED
@@ -97,6 +99,26 @@ class Refresher:
         if is_orphan and response.pair is not None:
             self._revoke(lease, response.pair.access_token)
         return result
+
+    def _ask_whose(self, lease: Lease) -> Result | None:
+        """Ask whose tokens these are; return the outcome of the lease if the refresh token must not be used now.
+
+        Using it up could end the connection of another account here, or of another system.
+        """
+        settled = identity.settle(self.pool, self.keys, self.rdstation, lease.account_id)
+        if settled.whose == "another":
+            self._write(
+                lambda conn: self._record(conn, lease, leases.release, "refused", error="another_account")
+            )
+            return Result.REFUSED
+        if settled.whose == "unknown":
+
+            def back_off(conn: psycopg.Connection[Any], lease: Lease) -> bool:
+                return leases.back_off(conn, lease, settled.error)
+
+            self._write(lambda conn: self._record(conn, lease, back_off, "transient", error=settled.error))
+            return Result.TRANSIENT
+        return None
 
     def _may_send(self, lease: Lease) -> bool:
         """Return whether this process still holds the lease, and holds it until the exchange must have ended.

@@ -33,8 +33,7 @@ LOCK_ACCOUNT = "SELECT pg_advisory_xact_lock(%(space)s, hashtext(%(account_id)s)
 LOCK_SPACE = 0x5244_5441
 """First key of the advisory locks of accounts ("RDTA" in ASCII)."""
 LOCK_PREVIOUS = """
-SELECT name, authorization_id, expires_at
-  FROM rdstation_tokens WHERE account_id = %(account_id)s
+SELECT 1 FROM rdstation_tokens WHERE account_id = %(account_id)s
    FOR UPDATE
 """
 READ_PAIRS = """
@@ -49,58 +48,59 @@ SELECT access_token, refresh_token, authorization_id, begun_with, false
 # pair is the one that was kept before. A refused pair is kept too, since a refusal may be wrong.
 KEEP_REPLACED = """
 INSERT INTO rdstation_replaced_tokens AS kept (
-    account_id, access_token, refresh_token, issued_at, expires_at, name, connection_id, authorization_id, stored_claim,
-    begun_with, refusal, replaced_at)
-SELECT account_id, access_token, refresh_token, issued_at, expires_at, name, connection_id, authorization_id,
+    account_id, access_token, refresh_token, issued_at, expires_at, name, name_due, connection_id, authorization_id,
+    stored_claim, begun_with, refusal, replaced_at)
+SELECT account_id, access_token, refresh_token, issued_at, expires_at, name, name_due, connection_id, authorization_id,
        stored_claim, begun_with, CASE WHEN status = 'reauthorization_required' THEN COALESCE(last_error, 'revoked') END,
        rd_now()
   FROM rdstation_tokens
  WHERE account_id = %(account_id)s AND COALESCE(last_error, '') NOT IN ('damaged', 'no_refresh_token')
 ON CONFLICT (account_id) DO UPDATE
    SET access_token = EXCLUDED.access_token, refresh_token = EXCLUDED.refresh_token, issued_at = EXCLUDED.issued_at,
-       expires_at = EXCLUDED.expires_at, name = EXCLUDED.name, connection_id = EXCLUDED.connection_id,
-       authorization_id = EXCLUDED.authorization_id, stored_claim = EXCLUDED.stored_claim,
+       expires_at = EXCLUDED.expires_at, name = EXCLUDED.name, name_due = EXCLUDED.name_due,
+       connection_id = EXCLUDED.connection_id, authorization_id = EXCLUDED.authorization_id,
+       stored_claim = EXCLUDED.stored_claim,
        begun_with = EXCLUDED.begun_with, refusal = EXCLUDED.refusal, replaced_at = EXCLUDED.replaced_at
  WHERE kept.refusal IS NOT NULL AND EXCLUDED.refusal IS NULL
 """
 DROP_REPLACED = "DELETE FROM rdstation_replaced_tokens WHERE account_id = %(account_id)s"
+# The connection is as old as the row: it ends with `remove`.
 AUTHORIZE = """
 INSERT INTO rdstation_tokens AS t (account_id, access_token, refresh_token, issued_at, expires_at, status, name,
-                                   connection_id, authorization_id, begun_with, refresh_after, refreshed_at,
+                                   name_due, authorization_id, begun_with, refresh_after, refreshed_at,
                                    created_at, updated_at)
 VALUES (%(account_id)s, %(access_token)s, %(refresh_token)s, %(issued_at)s, %(expires_at)s, %(status)s, %(name)s,
-        %(connection_id)s, %(authorization_id)s, %(begun_with)s,
+        %(name_due)s, %(authorization_id)s, %(begun_with)s,
         CASE WHEN %(proven)s THEN %(issued_at)s
             + (%(expires_at)s - %(issued_at)s) * (%(share)s - %(spread)s * random()) ELSE rd_now() END,
         CASE WHEN %(proven)s THEN rd_now() END, rd_now(), rd_now())
 ON CONFLICT (account_id) DO UPDATE
    SET access_token = EXCLUDED.access_token, refresh_token = EXCLUDED.refresh_token, issued_at = EXCLUDED.issued_at,
        expires_at = EXCLUDED.expires_at, status = EXCLUDED.status, name = COALESCE(EXCLUDED.name, t.name),
-       connection_id = CASE WHEN t.name <> EXCLUDED.name THEN EXCLUDED.connection_id ELSE t.connection_id END,
-       cache_epoch = t.cache_epoch + 1, authorization_id = EXCLUDED.authorization_id,
-       begun_with = EXCLUDED.begun_with, refresh_after = EXCLUDED.refresh_after,
-       refreshed_at = COALESCE(EXCLUDED.refreshed_at, t.refreshed_at), retry_at = NULL, undecryptable_until = NULL,
-       holder = NULL, leased_until = NULL, failures = 0, refusals = 0, refused_since = NULL, second_look_at = NULL,
-       second_looks = 0, last_error = NULL, updated_at = rd_now()
+       name_due = EXCLUDED.name_due, ask_name_at = NULL, cache_epoch = t.cache_epoch + 1,
+       authorization_id = EXCLUDED.authorization_id, begun_with = EXCLUDED.begun_with,
+       refresh_after = EXCLUDED.refresh_after, refreshed_at = COALESCE(EXCLUDED.refreshed_at, t.refreshed_at),
+       retry_at = NULL, undecryptable_until = NULL, holder = NULL, leased_until = NULL, failures = 0, refusals = 0,
+       refused_since = NULL, second_look_at = NULL, second_looks = 0, last_error = NULL, updated_at = rd_now()
 RETURNING refresh_after
 """
-NAME = """
-UPDATE rdstation_tokens
-   SET name = %(name)s, updated_at = rd_now(),
-       connection_id = CASE WHEN name <> %(name)s THEN gen_random_uuid() ELSE connection_id END
- WHERE account_id = %(account_id)s AND authorization_id = %(authorization_id)s
-"""
-REMOVE = """
+SAME_NAME = """ARRAY(SELECT other.account_id FROM rdstation_tokens other
+              WHERE other.name = t.name AND other.account_id <> t.account_id
+              ORDER BY other.account_id LIMIT 10)"""
+# Where a name is not known, the rows may be connected to the same RD Station account.
+MAYBE_SAME = """CASE WHEN t.name IS NULL OR t.name_due
+            THEN ARRAY(SELECT other.account_id FROM rdstation_tokens other
+                        WHERE other.account_id <> t.account_id AND COALESCE(other.name <> t.name, true) LIMIT 10)
+            ELSE ARRAY(SELECT other.account_id FROM rdstation_tokens other
+                        WHERE (other.name IS NULL OR other.name_due) AND other.account_id <> t.account_id
+                          AND COALESCE(other.name <> t.name, true) LIMIT 10) END"""
+REMOVE = f"""
 DELETE FROM rdstation_tokens t WHERE account_id = %(account_id)s
-RETURNING access_token,
-          EXISTS (SELECT FROM rdstation_tokens other
-                   WHERE other.name = t.name AND other.account_id <> t.account_id) AS shared
-"""
-IS_SHARED = """
-SELECT EXISTS (SELECT FROM rdstation_tokens other
-                WHERE other.name = t.name AND other.account_id <> t.account_id)
-  FROM rdstation_tokens t WHERE account_id = %(account_id)s
-"""
+RETURNING access_token, name, {SAME_NAME} AS used_by, {MAYBE_SAME} AS maybe_used_by
+"""  # noqa: S608 - only texts of this module
+OTHERS = f"""
+SELECT {SAME_NAME} AS used_by, {MAYBE_SAME} AS maybe_used_by FROM rdstation_tokens t WHERE account_id = %(account_id)s
+"""  # noqa: S608 - only texts of this module
 # FOR UPDATE, not FOR NO KEY UPDATE: this also blocks inserts of rows that refer to these, such as cached responses.
 LOCK_NEXT = """
 SELECT account_id FROM rdstation_tokens
@@ -110,14 +110,15 @@ SELECT account_id FROM rdstation_tokens
 RAISE_CACHE_EPOCHS = """
 UPDATE rdstation_tokens SET cache_epoch = cache_epoch + 1 WHERE account_id = ANY (%(accounts)s)
 """
-LIST = """
-SELECT t.account_id, t.name, t.expires_at, t.refresh_after, t.due_at, t.retry_at, t.last_error, t.attempted_at,
+LIST = f"""
+SELECT t.account_id, t.name, {SAME_NAME} AS same_account,
+       t.expires_at, t.refresh_after, t.due_at, t.retry_at, t.last_error, t.attempted_at,
        CASE WHEN t.status = 'reauthorization_required' THEN t.second_look_at END AS second_look_at,
        t.refreshed_at, t.failures, rd_now() AS now,
        CASE WHEN t.status = 'connected' AND t.expires_at <= rd_now() THEN 'expired' ELSE t.status END AS status,
        EXISTS (SELECT FROM rdstation_replaced_tokens r WHERE r.account_id = t.account_id) AS has_replaced
   FROM rdstation_tokens t
-"""
+"""  # noqa: S608 - only texts of this module
 LIST_ALL = LIST + " ORDER BY t.account_id LIMIT %(limit)s"
 LIST_ONE = LIST + " WHERE t.account_id = %(account_id)s"
 
@@ -154,6 +155,8 @@ class AccountState:
 
     account_id: str
     name: str | None = field(repr=False)
+    same_account: list[str]
+    """Up to ten other account IDs that are connected to the same RD Station account, as far as its name tells."""
     status: Status
     expires_at: datetime
     refresh_after: datetime
@@ -173,23 +176,22 @@ class AccountState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Authorized:
-    """A new authorization, and what the row held before."""
+class Others:
+    """Up to ten other account IDs that use the same RD Station account, and up to ten that may: a name is not known.
 
-    authorization_id: UUID
-    expires_at: datetime
-    previous_name: str | None = field(repr=False)
+    RD Station may end the tokens of all of them when one is revoked.
+    """
+
+    used_by: list[str]
+    maybe_used_by: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Removed:
-    """A deleted row's encrypted access token, and whether another row is connected to the same RD Station account.
-
-    Accounts count as the same if they have the same name.
-    """
+class Removed(Others):
+    """A deleted row: its encrypted access token, and the name of its RD Station account."""
 
     access_token: str = field(repr=False)
-    shared: bool
+    name: str | None = field(repr=False)
 
 
 def read_token(conn: psycopg.Connection[Any], keys: KeyRing, account_id: str) -> StoredToken | None:
@@ -205,21 +207,20 @@ def read_token(conn: psycopg.Connection[Any], keys: KeyRing, account_id: str) ->
 def list_accounts(conn: psycopg.Connection[Any], *, limit: int = 500) -> list[AccountState]:
     """Return the states of up to `limit` accounts, ordered by account ID."""
     with conn.cursor(row_factory=class_row(AccountState)) as cur:
-        return cur.execute(LIST_ALL, {"limit": limit}).fetchall()
+        return cur.execute(LIST_ALL.encode(), {"limit": limit}).fetchall()
 
 
 def account_state(conn: psycopg.Connection[Any], account_id: str) -> AccountState | None:
     """Return the state of one account, or None without a row."""
     with conn.cursor(row_factory=class_row(AccountState)) as cur:
-        return cur.execute(LIST_ONE, {"account_id": account_id}).fetchone()
+        return cur.execute(LIST_ONE.encode(), {"account_id": account_id}).fetchone()
 
 
-def is_shared(conn: psycopg.Connection[Any], account_id: str) -> bool:
-    """Return whether another account ID is connected to the same RD Station account.
-
-    Then the token must not be revoked: that would end the other connection too.
-    """
-    return conn.execute(IS_SHARED, {"account_id": account_id}).fetchone() == (True,)
+def others(conn: psycopg.Connection[Any], account_id: str) -> Others:
+    """Return which other accounts here use, or may use, the RD Station account of this one."""
+    with conn.cursor(row_factory=class_row(Others)) as cur:
+        found = cur.execute(OTHERS.encode(), {"account_id": account_id}).fetchone()
+    return found or Others(used_by=[], maybe_used_by=[])
 
 
 def holds_pair(
@@ -270,13 +271,15 @@ def authorize(
     expires_in_s: int,
     age_s: float = 0.0,
     name: str | None = None,
+    name_due: bool = False,
     verified: bool,
     proven: bool,
-) -> Authorized:
+) -> None:
     """Write a new authorization to the account's row, replacing the old one and any lease of it.
 
-    `age_s`: upper bound of the age of the access token, in seconds. `name`: the name of the RD Station account, if
-    known. The row keeps its `connection_id` unless both its old name and this one are known and differ. `verified`:
+    The connection stays the same; to connect another RD Station account, remove the row first. `age_s`: upper
+    bound of the age of the access token, in seconds. `name`: the name of the RD Station account; None: the row keeps
+    the name that it has. `name_due`: it is not known that the tokens belong to the row's connection. `verified`:
     whether RD Station has accepted the access token; if not, the status becomes `unverified`. `proven`: whether the
     refresh token comes straight from RD Station; if not, the row is due immediately, and the old pair is kept until the
     refresh token has worked. An unproven pair that the account holds already, or whose refresh token was used up here,
@@ -284,18 +287,13 @@ def authorize(
     """
     values: dict[str, Any] = {"account_id": account_id}
     lock_account(conn, account_id)
-    with conn.cursor(row_factory=dict_row) as cur:
-        before = cur.execute(LOCK_PREVIOUS, values).fetchone()
-        clock = cur.execute("SELECT rd_now() AS now").fetchone()
+    conn.execute(LOCK_PREVIOUS, values)
+    if not proven and holds_pair(conn, keys, account_id, access_token, refresh_token):
+        return
+    clock = conn.execute("SELECT rd_now()").fetchone()
     if clock is None:
         raise RuntimeError("SELECT without FROM returned no row")
-    if before and not proven and holds_pair(conn, keys, account_id, access_token, refresh_token):
-        return Authorized(
-            authorization_id=before["authorization_id"],
-            expires_at=before["expires_at"],
-            previous_name=before["name"],
-        )
-    issued_at = clock["now"] - timedelta(seconds=age_s)
+    issued_at = clock[0] - timedelta(seconds=age_s)
     authorization_id = uuid4()
     conn.execute(DROP_REPLACED if proven else KEEP_REPLACED, values)
     expires_at = jwt_claims.expiry(access_token, issued_at=issued_at, expires_in_s=expires_in_s)
@@ -309,29 +307,12 @@ def authorize(
             "expires_at": expires_at,
             "status": "connected" if verified else "unverified",
             "name": name,
-            "connection_id": uuid4(),
+            "name_due": name_due,
             "authorization_id": authorization_id,
             "begun_with": keys.keyed_hash(_beginning(authorization_id, refresh_token)),
             "proven": proven,
             "share": REFRESH_AT_SHARE,
             "spread": REFRESH_SPREAD,
-        },
-    )
-    return Authorized(
-        authorization_id=authorization_id,
-        expires_at=expires_at,
-        previous_name=before["name"] if before else None,
-    )
-
-
-def set_name(conn: psycopg.Connection[Any], account_id: str, authorized: Authorized, name: str) -> None:
-    """Store the name of the RD Station account. A known name that differs makes another connection."""
-    conn.execute(
-        NAME,
-        {
-            "account_id": account_id,
-            "authorization_id": authorized.authorization_id,
-            "name": name,
         },
     )
 
@@ -350,4 +331,4 @@ def raise_cache_epochs(conn: psycopg.Connection[Any], accounts: Sequence[str]) -
 def remove(conn: psycopg.Connection[Any], account_id: str) -> Removed | None:
     """Delete the account's row and all rows that refer to it; None without a row."""
     with conn.cursor(row_factory=class_row(Removed)) as cur:
-        return cur.execute(REMOVE, {"account_id": account_id}).fetchone()
+        return cur.execute(REMOVE.encode(), {"account_id": account_id}).fetchone()

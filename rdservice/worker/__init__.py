@@ -1,1 +1,1 @@
-"""The worker: refreshes tokens before they expire, tidies up, and sends notifications."""
+"""The worker: refreshes tokens before they expire, tidies up, asks for missing names, and sends notifications."""

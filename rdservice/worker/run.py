@@ -18,6 +18,7 @@ from rdservice.services import Services
 from rdservice.text import settings_problems, terminal
 from rdservice.worker.auto_refresh import auto_refresh_tokens
 from rdservice.worker.bell import Bell, stop_on_signal
+from rdservice.worker.names import NameReader
 
 log = logging.getLogger("worker")
 
@@ -42,12 +43,15 @@ def main() -> int:
     log.info("worker %s started", services.refresher.claimed_by)
     notifier = Notifier(services.pool, settings, services.metrics)
     notifier.start()
+    names = NameReader(services.refresher)
+    names.start()
     try:
         auto_refresh_tokens(services.refresher, bell)
     except KeyMissing as error:
         log.critical("cannot go on: %s", error)
         return EXIT_CONFIG
     finally:
+        names.close()
         notifier.close()
         services.close()
     log.info("worker ended")

@@ -52,6 +52,7 @@ KNOWN_ERRORS = [
     "bad_payload",
     "damaged",
     "upload_refused",
+    "another_account",
     "no_refresh_token",
 ]
 ERRORS = [None, *KNOWN_ERRORS, "something_new"]

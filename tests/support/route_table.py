@@ -25,7 +25,10 @@ GET HEAD   /language                            anyone          422 invalid_fiel
 GET HEAD   /notifications                       operator        200
 POST       /notifications/test                  operator        303
 GET HEAD   /rd/login                            operator        302
-GET HEAD   /rd/callback                         operator        400 invalid_state
+GET        /rd/callback                         operator        400 invalid_state
+HEAD       /rd/callback                         operator        503
+GET HEAD   /rd/authorizations/<pair_id>         operator        404 not_found
+POST       /rd/authorizations/<pair_id>         operator        422 invalid_field
 POST       /rd/tokens                           tokens:write    422 invalid_field
 GET HEAD   /rd/tokens                           tokens:status   200
 DELETE     /rd/tokens/<account_id>              tokens:write    404 not_found
@@ -60,6 +63,7 @@ SAFE = {"GET", "HEAD", "OPTIONS"}
 SAMPLES = {
     "<account_id>": "absent",
     "<key_id>": "absent",
+    "<pair_id>": "absent",
     "<lead_name:uuid>": "7a1f8e0c-2b0c-4b0e-9b57-7d1f4f0c2a11",
     "<path:email>": "nobody@example.com",
     "<path:path>": "platform/contacts/fields",

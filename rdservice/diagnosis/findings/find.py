@@ -23,6 +23,8 @@ SETTINGS_VARIANTS: Mapping[Code, str] = {
 }
 """Variants of `settings_broken`. All other problems use the sentences without a variant."""
 
+PUT_BACK = ("upload_refused", "another_account")
+"""Kinds of errors after which the pair from before is in use again: each has a finding of this code."""
 REFUSED_SO_FAR = frozenset({"revoked", "unauthorized", "answer_lost"})
 
 
@@ -125,8 +127,8 @@ def _account(account: Account, facts: Facts) -> Iterator[Finding]:
     if account.life_left_s <= 0:
         yield _about(account, "token_expired", "error", ago=duration(-account.life_left_s))
     yield from _claims(account, facts)
-    if account.last_error == "upload_refused":
-        yield _about(account, "upload_refused", "warning")
+    if account.last_error in PUT_BACK:
+        yield _about(account, account.last_error, "warning")
     elif account.last_error in REFUSED_SO_FAR:
         yield _about(account, "refresh_refused", "warning", kinds=account.last_error or "")
     if account.status == "unverified":
@@ -159,7 +161,7 @@ def _values(account: Account, facts: Facts) -> Iterator[Finding]:
 
 def reauthorization_variant(last_error: str | None) -> str | None:
     """Return the variant of `reauthorization_required` that names why, or None for a refusal."""
-    return last_error if last_error in ("answer_lost", "no_refresh_token") else None
+    return last_error if last_error in ("answer_lost", "no_refresh_token", "another_account") else None
 
 
 def _reauthorization(account: Account) -> Iterator[Finding]:

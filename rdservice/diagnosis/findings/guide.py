@@ -68,6 +68,8 @@ GUIDE: dict[str, Guide] = {
     "reauthorization_required": _CONNECT,
     "reauthorization_required/answer_lost": _CONNECT,
     "reauthorization_required/no_refresh_token": _CONNECT,
+    "reauthorization_required/another_account": _CONNECT,
+    "another_account": Guide("operator", "upload"),
     "upload_refused": Guide("operator", "upload"),
     "refresh_refused": Guide("operator", "refresh"),
     "token_expired": Guide("operator", "refresh"),

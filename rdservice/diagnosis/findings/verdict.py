@@ -33,6 +33,7 @@ ORDER = (
     "redirect_uri_not_registered",
     "no_account",
     "reauthorization_required",
+    "another_account",
     "upload_refused",
     "refresh_refused",
     "token_expired",

@@ -259,6 +259,30 @@ WORDS: dict[str, Sentences] = rdstation_words.WORDS | {
         [message("It has no refresh token, without which its access token cannot be renewed.")],
         [CONNECT_AGAIN, _OR_LOG_IN],
     ),
+    "reauthorization_required/another_account": Sentences(
+        [MUST_BE_AUTHORIZED],
+        [
+            message(
+                "The tokens that were stored last belong to another RD Station account than the one that is connected"
+                " under this name, so they are not used."
+            )
+        ],
+        [CONNECT_AGAIN, _OR_LOG_IN],
+    ),
+    "another_account": Sentences(
+        [
+            message(
+                "The tokens that were uploaded last for account %(account)s belong to another RD Station account."
+            )
+        ],
+        [message("They are not used. The pair that was there before is in use again.")],
+        [
+            message(
+                "Upload them under another name. If the other RD Station account is to take the place of this one,"
+                ' upload them with "replace_account": true.'
+            )
+        ],
+    ),
     "upload_refused": Sentences(
         [message("RD Station refused the refresh token that was uploaded last for account %(account)s.")],
         [message("The pair that was there before is in use again.")],

@@ -16,7 +16,6 @@ import psycopg
 from rdservice import errors, notices
 from rdservice.access import audit
 from rdservice.access.audit import Author
-from rdservice.account_calls.failures import call_once
 from rdservice.config.reader import LOCAL_HOSTS
 from rdservice.config.settings import Settings
 from rdservice.database.pool import transaction, write_for_sure
@@ -25,7 +24,6 @@ from rdservice.events.payloads import EVENT_TYPES, EventType
 from rdservice.events.subscriptions import store
 from rdservice.events.subscriptions.remote import Hook, Remote
 from rdservice.notices import Notice
-from rdservice.rdstation.client import ApiResponse
 from rdservice.services import Services
 from rdservice.text.catalogue import message
 
@@ -94,11 +92,7 @@ def remove_with_token(services: Services, access_token: str, hashes: Iterable[by
     wanted = set(hashes)
     if not wanted:
         return []
-
-    def call(send: Callable[[str], ApiResponse], **_: bool) -> ApiResponse:
-        return call_once(lambda: send(access_token))
-
-    remote = Remote(services.rdstation, call, services.settings.public_origin)
+    remote = Remote.with_token(services, access_token)
     try:
         return _remove(remote, [hook for hook in remote.list() if hook.secret_hash in wanted])
     except RdServiceError as error:

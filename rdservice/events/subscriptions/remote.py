@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any, Protocol
 
 from rdservice import errors
-from rdservice.account_calls.failures import refusal
+from rdservice.account_calls.failures import call_once, refusal
 from rdservice.events.payloads import EVENT_TYPES, EventType
 from rdservice.events.subscriptions import store
 from rdservice.rdstation.client import ApiResponse, RDStation
@@ -54,6 +54,15 @@ class Remote:
 
         def call(send: Callable[[str], ApiResponse], *, refresh_on_401: bool = True) -> ApiResponse:
             return services.account_calls.send(account_id, send, refresh_on_401=refresh_on_401)
+
+        return cls(services.rdstation, call, services.settings.public_origin)
+
+    @classmethod
+    def with_token(cls, services: Services, access_token: str) -> "Remote":
+        """Return the subscriptions of the account to which a token belongs that is not stored."""
+
+        def call(send: Callable[[str], ApiResponse], *, refresh_on_401: bool = True) -> ApiResponse:  # noqa: ARG001
+            return call_once(lambda: send(access_token))
 
         return cls(services.rdstation, call, services.settings.public_origin)
 

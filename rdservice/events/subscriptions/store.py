@@ -8,10 +8,11 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from psycopg.rows import class_row
@@ -55,6 +56,11 @@ DELETE FROM rdservice_subscriptions
 DROP_ALL = "DELETE FROM rdservice_subscriptions WHERE account_id = %(account_id)s"
 OWNERS = """
 SELECT secret_hash, account_id FROM rdservice_subscriptions WHERE secret_hash = ANY (%(secret_hashes)s)
+"""
+DELIVERS = """
+SELECT EXISTS (SELECT FROM rdservice_subscriptions
+                WHERE account_id = %(account_id)s AND connection_id = %(connection_id)s
+                  AND secret_hash = ANY (%(secret_hashes)s))
 """
 LIST = """
 SELECT s.account_id, s.secret_hash, s.subscribed, s.created_at, s.complete_at,
@@ -134,6 +140,14 @@ def owners(conn: psycopg.Connection[Any], secret_hashes: Sequence[bytes]) -> dic
     """Return the account ID of each of these hashes that belongs to an account."""
     rows = conn.execute(OWNERS, {"secret_hashes": list(secret_hashes)})
     return {bytes(secret_hash): account_id for secret_hash, account_id in rows}
+
+
+def delivers(
+    conn: psycopg.Connection[Any], account_id: str, connection_id: UUID, secret_hashes: Collection[bytes]
+) -> bool:
+    """Return whether one of these secrets was made for exactly this connection of the account."""
+    values = {"account_id": account_id, "connection_id": connection_id, "secret_hashes": list(secret_hashes)}
+    return conn.execute(DELIVERS, values).fetchone() == (True,)
 
 
 def list_all(conn: psycopg.Connection[Any], account_id: str | None = None) -> list[Subscription]:

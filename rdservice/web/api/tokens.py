@@ -122,7 +122,7 @@ def parse_min_ttl(value: str | None) -> float | None:
     return float(value)
 
 
-def _shown(account: AccountState) -> dict[str, str | None]:
+def _shown(account: AccountState) -> dict[str, Any]:
     return {
         "account_id": account.account_id,
         "name": account.name,
@@ -130,10 +130,11 @@ def _shown(account: AccountState) -> dict[str, str | None]:
         "expires_at": rfc3339(account.expires_at),
         "refresh_after": rfc3339(account.refresh_after),
         "last_error": account.last_error,
+        "same_account_as": account.same_account,
     }
 
 
-def _refreshed(account_id: str, result: Result) -> dict[str, str | None]:
+def _refreshed(account_id: str, result: Result) -> dict[str, Any]:
     with transaction(services().pool) as conn:
         account = store.account_state(conn, account_id)
     if account is None:

@@ -43,7 +43,12 @@ def upload() -> ResponseReturnValue:
     try:
         pair = uploads.parse_upload(_body(given), services().pool)
         state, warnings = uploads.upload(services(), pair, by=guard.author())
-    except (errors.InvalidField, errors.TokenRefused, errors.RdStationUnavailable) as error:
+    except (
+        errors.InvalidField,
+        errors.TokenRefused,
+        errors.AnotherAccount,
+        errors.RdStationUnavailable,
+    ) as error:
         if not prefers_html():
             raise
         return _form(given, error)

@@ -49,6 +49,8 @@ def detail_words(name: str, value: object) -> str:
         return _export_words(name, bool(value))
     words = {
         "name": gettext("name"),
+        "replaced": gettext("in place of"),
+        "replaced_by": gettext("replaced by"),
         "scopes": gettext("scopes"),
         "key": gettext("under the key"),
         "accounts": gettext("accounts"),

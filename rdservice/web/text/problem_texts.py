@@ -78,6 +78,13 @@ def _texts() -> dict[str, PageText]:
                 " Station App Store."
             ),
         ),
+        "another_account": PageText(
+            gettext("Tokens of another RD Station account"),
+            gettext(
+                "These tokens belong to another RD Station account than the one that is connected under this name."
+                " Upload them under another name, or disconnect the account first."
+            ),
+        ),
         "payload_too_large": PageText(
             gettext("Too much data"), gettext("The request has more data than this address takes.")
         ),

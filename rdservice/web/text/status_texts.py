@@ -73,6 +73,7 @@ def error_words(last_error: str) -> str:
         "bad_payload": gettext("Unusable answer"),
         "damaged": gettext("Stored token damaged"),
         "upload_refused": gettext("Uploaded token refused"),
+        "another_account": gettext("Tokens of another RD Station account"),
         "no_refresh_token": gettext("No refresh token"),
     }
     return words.get(last_error) or gettext("Failed (%(kind)s)", kind=last_error)

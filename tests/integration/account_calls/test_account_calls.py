@@ -168,12 +168,6 @@ def test_without_an_account_nothing_is_sent(services: Services) -> None:
         services.account_calls.send("default", never)
 
 
-def test_a_call_with_another_token_counts_and_does_not_wait(services: Services, conn: Conn) -> None:
-    close_budget(conn)
-    assert services.account_calls.send_counted("default", lambda: response(200)).status == 200
-    assert places_taken(conn) == 1
-
-
 @pytest.mark.parametrize("kind", ["timeout", "connection"])
 @pytest.mark.parametrize("sent", [False, True])
 def test_no_response_is_an_error_that_says_why(services: Services, kind: str, sent: bool) -> None:

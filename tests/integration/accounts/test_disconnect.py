@@ -85,6 +85,29 @@ def test_an_rd_station_account_that_is_used_twice_is_revoked_with_the_last(
     upload(connected, sandbox.pair() | {"account_id": "one"})
     pair = sandbox.pair()
     upload(connected, pair | {"account_id": "two"})
-    assert codes(disconnect(connected, "one", by=BY).warnings) == ["not_revoked"]
+    (warning,) = disconnect(connected, "one", by=BY).warnings
+    assert (warning.code, warning.values) == ("kept_for_others", {"accounts": "two"})
+    assert "Do not remove the app" in warning.text
     assert connected.rdstation.account_info(pair["access_token"]).status == 200
     assert disconnect(connected, "two", by=BY).revoked
+
+
+def test_an_account_that_may_be_used_twice_is_not_revoked_and_the_words_do_not_say_to_remove_the_app(
+    connected: Services, sandbox: SandboxProcess, conn: Conn
+) -> None:
+    pair = sandbox.pair()
+    upload(connected, pair | {"account_id": "one"})
+    upload(connected, sandbox.pair("account-2") | {"account_id": "two"})
+    conn.execute("UPDATE rdstation_tokens SET name = NULL WHERE account_id = 'two'")
+    (warning,) = disconnect(connected, "one", by=BY).warnings
+    assert (warning.code, warning.values) == ("kept_to_be_safe", {"accounts": "two"})
+    assert connected.rdstation.account_info(pair["access_token"]).status == 200
+
+
+def test_tokens_that_cannot_be_decrypted_are_no_reason_to_remove_an_app_that_another_account_uses(
+    connected: Services, sandbox: SandboxProcess, conn: Conn
+) -> None:
+    for name in ("one", "two"):
+        upload(connected, sandbox.pair() | {"account_id": name})
+    conn.execute("UPDATE rdstation_tokens SET access_token = 'planted' WHERE account_id = 'one'")
+    assert codes(disconnect(connected, "one", by=BY).warnings) == ["kept_for_others"]

@@ -8,6 +8,7 @@ import pytest
 from rdservice.access import operators
 from rdservice.accounts import connect as authorization
 from rdservice.accounts import upload as uploads
+from rdservice.accounts.waiting_pairs import Owner
 from rdservice.database.pool import transaction
 from rdservice.events import reading
 from rdservice.events import store as events
@@ -29,14 +30,10 @@ def operator_id(conn: Conn) -> str:
 
 
 def connect(services: Services, sandbox: SandboxProcess, operator_id: str) -> None:
-    url = authorization.begin(services, operator_id=operator_id, session_id=SESSION, account_id="default")
-    authorization.complete(
-        services,
-        operator_id=operator_id,
-        session_id=SESSION,
-        callback={"state": url.rpartition("state=")[2], "code": sandbox.code()},
-        by=BY,
-    )
+    owner = Owner(operator_id=operator_id, session_id=SESSION)
+    url = authorization.begin(services, owner, account_id="default")
+    callback = {"state": url.rpartition("state=")[2], "code": sandbox.code()}
+    authorization.complete(services, owner, callback=callback, by=BY)
 
 
 def upload(services: Services, sandbox: SandboxProcess, **more: Any) -> None:

@@ -56,6 +56,7 @@ def test_the_documented_body_is_taken() -> None:
         refresh_token="new-refresh",
         expires_in_s=86400,
         verify=True,
+        replace_account=False,
     )
     given = parse_upload(BODY | {"account_id": "acme", "verify": False, "unknown": "member"})
     assert (given.account_id, given.verify) == ("acme", False)
@@ -124,6 +125,7 @@ WRONG: dict[str, list[Any]] = {
     "expires_in": EXPIRIES,
     "account_id": ACCOUNTS,
     "verify": [None, 0, 1, "false", "", []],
+    "replace_account": [None, 0, 1, "false", "", []],
 }
 WRONG_FIELDS = [(field, value) for field, values in WRONG.items() for value in values]
 
@@ -135,7 +137,7 @@ def test_a_wrong_field_is_named_and_its_value_not_quoted(field: str, value: Any)
     assert caught.value.extra == {"field": field}
     assert caught.value.detail.startswith(f"{field} ")
     assert "new-" not in caught.value.detail
-    if isinstance(value, str) and len(value) > 2 and field != "verify":
+    if isinstance(value, str) and len(value) > 2 and field not in ("verify", "replace_account"):
         assert value not in caught.value.detail
 
 
@@ -293,18 +295,6 @@ def test_another_pair_of_the_same_account_keeps_the_connection_without_warning(
     assert after["authorization_id"] != before["authorization_id"]
 
 
-def test_another_rd_station_account_is_stored_with_a_warning_that_names_both(
-    connected: Services, sandbox: SandboxProcess, conn: Conn
-) -> None:
-    first, _ = upload(connected, **sandbox.pair())
-    before = row(conn)
-    second, warnings = upload(connected, **sandbox.pair("account-2"))
-    assert codes(warnings) == ["another_account"]
-    assert repr(first.name) in warnings[0].text
-    assert repr(second.name) in warnings[0].text
-    assert row(conn)["connection_id"] != before["connection_id"]
-
-
 @pytest.mark.parametrize(
     ("claims", "warned"), [({"scope": "events"}, ["scope_missing"]), ({"aud": "other"}, ["audience_differs"])]
 )
@@ -332,7 +322,7 @@ def test_the_replaced_pair_comes_back_when_the_new_refresh_token_is_refused(
     connected: Services, sandbox: SandboxProcess, conn: Conn
 ) -> None:
     old = connect_account(connected, sandbox, due=False)
-    upload(connected, **sandbox.pair("account-2") | {"refresh_token": "never-given"})
+    upload(connected, **sandbox.pair() | {"refresh_token": "never-given"})
     assert connected.refresher.refresh(lease_one(connected)) is Result.REFUSED
     assert stored_pair(connected, conn) == (old["access_token"], old["refresh_token"])
     assert (row(conn)["status"], replaced(conn)) == ("connected", 1)

@@ -95,6 +95,7 @@ def test_a_damaged_token_moved_by_a_removal_is_not_revoked_for_the_wrong_account
 ) -> None:
     connect_account(connected, sandbox, "victim", due=False)
     connect_account(connected, None, "attacker", due=False)
+    conn.execute("UPDATE rdstation_tokens SET name = account_id")
     move(conn, "access_token", of="victim", to="attacker")
     removed = disconnect(connected, "attacker", by=BY)
     assert not removed.revoked

@@ -49,6 +49,10 @@ OLD_ROWS: dict[str, tuple[int, str]] = {
         10 * MINUTE_S,
         f"(state_hash, operator_id, account_id) SELECT sha256(n::text::bytea), '{OPERATOR}', 'default'",
     ),
+    "rdstation_waiting_pairs": (
+        HOUR_S,
+        f"(pair_id, operator_id, session_hash, account_id) SELECT n::text, '{OPERATOR}', 'session', 'default'",
+    ),
     "rdstation_rate_limits": (
         2 * HOUR_S,
         "(budget, class, used_in_hour) SELECT 'account ' || n, 'account', rd_now()",

@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 from rdservice import errors
 from rdservice.access import operators
 from rdservice.accounts import connect
+from rdservice.accounts.waiting_pairs import Owner
 from rdservice.config.settings import Settings
 from rdservice.metrics.definitions import OPERATIONS, Metrics
 from rdservice.rdstation import call_metrics, deadline
@@ -216,11 +217,13 @@ def operator_id(conn: psycopg.Connection[Any]) -> str:
 def test_a_refused_code_is_an_authentication_failure_and_consent_refused_is_none(
     connected_client: FlaskClient, connected: Services, sandbox: SandboxProcess, operator_id: str
 ) -> None:
+    owner = Owner(operator_id=operator_id, session_id="s")
+
     def come_back(**callback: str) -> None:
-        url = connect.begin(connected, operator_id=operator_id, session_id="s", account_id="default")
+        url = connect.begin(connected, owner, account_id="default")
         state = url.rpartition("state=")[2]
         query = {"state": state, **callback}
-        connect.complete(connected, operator_id=operator_id, session_id="s", callback=query, by=BY)
+        connect.complete(connected, owner, callback=query, by=BY)
 
     with pytest.raises(errors.ConsentRefused):
         come_back(error="access_denied")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -68,10 +69,18 @@ def test_the_consent_page_has_one_form_with_one_button_and_a_link_to_refuse(core
     page = response.body.decode()
     assert page.count("<form") == page.count("<button") == page.count("<a ") == 1
     assert 'lang="pt-BR"' in page
-    assert '<input type="hidden" name="account" value="account-2">' in page
+    assert re.findall(r'<option value="([^"]+)" selected>', page) == ["account-2"]
     assert 'value="x&quot;&lt;y"' in page
     assert f'href="{REDIRECT_URI}?error=access_denied' in page
     assert "form-action 'self' http://localhost:8000" in response.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("preset", ["default", "account-3", "account-31"])
+def test_the_consent_page_lets_a_person_choose_among_accounts_by_name(core: Core, preset: str) -> None:
+    page = core.call("GET", dialog_url(account=preset)).body.decode()
+    options = re.findall(r'<option value="([^"]+)"(?: selected)?>[^<]+\(([^)]+)\)</option>', page)
+    assert {"default", "account-2", preset} <= {account for account, _ in options}
+    assert all(account == named for account, named in options)
 
 
 def test_consent_is_for_the_account_default_unless_another_is_asked_for(core: Core) -> None:

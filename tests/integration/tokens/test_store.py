@@ -13,7 +13,7 @@ from rdservice.encryption import KeyMissing, KeyRing, ValueDamaged
 from rdservice.services import Services
 from rdservice.tokens import leases, store
 from rdservice.tokens.refresh import Result
-from rdservice.tokens.store import AccountState, Authorized, StoredToken
+from rdservice.tokens.store import AccountState, StoredToken
 from tests.conftest import Clock
 from tests.support.accounts import connect_account, lease_one, row, stored_pair
 from tests.support.sandbox_process import SandboxProcess
@@ -21,12 +21,10 @@ from tests.support.sandbox_process import SandboxProcess
 Conn = psycopg.Connection[Any]
 
 
-def authorize(
-    services: Services, *, access: str = "access", refresh: str = "refresh", **more: Any
-) -> Authorized:
+def authorize(services: Services, *, access: str = "access", refresh: str = "refresh", **more: Any) -> None:
     values: dict[str, Any] = {"expires_in_s": 86_400, "verified": True, "proven": True} | more
     with transaction(services.pool) as conn:
-        return store.authorize(
+        store.authorize(
             conn,
             services.keys,
             values.pop("account_id", "default"),
@@ -115,9 +113,8 @@ def test_an_unproven_pair_is_due_at_once(services: Services, conn: Conn) -> None
 
 
 def test_the_life_counts_from_when_the_token_was_issued(services: Services, conn: Conn) -> None:
-    authorized = authorize(services, expires_in_s=3600, age_s=600)
+    authorize(services, expires_in_s=3600, age_s=600)
     found = row(conn)
-    assert found["expires_at"] == authorized.expires_at
     assert found["expires_at"] - found["issued_at"] == timedelta(hours=1)
     assert timedelta(minutes=49) < found["expires_at"] - found["now"] <= timedelta(minutes=50)
 
@@ -125,7 +122,8 @@ def test_the_life_counts_from_when_the_token_was_issued(services: Services, conn
 def test_an_earlier_exp_of_the_token_itself_counts(services: Services, conn: Conn) -> None:
     exp = row_time(conn) + timedelta(hours=6)
     token = jwt.encode({"exp": exp}, "a key of RD Station that nobody here knows", algorithm="HS256")
-    assert authorize(services, access=token).expires_at == exp.replace(microsecond=0)
+    authorize(services, access=token)
+    assert row(conn)["expires_at"] == exp.replace(microsecond=0)
 
 
 def row_time(conn: Conn) -> Any:
@@ -162,56 +160,25 @@ def test_each_authorization_is_a_new_one_and_clears_what_the_old_one_suffered(
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "same"),
-    [
-        ("Acme", "Acme", True),
-        ("Acme", "Other", False),
-        (None, "Acme", True),
-        ("Acme", None, True),
-        (None, None, True),
-    ],
+    ("before", "after"), [("Acme", "Acme"), ("Acme", "Other"), (None, "Acme"), ("Acme", None), (None, None)]
 )
-def test_the_connection_goes_on_unless_another_rd_station_account_is_known(
-    services: Services, conn: Conn, before: str | None, after: str | None, same: bool
+def test_the_connection_is_as_old_as_the_row_and_a_known_name_stays(
+    services: Services, conn: Conn, before: str | None, after: str | None
 ) -> None:
     authorize(services, name=before)
     old = row(conn)
-    authorized = authorize(services, name=after, access="new")
+    authorize(services, name=after, access="new")
     new = row(conn)
-    assert (new["connection_id"] == old["connection_id"]) is same
+    assert new["connection_id"] == old["connection_id"]
     assert new["name"] == (after or before)
-    assert authorized.previous_name == before
-    assert authorized.authorization_id == new["authorization_id"]
-
-
-def test_a_name_read_later_ends_the_connection_only_when_it_is_another(
-    services: Services, conn: Conn
-) -> None:
-    authorize(services, name="Acme")
-    old = row(conn)
-    for name, same in [("Acme", True), ("Other", False)]:
-        authorized = authorize(services)
-        with transaction(services.pool) as inside:
-            store.set_name(inside, "default", authorized, name)
-        new = row(conn)
-        assert new["name"] == name
-        assert (new["connection_id"] == old["connection_id"]) is same
-
-
-def test_a_name_that_comes_after_a_newer_authorization_is_not_noted(services: Services, conn: Conn) -> None:
-    late = authorize(services)
-    authorize(services, name="Newer")
-    before = row(conn)
-    with transaction(services.pool) as inside:
-        store.set_name(inside, "default", late, "Older")
-    assert (row(conn)["name"], row(conn)["connection_id"]) == ("Newer", before["connection_id"])
+    assert new["cache_epoch"] == old["cache_epoch"] + 1
 
 
 def test_a_deleted_and_connected_account_is_another_connection(services: Services, conn: Conn) -> None:
     authorize(services, name="Acme")
     old = row(conn)
     conn.execute("DELETE FROM rdstation_tokens WHERE account_id = 'default'")
-    assert authorize(services, name="Acme").previous_name is None
+    authorize(services, name="Acme")
     assert row(conn)["connection_id"] != old["connection_id"]
 
 
@@ -368,17 +335,24 @@ def vars_of(found: AccountState) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("names", "shared"), [(("Acme", "Acme"), True), (("Acme", "Other"), False), ((None, None), False)]
+    ("names", "used_by", "maybe_used_by"),
+    [
+        (("Acme", "Acme"), ["second"], []),
+        (("Acme", "Other"), [], []),
+        ((None, "Other"), [], ["second"]),
+        (("Acme", None), [], ["second"]),
+        ((None, None), [], ["second"]),
+    ],
 )
 def test_a_removed_account_tells_whether_another_uses_the_same_rd_station_account(
-    services: Services, names: tuple[str | None, str | None], shared: bool
+    services: Services, names: tuple[str | None, str | None], used_by: list[str], maybe_used_by: list[str]
 ) -> None:
     authorize(services, access="the-access", name=names[0])
     authorize(services, account_id="second", name=names[1])
     with transaction(services.pool) as conn:
         removed = store.remove(conn, "default")
     assert removed is not None
-    assert removed.shared is shared
+    assert (removed.used_by, removed.maybe_used_by) == (used_by, maybe_used_by)
     assert services.keys.decrypt("access_token", "default", removed.access_token) == "the-access"
     assert removed.access_token not in repr(removed)
     assert read(services) is None

@@ -388,7 +388,7 @@ def test_answers_to_those_who_may_not_are_as_documented(
     wrong = {"Authorization": "Bearer rdk_aaaaaaaa_" + "A" * 43}
     url = {"account_id": "default", "filename": "site.css", "uuid": UUID, "email": "ana@example.com"}
     url["path"] = "platform/contacts/fields"
-    url["key_id"] = "aaaaaaaa"
+    url["key_id"] = url["pair_id"] = "aaaaaaaa"
     for path, method, operation in operations(document):
         if not operation["security"]:
             continue

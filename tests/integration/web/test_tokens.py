@@ -108,11 +108,25 @@ def test_an_upload_may_name_its_account_and_forgo_the_check(program: Program, co
 def test_warnings_are_sentences(program: Program, sandbox: SandboxProcess) -> None:
     program.upload(sandbox.pair())
     sandbox.patch(scope="events")
-    response = program.upload(sandbox.pair("account-2"))
+    response = program.upload(sandbox.pair() | {"account_id": "second"})
     assert response.json is not None
-    scope, another = response.json["warnings"]
+    scope, same = response.json["warnings"]
     assert "contacts" in scope
-    assert "Another RD Station account" in another
+    assert "The same RD Station account is also connected here as default." in same
+    listed = program.ask("GET", "/rd/tokens").json
+    assert listed is not None
+    assert [account["same_account_as"] for account in listed["accounts"]] == [["second"], ["default"]]
+
+
+def test_tokens_of_another_account_are_refused_unless_they_may_replace_it(
+    program: Program, sandbox: SandboxProcess
+) -> None:
+    program.upload(sandbox.pair())
+    pair = sandbox.pair("account-2")
+    detail = problem(program.upload(pair), 409, "another_account")["detail"]
+    assert "(default)" in detail
+    assert "(account-2)" in detail
+    assert program.upload(pair | {"replace_account": True}).status_code == 200
 
 
 def test_without_a_key_nothing_is_taken(app: Flask, conn: Conn) -> None:
@@ -246,7 +260,15 @@ def test_the_list_of_accounts_has_exactly_the_documented_members(
     assert set(response.json) == {"accounts"}
     acme, default = response.json["accounts"]
     for account in (acme, default):
-        assert set(account) == {"account_id", "name", "status", "expires_at", "refresh_after", "last_error"}
+        assert set(account) == {
+            "account_id",
+            "name",
+            "status",
+            "expires_at",
+            "refresh_after",
+            "last_error",
+            "same_account_as",
+        }
         assert RFC_3339.fullmatch(account["expires_at"])
         assert RFC_3339.fullmatch(account["refresh_after"])
     assert (acme["account_id"], acme["name"], acme["status"], acme["last_error"]) == (

@@ -167,7 +167,10 @@ def test_the_page_says_when_the_app_keeps_its_access(
         connect_account(connected, account_id=name)
     conn.execute("UPDATE rdstation_tokens SET name = 'ACME'")
     page = signed_in.get("/accounts/twin/disconnect").text
-    assert "another account here is connected to the same RD Station account" in page
+    assert "the same RD Station account is connected here as default too" in page
+    conn.execute("UPDATE rdstation_tokens SET name = NULL WHERE account_id = 'default'")
+    page = signed_in.get("/accounts/twin/disconnect").text
+    assert "not known yet whether default is connected to the same RD Station account" in page
 
 
 def test_refreshing_leads_back_to_where_it_was_asked_for_and_never_elsewhere(

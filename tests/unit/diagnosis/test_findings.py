@@ -63,6 +63,7 @@ def test_a_well_account_gives_no_finding() -> None:
         ),
         ({"last_error": "unauthorized"}, [("refresh_refused", "warning")]),
         ({"last_error": "upload_refused"}, [("upload_refused", "warning")]),
+        ({"last_error": "another_account"}, [("another_account", "warning")]),
         ({"last_error": "timeout"}, [("rdstation_unreachable/earlier", "warning")]),
         (
             {"last_error": "connection", "status": "expired", "life_left_s": -1.0},

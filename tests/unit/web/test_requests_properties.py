@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from rdservice.access import keys, operators
 from rdservice.accounts import upload
-from rdservice.accounts.connect import LONGEST_NAME, name_in
 from rdservice.accounts.ids import LONGEST_ACCOUNT_ID, check_new_account_id
 from rdservice.cache.entries import Content
 from rdservice.errors import BadRequest, InvalidField, RdServiceError
@@ -17,6 +16,7 @@ from rdservice.leads.segmentations import SEGMENTATION_ID, _segmentations
 from rdservice.names import is_readable
 from rdservice.rdstation.client import ApiResponse
 from rdservice.rdstation.token_responses import MAX_LIFETIME_S, is_token
+from rdservice.tokens.identity import LONGEST_NAME, name_in
 from tests.support.outside_data import ANY_JSON, NUMBERS, ODD_TEXTS, TEXTS, TOKENS, bodies, encoded, objects
 
 ACCOUNTS = st.one_of(TEXTS, ODD_TEXTS, st.sampled_from(["default", "..", ".", "a b", " a", "é", "e\u0301"]))

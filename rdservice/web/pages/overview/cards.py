@@ -29,6 +29,8 @@ class Card:
     account_id: str
     name: str = field(repr=False)
     """The name of the RD Station account, or the account id."""
+    same_account: list[str]
+    """Other account ids that are connected to the same RD Station account."""
     status: str
     state: State
     state_words: str
@@ -60,6 +62,7 @@ def card(account: AccountState, *, worker_runs: bool = True) -> Card:
     return Card(
         account_id=account.account_id,
         name=account.name or account.account_id,
+        same_account=account.same_account,
         status=account.status,
         state=state,
         state_words=state_words(state),

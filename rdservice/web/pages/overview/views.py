@@ -97,8 +97,8 @@ def ask_to_disconnect(account_id: str) -> ResponseReturnValue:
         found = store.account_state(conn, account_id)
         if found is None:
             raise _unknown(account_id)
-        shared = store.is_shared(conn, account_id)
-    return render_template("disconnect.html", operator=guard.actor().label, card=card(found), shared=shared)
+        others = store.others(conn, account_id)
+    return render_template("disconnect.html", operator=guard.actor().label, card=card(found), others=others)
 
 
 @bp.get("/connect")
