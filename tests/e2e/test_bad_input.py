@@ -193,6 +193,7 @@ def stored(conn: psycopg.Connection[Any]) -> list[Any]:
     tables = (
         "rdstation_tokens",
         "rdstation_replaced_tokens",
+        "rdstation_waiting_pairs",
         "rdstation_refresh_attempts",
         "rdstation_cache",
         "rdservice_events",

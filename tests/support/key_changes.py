@@ -21,6 +21,7 @@ Conn = psycopg.Connection[Any]
 COLUMNS = {
     "rdstation_tokens": ("access_token", "refresh_token"),
     "rdstation_replaced_tokens": ("access_token", "refresh_token"),
+    "rdstation_waiting_pairs": ("access_token", "refresh_token"),
     "rdservice_events": ("payload",),
     "rdstation_cache": ("value",),
 }

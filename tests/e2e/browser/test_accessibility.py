@@ -13,7 +13,7 @@ from rdservice.access import keys
 from rdservice.tokens import workers
 from tests.e2e.browser.conftest import Browse
 from tests.support.axe import COLOUR_RULES, expect_accessible
-from tests.support.site import Site, connect_account, submit_login
+from tests.support.site import Site, begin, come_back, connect_account, submit_login
 
 pytestmark = pytest.mark.slow
 
@@ -117,6 +117,20 @@ def disconnect_confirmation(scene: Scene) -> None:
     scene.go("/accounts/default/disconnect")
 
 
+def authorization_of_another_account(scene: Scene) -> None:
+    connect_account(scene.site, scene.conn, name="Padaria Moreira")
+    response = begin(scene.page, scene.site) | {"code": scene.site.sandbox.code("account-2")}
+    come_back(scene.page, scene.site, response)
+    expect(scene.page.locator("[data-question=another]")).to_be_visible()
+
+
+def authorization_of_an_unknown_account(scene: Scene) -> None:
+    connect_account(scene.site, scene.conn, name="Padaria Moreira")
+    scene.site.sandbox.patch(faults=[{"operation": "account_info", "kind": "html"}])
+    come_back(scene.page, scene.site, begin(scene.page, scene.site))
+    expect(scene.page.locator("[data-question=unknown]")).to_be_visible()
+
+
 def upload_form(scene: Scene) -> None:
     scene.go("/upload")
 
@@ -216,6 +230,8 @@ SCENES: list[Callable[[Scene], None]] = [
     a_search_that_finds_nothing,
     no_worker,
     disconnect_confirmation,
+    authorization_of_another_account,
+    authorization_of_an_unknown_account,
     upload_form,
     upload_form_with_an_error,
     no_keys,

@@ -8,6 +8,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from rdservice.access import operators
+from rdservice.accounts import waiting_pairs
+from rdservice.accounts.waiting_pairs import Owner
 from rdservice.cache.entries import Content
 from rdservice.data_protection import key_inventory, key_rotation
 from rdservice.database.pool import transaction
@@ -28,7 +31,7 @@ from tests.support.key_changes import (
 )
 
 Conn = psycopg.Connection[Any]
-TOKENS, REPLACED, EVENTS, CACHE = COLUMNS
+TOKENS, REPLACED, WAITING, EVENTS, CACHE = COLUMNS
 BODY = b'{"contacts": [{"email": "ana@example.com"}]}'
 
 
@@ -42,6 +45,26 @@ def reencrypt(services: Services, keys: KeyRing | None = None) -> int:
     progress = key_rotation.Progress()
     key_rotation.run(services.pool, keys or services.keys, progress, by=BY)
     return progress.reencrypted_rows
+
+
+def park(services: Services, account_id: str) -> None:
+    """Leave a pair as a callback does that waits for a decision, and another whose code is still exchanged."""
+    with transaction(services.pool) as conn:
+        created = operators.create(conn, "ana@example.com", "no hash")
+        assert created is not None
+        owner = Owner(operator_id=created.operator_id, session_id="session")
+        for pair_id in ("parked", "exchanged"):
+            waiting_pairs.begin(conn, owner, pair_id, account_id)
+        waiting_pairs.park(
+            conn,
+            services.keys,
+            "parked",
+            account_id,
+            access_token="parked-access",
+            refresh_token="parked-refresh",
+            expires_in_s=86_400,
+            age_s=0,
+        )
 
 
 def cached(services: Services, account_id: str) -> str:
@@ -73,6 +96,7 @@ def test_every_value_of_every_table_is_put_under_the_first_key_and_nothing_else_
     accounts = [f"account-{number}" for number in range(8)]
     connect_accounts(change.before, *accounts)
     upload(change.before, "account-3")
+    park(change.before, "account-3")
     assert [cached(change.before, account) for account in accounts[:4]] == ["miss"] * 4
     secret = open_address(change.before, "account-5")
     assert add(change.before, secret, event(), event(identifier="e-book")).stored == 2
@@ -80,7 +104,7 @@ def test_every_value_of_every_table_is_put_under_the_first_key_and_nothing_else_
     before = {table: all_but_values(conn, table) for table in COLUMNS}
     plain = {account: stored_pair(change.before, conn, account) for account in accounts}
 
-    assert reencrypt(change.both) == 8 + 1 + 4 + 2
+    assert reencrypt(change.both) == 8 + 1 + 1 + 4 + 2
     assert {table: key_ids_in(conn, table) for table in COLUMNS} == {
         table: {change.new_id} for table in COLUMNS
     }
@@ -283,6 +307,7 @@ def test_a_damaged_cached_answer_is_deleted_and_fetched_anew(change: Keys, conn:
 def test_the_planner_keeps_no_samples_of_encrypted_values(change: Keys, conn: Conn) -> None:
     connect_accounts(change.before, "a", "b")
     upload(change.before, "a")
+    park(change.before, "a")
     cached(change.before, "b")
     assert add(change.before, open_address(change.before, "a"), event()).stored == 1
     for table, columns in COLUMNS.items():

@@ -7,10 +7,12 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 from flask import Flask
+from psycopg.types.json import Jsonb
 
 from rdservice.access import keys
 from rdservice.services import Services
@@ -52,6 +54,7 @@ PAGES = {
     "diagnosis.show": ["/diagnosis"],
     "upload.show": ["/upload", "/upload?account_id=shop"],
     "password.show": ["/password"],
+    "oauth.show": [f"/rd/authorizations/{name}" for name in ("another", "unknown", "dropped", "none")],
     "oauth.callback": ["/rd/callback", "/rd/callback?state=unknown&code=unknown"],
     "passthrough.call": ["/rd/api/nothing"],
 }
@@ -102,9 +105,21 @@ def key_id(conn: psycopg.Connection[Any], services: Services) -> str:
     return keys.key_id(keys.create(conn, "website", ["leads:read"], created_by="ana@example.com"))
 
 
+WAITING = """
+INSERT INTO rdstation_waiting_pairs (pair_id, operator_id, session_hash, account_id, outcome, shown)
+SELECT %(pair_id)s, operator_id, sha256(encode(token_hash, 'hex')::bytea), 'shop', %(outcome)s, %(shown)s
+  FROM rdservice_sessions
+"""
+
+
 @pytest.fixture
-def marked(signed_in: Browser) -> Iterator[Browser]:
-    """A signed-in browser for which Portuguese is the pseudo-language."""
+def marked(signed_in: Browser, conn: psycopg.Connection[Any]) -> Iterator[Browser]:
+    """A signed-in browser for which Portuguese is the pseudo-language, with each kind of question."""
+    for kind in ("another", "unknown", "dropped"):
+        question = {"pair_id": kind, "account_id": "shop", "kind": kind, "connection_id": str(uuid4())}
+        question |= {"name": "Escola", "was": "Padaria"}
+        outcome = "dropped" if kind == "dropped" else None
+        conn.execute(WAITING, {"pair_id": kind, "outcome": outcome, "shown": Jsonb(question)})
     signed_in.headers["Accept-Language"] = "pt-BR"
     with spoken():
         yield signed_in

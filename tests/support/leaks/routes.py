@@ -203,6 +203,13 @@ ROUTES: dict[str, tuple[Ask, ...]] = {
         Ask("/rd/webhooks/{webhook_secret}", by=("nobody", "key"), json=DELIVERY),
         Ask("/rd/webhooks/{webhook_secret}", by=("nobody",), status=422, json={"leads": "{lead_email}"}),
     ),
+    "GET /rd/authorizations/<pair_id>": (
+        Ask("/rd/authorizations/{lead_phone}", shows=PAGE, status=404, html=True),
+    ),
+    "POST /rd/authorizations/<pair_id>": (
+        Ask("/rd/authorizations/{lead_phone}", shows=PAGE, form={"choice": "again"}, status=404, html=True),
+        Ask("/rd/authorizations/{lead_phone}", form={"choice": "{lead_email}"}, status=422),
+    ),
     "GET /rd/events": (Ask("/rd/events?account_id={account}", shows=LEAD),),
     "POST /rd/tokens/<account_id>/subscribe": (
         Ask("/rd/tokens/{account}/subscribe"),
