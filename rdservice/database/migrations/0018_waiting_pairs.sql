@@ -7,7 +7,8 @@ ALTER TABLE rdstation_tokens
     ADD COLUMN ask_name_at timestamptz;
 ALTER TABLE rdstation_replaced_tokens ADD COLUMN name_due boolean NOT NULL DEFAULT false;
 
-CREATE INDEX rdstation_tokens_unnamed ON rdstation_tokens (COALESCE(ask_name_at, '-infinity'))
+-- With the expiry, so that accounts without a valid access token cost no look at their rows.
+CREATE INDEX rdstation_tokens_unnamed ON rdstation_tokens (COALESCE(ask_name_at, '-infinity'), expires_at)
     WHERE name IS NULL OR name_due;
 -- Accounts here that are connected to the same RD Station account.
 CREATE INDEX rdstation_tokens_name ON rdstation_tokens (name);

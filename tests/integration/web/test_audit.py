@@ -31,6 +31,7 @@ DEEDS: dict[str, set[str]] = {
     "POST /rd/tokens/<account_id>/unsubscribe": {"events_unsubscribed"},
     "POST /rd/tokens/<account_id>/disconnect": {"account_disconnected"},
     "GET /rd/callback": {"account_connected"},
+    "POST /rd/authorizations/<pair_id>": {"account_connected", "account_disconnected"},
     "POST /login": {"logged_in", "login_failed"},
     # It changes nothing, but takes all leads away.
     "GET /rd/leads/export": {"leads_exported"},
@@ -90,7 +91,7 @@ def test_what_a_program_does_is_known_by_its_key(
 
     pair = sandbox.pair() | {"account_id": "shop"}
     uploaded = does("POST", "/rd/tokens", "/rd/tokens", json=pair)
-    assert uploaded.details == {"verified": True}
+    assert uploaded.details.keys() == {"verified", "name"}
     assert program.open("POST", "/rd/tokens", headers, json=pair).status_code == 200
     assert last(conn) == uploaded, "the very same pair changes nothing"
     does("POST", "/rd/tokens/shop/refresh", "/rd/tokens/<account_id>/refresh")
