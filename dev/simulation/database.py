@@ -53,7 +53,8 @@ CREATE TRIGGER simulation_tell_gate AFTER INSERT OR UPDATE OR DELETE ON rdstatio
 """
 VACUUM = (
     "VACUUM (ANALYZE) rdstation_tokens, rdstation_refresh_attempts, rdstation_client_credentials, rdstation_workers,"
-    " rdstation_rate_limits, rdservice_metric_hours, rdstation_replaced_tokens, rdstation_oauth_states"
+    " rdstation_rate_limits, rdservice_metric_hours, rdstation_replaced_tokens, rdstation_oauth_states,"
+    " rdstation_waiting_pairs"
 )
 
 

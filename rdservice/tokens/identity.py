@@ -17,7 +17,7 @@ from rdservice.database.pool import transaction
 from rdservice.encryption import KeyMissing, KeyRing, ValueDamaged
 from rdservice.names import account_in_logs, is_readable
 from rdservice.rdstation.client import RDStation, TransportError
-from rdservice.tokens.leases import REFRESH_AT_SHARE
+from rdservice.tokens.leases import LEASE_S, REFRESH_AT_SHARE
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ WITH confirmed AS (
 DELETE FROM rdstation_replaced_tokens r USING confirmed c
  WHERE r.account_id = c.account_id AND c.status = 'connected' AND %(was_due)s
 """  # noqa: S608 - only texts of this module
+# The pair is due immediately, or when the lease of an exchange that still uses it ends.
 PUT_BACK = f"""
 WITH kept AS (
     DELETE FROM rdstation_replaced_tokens r USING rdstation_tokens t
@@ -67,8 +68,12 @@ UPDATE rdstation_tokens t
        status = CASE WHEN r.refusal IS NULL THEN 'connected' ELSE 'reauthorization_required' END,
        last_error = COALESCE(r.refusal, 'another_account'), failures = 0, refusals = 0, refused_since = NULL,
        second_look_at = CASE WHEN r.refusal IS NOT NULL THEN rd_now() END, second_looks = 0, refresh_after = rd_now(),
-       retry_at = NULL, undecryptable_until = NULL, holder = NULL, leased_until = NULL,
-       cache_epoch = cache_epoch + 1, updated_at = rd_now()
+       retry_at = NULL, undecryptable_until = NULL, holder = NULL, cache_epoch = cache_epoch + 1,
+       updated_at = rd_now(),
+       leased_until = (
+           SELECT max(a.started_at) + make_interval(secs => %(lease_s)s) FROM rdstation_refresh_attempts a
+            WHERE a.account_id = r.account_id AND a.authorization_id = r.authorization_id AND a.outcome IS NULL
+              AND a.started_at > rd_now() - make_interval(secs => %(lease_s)s))
   FROM kept r WHERE t.account_id = r.account_id
 RETURNING 1
 """  # noqa: S608 - only texts of this module
@@ -214,7 +219,7 @@ def _part(pool: ConnectionPool[psycopg.Connection[Any]], keys: KeyRing, row: _Ro
     }
     with transaction(pool) as conn:
         conn.execute(LOCK.encode(), _key(row))
-        if conn.execute(PUT_BACK.encode(), _key(row)).fetchone() is None:
+        if conn.execute(PUT_BACK.encode(), {**_key(row), "lease_s": LEASE_S}).fetchone() is None:
             conn.execute(FORGET_PAIR.encode(), {**_key(row), **nothing})
 
 

@@ -1,5 +1,6 @@
 """Tokens of another RD Station account are never stored unasked."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -193,6 +194,21 @@ def test_the_same_callback_again_asks_the_same_question(
     first = authorization.complete(connected, owner, callback=callback, by=BY)
     assert asked(authorization.complete(connected, owner, callback=callback, by=BY)) == first
     assert sandbox.calls()["token_exchange"] == {"200": 2}
+
+
+def test_a_second_fetch_during_the_first_waits_for_its_result(
+    connected: Services, sandbox: SandboxProcess, owner: Owner
+) -> None:
+    sandbox.patch(latency_ms=300)
+    callback = callback_of(connected, owner, sandbox.code())
+    with ThreadPoolExecutor(3) as browsers:
+        fetches = [
+            browsers.submit(authorization.complete, connected, owner, callback=callback, by=BY)
+            for _ in range(3)
+        ]
+        results = [connected_as(fetch.result(30)) for fetch in fetches]
+    assert results[0] == results[1] == results[2]
+    assert sandbox.calls()["token_exchange"] == {"200": 1}
 
 
 def test_a_crash_after_the_exchange_loses_nothing(

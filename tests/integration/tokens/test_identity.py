@@ -6,8 +6,9 @@ import psycopg
 import pytest
 
 from rdservice.accounts import upload as uploads
+from rdservice.database.pool import transaction
 from rdservice.services import Services
-from rdservice.tokens import identity
+from rdservice.tokens import identity, leases
 from rdservice.tokens.refresh import Result
 from rdservice.worker.names import NameReader
 from tests.conftest import Clock
@@ -54,6 +55,30 @@ def test_tokens_of_another_account_are_not_used_up_and_the_ones_before_come_back
     assert accepts(connected, foreign)
     assert connected.refresher.refresh(lease_one(connected)) is Result.STORED
     assert (row(conn)["last_error"], row(conn)["name_due"]) == (None, False)
+
+
+def test_tokens_that_come_back_during_their_own_exchange_wait_for_its_response(
+    connected: Services, rotating: SandboxProcess, conn: Conn
+) -> None:
+    upload(connected, rotating.pair())
+    connected.refresher.refresh(lease_one(connected))
+    conn.execute("UPDATE rdstation_tokens SET refresh_after = rd_now()")
+    under_way = lease_one(connected)
+    upload(connected, rotating.pair("account-2"), verify=False)
+    assert connected.refresher.refresh(lease_one(connected)) is Result.REFUSED
+    assert lease_due(connected) == []
+    lease_s = (row(conn)["leased_until"] - under_way.claimed_at).total_seconds()
+    assert 59 < lease_s <= 60
+    with transaction(connected.pool) as inside:
+        assert leases.store(
+            inside,
+            under_way,
+            connected.keys,
+            access_token="newer-access",
+            refresh_token="newer-refresh",
+            expires_at=row(conn)["expires_at"],
+        )
+    assert stored_pair(connected, conn) == ("newer-access", "newer-refresh")
 
 
 def test_without_tokens_before_those_of_another_account_are_forgotten(
