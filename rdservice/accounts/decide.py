@@ -179,8 +179,7 @@ def _store(
         refresh_token=refresh_token,
         expires_in_s=pair.expires_in_s or 0,
         age_s=pair.age_s or 0.0,
-        # A name that is not known to be the connection's is asked for again, and compared then.
-        name=None if untold and judgement.was is not None else asked.new.name,
+        name=asked.new.name,
         name_due=untold,
         verified=not untold,
         proven=not untold,

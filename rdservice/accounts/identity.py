@@ -66,7 +66,7 @@ class Asked:
     stored: Told | None = None
     authorization_id: UUID | None = None
     connection_id: UUID | None = None
-    secret_hashes: frozenset[bytes] = frozenset()
+    secret_hashes: frozenset[bytes] = field(default=frozenset(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +126,9 @@ def judge(known: Known, asked: Asked, *, confirmed: UUID | None = None) -> Judge
         same = asked.new.name == was
         verdict = Verdict.SAME if same else Verdict.ANOTHER
     elif asked.new.kind == "nameless" and stored is not None and stored.kind == "nameless":
+        verdict = Verdict.SAME
+    elif asked.new.name is not None and known.dead:
+        # There is nothing left with which the name could ever be compared.
         verdict = Verdict.SAME
     else:
         verdict = Verdict.UNTOLD if known.dead else Verdict.UNKNOWN

@@ -145,8 +145,7 @@ def _judge_and_put(
         verified=verified,
         **names_for_audit(asked, judgement),
     )
-    name = None if untold and judgement.was is not None else asked.new.name
-    _put(conn, services, given, name=name, name_due=untold, verified=verified)
+    _put(conn, services, given, name=asked.new.name, name_due=untold, verified=verified)
     return removals
 
 

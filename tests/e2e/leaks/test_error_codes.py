@@ -66,6 +66,14 @@ def read_a_damaged_token(stage: Stage) -> None:
     stage.call("GET", "/rd/tokens/damaged/access-token", "key")
 
 
+def upload_tokens_of_another_account(stage: Stage) -> None:
+    stage.store_account("taken", "error-taken-access-Kf8Jd7Hs6", "error-taken-refresh-Lg5Kh4Jj3")
+    stage.sql("UPDATE rdstation_tokens SET name = 'Another' WHERE account_id = 'taken'")
+    pair = stage.sandbox.pair()
+    stage.planted.add(another_access_token=pair["access_token"], another_refresh_token=pair["refresh_token"])
+    upload(stage, json=pair | {"account_id": "taken"}, shown=["account_name"])
+
+
 def upload(stage: Stage, by: str = "key", **more: Any) -> None:
     stage.call("POST", "/rd/tokens", by, **more)
 
@@ -86,6 +94,7 @@ PROVOKED: dict[str, Callable[[Stage], object]] = {
             "expires_in": 60,
         },
     ),
+    "another_account": upload_tokens_of_another_account,
     "unauthorized": lambda s: upload(s, "unknown"),
     "insufficient_scope": lambda s: s.call(
         "GET", f"/rd/leads/email/{quote(s.planted['lead_email'])}", "narrow"

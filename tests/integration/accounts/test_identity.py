@@ -113,3 +113,15 @@ def test_each_authorization_makes_cached_leads_of_before_unreadable(
     upload(connected, sandbox)
     epochs.append(row(conn)["cache_epoch"])
     assert epochs == sorted(set(epochs))
+
+
+def test_a_dead_account_without_a_name_is_connected_again_with_the_name_that_is_told(
+    connected: Services, sandbox: SandboxProcess, operator_id: str, conn: Conn
+) -> None:
+    connect(connected, sandbox, operator_id)
+    before = row(conn)
+    conn.execute("UPDATE rdstation_tokens SET name = NULL, status = 'reauthorization_required'")
+    connect(connected, sandbox, operator_id)
+    after = row(conn)
+    assert (after["status"], after["name"], after["name_due"]) == ("connected", before["name"], False)
+    assert after["connection_id"] == before["connection_id"]

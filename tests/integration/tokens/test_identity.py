@@ -4,6 +4,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from requests_mock import Mocker
 
 from rdservice.accounts import upload as uploads
 from rdservice.database.pool import transaction
@@ -212,3 +213,11 @@ def test_an_account_without_a_valid_access_token_is_not_asked_about(
     clock.advance(86_401)
     assert not NameReader(connected.refresher).read_next()
     assert lease_due(connected)
+
+
+def test_a_name_that_repeats_the_token_is_no_name(services: Services, requests_mock: Mocker) -> None:
+    requests_mock.get(
+        "http://127.0.0.1:9/marketing/account_info", json={"name": "Authorization: Bearer planted-token"}
+    )
+    told = identity.ask(services.rdstation, "planted-token")
+    assert (told.kind, told.name, told.error) == ("unknown", None, "bad_payload")

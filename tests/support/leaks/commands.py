@@ -13,7 +13,7 @@ class Run:
     status: int = 0
 
 
-AUDITED = ("operator_email", "second_operator", "account")
+AUDITED = ("operator_email", "second_operator", "account", "account_name")
 
 COMMANDS: dict[str, tuple[Run, ...]] = {
     "release": (Run(()),),
