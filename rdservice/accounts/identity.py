@@ -58,12 +58,14 @@ class Known:
 class Asked:
     """What RD Station told: of the new pair, and right after it of the stored one (`authorization_id`).
 
+    `unreadable`: the stored pair cannot be decrypted.
     `connection_id`: the account's connection at that moment. `secret_hashes`: of the addresses on this service at which
     RD Station delivers the lead events of the new pair's account.
     """
 
     new: Told
     stored: Told | None = None
+    unreadable: bool = False
     authorization_id: UUID | None = None
     connection_id: UUID | None = None
     secret_hashes: frozenset[bytes] = field(default=frozenset(), repr=False)
@@ -83,7 +85,12 @@ def ask(services: Services, account_id: str, access_token: str) -> Asked:
     with transaction(services.pool) as conn:
         known = _known(conn, KNOWN, account_id)
     new = _ask(services, account_id, access_token)
-    stored_token = _decrypted(services, account_id, known)
+    stored_token, unreadable = None, False
+    if known is not None and known.access_token is not None and not known.dead:
+        try:
+            stored_token = services.keys.decrypt("access_token", account_id, known.access_token)
+        except (KeyMissing, ValueDamaged):
+            unreadable = True
     stored = None
     if stored_token is not None and new.kind in ("named", "nameless"):
         # Right after the new one, so that a name that was changed meanwhile is no other account.
@@ -91,6 +98,7 @@ def ask(services: Services, account_id: str, access_token: str) -> Asked:
     asked = Asked(
         new=new,
         stored=stored,
+        unreadable=unreadable,
         authorization_id=known.authorization_id if known else None,
         connection_id=known.connection_id if known else None,
     )
@@ -118,7 +126,10 @@ def judge_locked(
 def judge(known: Known, asked: Asked, *, confirmed: UUID | None = None) -> Judgement:
     """Judge by names alone."""
     was = known.name
-    stored = asked.stored if asked.authorization_id == known.authorization_id else None
+    unchanged = asked.authorization_id == known.authorization_id
+    stored = asked.stored if unchanged else None
+    # A pair that nobody can decrypt is lost too, and a person must be able to connect the account again.
+    dead = known.dead or (asked.unreadable and unchanged)
     if stored is not None and stored.name is not None:
         # The RD Station account may have another name than before.
         was = stored.name
@@ -127,11 +138,11 @@ def judge(known: Known, asked: Asked, *, confirmed: UUID | None = None) -> Judge
         verdict = Verdict.SAME if same else Verdict.ANOTHER
     elif asked.new.kind == "nameless" and stored is not None and stored.kind == "nameless":
         verdict = Verdict.SAME
-    elif asked.new.name is not None and known.dead:
+    elif asked.new.name is not None and dead:
         # There is nothing left with which the name could ever be compared.
         verdict = Verdict.SAME
     else:
-        verdict = Verdict.UNTOLD if known.dead else Verdict.UNKNOWN
+        verdict = Verdict.UNTOLD if dead else Verdict.UNKNOWN
     if verdict is not Verdict.SAME and confirmed == known.connection_id:
         verdict = Verdict.REPLACE
     return Judgement(verdict=verdict, connection_id=known.connection_id, was=was)
@@ -145,16 +156,6 @@ def _known(conn: psycopg.Connection[Any], query: str, account_id: str) -> Known 
 def _ask(services: Services, account_id: str, access_token: str) -> Told:
     services.rate_budget.count(account_id)
     return identity.ask(services.rdstation, access_token)
-
-
-def _decrypted(services: Services, account_id: str, known: Known | None) -> str | None:
-    """Return the access token of the connection's own pair; None when it has none that could tell anything."""
-    if known is None or known.access_token is None or known.dead:
-        return None
-    try:
-        return services.keys.decrypt("access_token", account_id, known.access_token)
-    except (KeyMissing, ValueDamaged):
-        return None
 
 
 def _addresses(services: Services, account_id: str, access_token: str) -> frozenset[bytes]:
