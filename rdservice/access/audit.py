@@ -23,6 +23,7 @@ Action = Literal[
     "tokens_uploaded",
     "tokens_refreshed",
     "account_disconnected",
+    "account_renamed",
     "key_created",
     "key_revoked",
     "operator_created",

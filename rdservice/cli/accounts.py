@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from rdservice.accounts.disconnect import disconnect as disconnect_account
+from rdservice.accounts.rename import rename as rename_account
 from rdservice.cli.confirmation import confirm, yes_option
 from rdservice.cli.connection import author, check, errors_in_one_line, transaction
 from rdservice.cli.json_output import as_json_option, print_json, time_or_null
@@ -17,7 +18,7 @@ from rdservice.tokens.attempts import Attempt
 from rdservice.tokens.store import AccountState
 from rdservice.web.http.context import services
 
-accounts_group = Group("accounts", help="List, show, renew and disconnect RD Station accounts.")
+accounts_group = Group("accounts", help="List, show, renew, rename and disconnect RD Station accounts.")
 
 MOST_ACCOUNTS = 100_000
 MOST_ATTEMPTS = 10
@@ -122,6 +123,27 @@ def disconnect(account_id: str, yes: bool) -> None:
         else tell("%(account)s is disconnected.", account=account_id)
     )
     warn(removed.warnings)
+
+
+@accounts_group.command("rename")
+@click.argument("old")
+@click.argument("new")
+def rename(old: str, new: str) -> None:
+    """Give an account another name in this service.
+
+    For a name that an older table brought along and that does not fit into addresses, such as shop/centre. Everything
+    that is stored about the account moves with it: tokens, lead events, subscriptions. Nothing changes at RD Station.
+    From then on, programs must use the new name. NEW must have 1 to 200 printable characters and no slash, and no
+    account may have it. Exit status 1: nothing was changed.
+
+    \b
+    Example:
+      flask accounts rename shop/centre shop-centre
+    """
+    check()
+    with errors_in_one_line():
+        rename_account(services(), old, new, by=author())
+    click.echo(tell("%(old)s is called %(new)s from now on.", old=old, new=new))
 
 
 def _lines(account: AccountState, recent: list[Attempt]) -> list[str]:

@@ -93,6 +93,19 @@ def read(body: object) -> Delivery:
     return Delivery(events=events, refused=len(entries) - len(events))
 
 
+def stored_event(event_type: EventType, told: Members, happened_at: datetime | None) -> Event:
+    """Return an event whose stored payload is `told` (`identifier`, `form` and `contact`)."""
+    contact = told["contact"]
+    return Event(
+        event_type=event_type,
+        identifier=told["identifier"],
+        happened_at=happened_at,
+        form=told["form"],
+        contact=json.dumps(contact),
+        **_named(contact),
+    )
+
+
 def _entries(body: object) -> list[object]:
     if isinstance(body, dict) and "contact" not in body:
         for name in ("leads", "events"):

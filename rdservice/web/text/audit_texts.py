@@ -11,6 +11,7 @@ def action_words(action: str) -> str:
         "tokens_uploaded": gettext("Tokens uploaded"),
         "tokens_refreshed": gettext("Tokens renewed manually"),
         "account_disconnected": gettext("Account disconnected"),
+        "account_renamed": gettext("Account renamed"),
         "key_created": gettext("API key created"),
         "key_revoked": gettext("API key revoked"),
         "operator_created": gettext("Operator added"),
@@ -57,6 +58,7 @@ def detail_words(name: str, value: object) -> str:
         "removed": gettext("rows deleted"),
         "left": gettext("left"),
         "format": gettext("format"),
+        "previous": gettext("previous name"),
     }
     text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
     return f"{words.get(name, name)}: {text}"

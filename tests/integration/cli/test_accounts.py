@@ -117,3 +117,18 @@ def test_without_database_each_command_ends_with_75_and_names_the_setting(run_wi
         assert ended.exit_code == 75, command
         assert "DATABASE_URL" in ended.stderr
         assert "planted" not in ended.output
+
+
+def test_an_account_gets_another_name(run: Run, connected: Services, conn: Conn) -> None:
+    connect_account(connected, account_id="loja/centro")
+    ended = run("accounts", "rename", "loja/centro", "loja-centro")
+    assert (ended.exit_code, ended.stdout) == (0, "loja/centro is called loja-centro from now on.\n")
+    assert row(conn, "loja-centro")["status"] == "connected"
+    for old, new, told in (
+        ("loja/centro", "x", "No account 'loja/centro' is connected."),
+        ("loja-centro", "a/b", "no slash"),
+        ("loja-centro", "loja-centro", "exists already"),
+    ):
+        ended = run("accounts", "rename", old, new)
+        assert ended.exit_code == 1
+        assert told in ended.stderr

@@ -28,6 +28,7 @@ DEEDS: dict[str, str | None] = {
     "keys revoke": "key_revoked",
     "keys list": None,
     "accounts refresh": "tokens_refreshed",
+    "accounts rename": "account_renamed",
     "accounts disconnect": "account_disconnected",
     "accounts list": None,
     "accounts show": None,
@@ -96,7 +97,8 @@ def test_what_commands_do_is_known_by_command_and_user(
     assert entry_of("leads", "export", "-").details["full"] is False
     conn.execute("UPDATE rdstation_tokens SET access_token = 'plain'")
     assert entry_of("release").details == {"accounts": 1}
-    assert entry_of("accounts", "disconnect", "default", "--yes").account_id == "default"
+    assert entry_of("accounts", "rename", "default", "shop").details == {"previous": "default"}
+    assert entry_of("accounts", "disconnect", "shop", "--yes").account_id == "shop"
     everything = str(conn.execute("SELECT a::text FROM rdservice_audit a").fetchall())
     assert PASSWORD.strip() not in everything
 

@@ -40,6 +40,11 @@ COMMANDS: dict[str, tuple[Run, ...]] = {
         Run(("{lead_email}",), ("lead_email",), None, 1),
     ),
     "accounts refresh": (Run(("{account}",), ("account",)), Run(("{lead_email}",), ("lead_email",), None, 1)),
+    "accounts rename": (
+        Run(("{account}", "renamed"), ("account",)),
+        Run(("renamed", "{account}"), ("account",)),
+        Run(("{lead_email}", "renamed"), ("lead_email",), None, 1),
+    ),
     "webhooks subscribe": (Run(("--account", "{account}"), ("account",)),),
     "webhooks list": (Run((), ("account",)), Run(("--json",), ("account",))),
     "webhooks unsubscribe": (Run(("--account", "{account}"), ("account",)),),
