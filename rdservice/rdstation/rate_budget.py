@@ -255,11 +255,13 @@ class RateBudget:
             with transaction(self._pool) as conn:
                 conn.execute(statement.encode(), _values(account_id, limit) | values)
 
-        note = self._notes.submit(write)
         try:
-            note.result(NOTE_S)
+            note = self._notes.submit(write)
+            try:
+                note.result(NOTE_S)
+            finally:
+                note.cancel()
         except Exception as error:  # noqa: BLE001 - whatever it was, the call has been made
-            note.cancel()
             log.warning("a call's time or a pause was not recorded (%s)", type(error).__name__)
             self._on_lost_note()
 
