@@ -18,7 +18,10 @@ ORDERS_KEPT = 8
 
 @dataclass(kw_only=True)
 class Contact:
-    """A contact. Times are Unix seconds. `index`: that of the generated lead; None for a created contact."""
+    """A contact. Times are Unix seconds. `index`: that of the generated lead; None for a created contact.
+
+    A deleted contact is kept so that it stays deleted after a restart; nothing returns it.
+    """
 
     uuid: str
     index: int | None
@@ -27,6 +30,7 @@ class Contact:
     fields: dict[str, Any] = field(repr=False)
     company: dict[str, Any] = field(repr=False)
     funnel: dict[str, Any] = field(repr=False)
+    deleted: bool = False
 
     def links(self, origin: str) -> list[dict[str, str]]:
         href = f"{origin}/platform/contacts/{self.uuid}"
@@ -68,6 +72,13 @@ class Membership:
         whole, rest = divmod(position, len(self.remainders))
         return whole * self.modulus + self.remainders[rest]
 
+    def position(self, index: int) -> int | None:
+        """Return the position of the lead with this index, or None if it is no member."""
+        whole, rest = divmod(index, self.modulus)
+        if rest not in self.remainders:
+            return None
+        return whole * len(self.remainders) + self.remainders.index(rest)
+
 
 class ContactBook:
     """The contacts of one account. Callers must hold the sandbox's lock."""
@@ -78,6 +89,7 @@ class ContactBook:
         self._source = LeadSource.of(seed, account)
         self._changed: dict[int, Contact] = {}
         self._created: list[Contact] = []
+        self._deleted: set[int] = set()
         self._by_uuid: dict[str, Contact] = {}
         self._by_email: dict[str, Contact] = {}
         self._address_of: dict[str, str] = {}
@@ -86,6 +98,9 @@ class ContactBook:
             self._remember(Contact(**body))
 
     def _remember(self, contact: Contact) -> None:
+        if contact.deleted:
+            self._forget(contact)
+            return
         if contact.uuid not in self._by_uuid:
             if contact.index is None:
                 self._created.append(contact)
@@ -95,6 +110,17 @@ class ContactBook:
         self._by_email.pop(self._address_of.get(contact.uuid, ""), None)
         self._address_of[contact.uuid] = contact.fields["email"].lower()
         self._by_email[self._address_of[contact.uuid]] = contact
+
+    def _forget(self, contact: Contact) -> None:
+        if contact.index is not None:
+            self._deleted.add(contact.index)
+        elif contact.uuid in self._by_uuid:
+            self._created.remove(self._by_uuid[contact.uuid])
+        self._by_uuid.pop(contact.uuid, None)
+        self._by_email.pop(self._address_of.pop(contact.uuid, ""), None)
+
+    def _exists(self, index: int, leads: int) -> bool:
+        return index < leads and index not in self._deleted
 
     def _lead(self, index: int) -> Contact:
         if index in self._changed:
@@ -116,7 +142,7 @@ class ContactBook:
         if contact is not None:
             return contact if contact.index is None or contact.index < leads else None
         index = self._source.index_of_uuid(uuid)
-        return self._lead(index) if index is not None and index < leads else None
+        return self._lead(index) if index is not None and self._exists(index, leads) else None
 
     def by_email(self, email: str, leads: int) -> Contact | None:
         """Return the contact that has this address now, ignoring case."""
@@ -124,7 +150,7 @@ class ContactBook:
         if contact is not None:
             return contact if contact.index is None or contact.index < leads else None
         index = self._source.index_of_email(email)
-        if index is None or index >= leads:
+        if index is None or not self._exists(index, leads):
             return None
         lead = self._lead(index)
         return lead if lead.fields["email"].lower() == email.lower() else None
@@ -154,7 +180,13 @@ class ContactBook:
         self._orders.clear()
 
     def count(self, members: Membership, leads: int) -> int:
-        return members.count(leads) + (len(self._created) if members.created else 0)
+        generated = members.count(leads) - len(self._gaps(members, leads))
+        return generated + (len(self._created) if members.created else 0)
+
+    def _gaps(self, members: Membership, leads: int) -> list[int]:
+        """Return the positions of deleted leads among the members, in order."""
+        positions = (members.position(index) for index in self._deleted if index < leads)
+        return sorted(position for position in positions if position is not None)
 
     def page(
         self, members: Membership, leads: int, order: tuple[str, bool], start: int, size: int
@@ -165,26 +197,27 @@ class ContactBook:
         positions: range = range(start, min(start + size, total))
         if descending:
             positions = range(total - 1 - start, max(total - 1 - start - size, -1), -1)
-        generated = members.count(leads)
-        if name == "created_at":
-            return [self._at(members, generated, position) for position in positions]
-        ordered = self._ordered(members, name, leads)
-        return [self._at(members, generated, ordered[position]) for position in positions]
+        if name != "created_at":
+            ordered = self._ordered(members, name, leads)
+            return [self._at(members, leads, ordered[position]) for position in positions]
+        gaps = self._gaps(members, leads)
+        return [self._at(members, leads, _past(gaps, position)) for position in positions]
 
-    def _at(self, members: Membership, generated: int, position: int) -> Contact:
-        """Return the member at a position in the order of creation."""
-        return (
-            self._lead(members.index(position))
-            if position < generated
-            else self._created[position - generated]
-        )
+    def _at(self, members: Membership, leads: int, position: int) -> Contact:
+        """Return the member at a position in the order of creation, in which deleted leads keep their positions."""
+        generated = members.count(leads)
+        if position < generated:
+            return self._lead(members.index(position))
+        return self._created[position - generated]
 
     def _ordered(self, members: Membership, name: str, leads: int) -> array[int]:
         """Return positions in the order of creation, sorted by `name`. Cached: reading all pages calls it often."""
         key = (members, name, leads)
         if key not in self._orders:
             values = list(self._values(members, name, leads))
-            self._orders[key] = array("I", sorted(range(len(values)), key=values.__getitem__))
+            gaps = set(self._gaps(members, leads))
+            kept = [position for position in range(len(values)) if position not in gaps]
+            self._orders[key] = array("I", sorted(kept, key=values.__getitem__))
             if len(self._orders) > ORDERS_KEPT:
                 self._orders.popitem(last=False)
         self._orders.move_to_end(key)
@@ -211,3 +244,10 @@ class ContactBook:
             yield read_lead(index) if changed is None else read_contact(changed)
         if members.created:
             yield from map(read_contact, self._created)
+
+
+def _past(gaps: list[int], position: int) -> int:
+    """Return the position that has as many members before it, besides those in the gaps, as `position` says."""
+    for gap in gaps:
+        position += gap <= position
+    return position

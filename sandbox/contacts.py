@@ -1,4 +1,4 @@
-"""Single contacts: reads, creates and changes them and their funnel; conversion events."""
+"""Single contacts: reads, creates, changes and deletes them, and their funnel; conversion events."""
 
 from __future__ import annotations
 
@@ -112,6 +112,14 @@ def upsert_contact(state: State, call: Call) -> ApiResponse:
         contact.fields.update(fields)
     state.book(call.account).save(contact)
     return json_response(contact.detailed(call.request.origin))
+
+
+def delete_contact(state: State, call: Call) -> ApiResponse:
+    """`DELETE /platform/contacts/{identifier}:{value}`"""
+    contact = _found(_identified(state, call))
+    contact.deleted = True
+    state.book(call.account).save(contact)
+    return ApiResponse(status=204)
 
 
 def _beyond_daily_limit(state: State, account: str, contact: Contact, what: str) -> ApiResponse | None:

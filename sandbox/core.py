@@ -46,6 +46,7 @@ _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("POST", r"/platform/contacts", "other", contacts.create_contact),
     ("GET", _CONTACT, "contact_get", contacts.get_contact),
     ("PATCH", _CONTACT, "other", contacts.upsert_contact),
+    ("DELETE", _CONTACT, "other", contacts.delete_contact),
     ("GET", _CONTACT + "/funnels/default", "other", contacts.get_funnel),
     ("PUT", _CONTACT + "/funnels/default", "other", contacts.put_funnel),
     ("POST", r"/platform/events", "other", contacts.post_event),

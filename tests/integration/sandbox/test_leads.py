@@ -290,3 +290,37 @@ def test_a_known_route_with_another_method_is_a_405(core: Core, token: str) -> N
     response = core.send("DELETE", "/platform/segmentations", token, {})
     assert response.status == 405
     assert response.headers["Allow"] == "GET"
+
+
+@pytest.mark.parametrize("by", ["uuid:{uuid}", "email:{email}", "{uuid}"])
+def test_a_deleted_lead_is_nowhere_and_the_others_stay_in_order(tmp_path: Path, by: str) -> None:
+    core = Core(tmp_path / "state.db")
+    core.patch(rate_limit=None, leads=40)
+    token = str(core.pair()["access_token"])
+    before = contacts(core, token, page_size=125)
+    gone = before[7]
+    path = "/platform/contacts/" + by.format(**gone)
+    deleted = core.send("DELETE", path, token, None)
+    assert (deleted.status, deleted.body) == (204, b"")
+    for _ in range(2):
+        for order in ("", "&order=name:asc"):
+            target = f"/platform/segmentations/1/contacts?page_size=125{order}"
+            listed = core.get(target, token)
+            assert listed.headers["pagination-total-rows"] == "39"
+            kept = [contact for contact in before if contact != gone]
+            key = (lambda contact: contact["name"].casefold()) if order else (lambda _: 0)
+            found = [contact["uuid"] for contact in listed.json()["contacts"]]
+            assert found == [contact["uuid"] for contact in sorted(kept, key=key)]
+        for identifier in (gone["uuid"], f"uuid:{gone['uuid']}", f"email:{gone['email']}"):
+            assert core.get(f"/platform/contacts/{identifier}", token).status == 404
+        assert core.send("DELETE", path, token, None).status == 404
+        core.reopen()
+    core.sandbox.close()
+
+
+def test_a_deleted_contact_may_come_back_as_another(core: Core, token: str) -> None:
+    for uuids in range(1, 3):
+        assert core.send("PATCH", "/platform/contacts/email:nova@example.com", token, {}).status == 200
+        first = core.get("/platform/contacts/email:nova@example.com", token).json()["uuid"]
+        assert core.send("DELETE", "/platform/contacts/email:nova@example.com", token, None).status == 204
+        assert core.get(f"/platform/contacts/{first}", token).status == 404, uuids
