@@ -35,6 +35,7 @@ class KeyRing:
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         """`keys` are Fernet keys (32 bytes in urlsafe base64), the one for encryption first."""
+        self._keys = {key_id(key): key for key in keys}
         self._fernets = {key_id(key): Fernet(key) for key in keys}
         self._hash_keys = {
             key_id(key): hashlib.sha256(b"rdservice hash key\0" + key).digest() for key in keys
@@ -50,6 +51,18 @@ class KeyRing:
         """Return the value encrypted with the first key, bound to the column and the account."""
         bound = json.dumps([column, account_id, value]).encode()
         return f"{self._first_id}.{self._fernets[self._first_id].encrypt(bound).decode()}"
+
+    def keyed_hashes(self, purpose: str, value: str) -> list[str]:
+        """Return a hash of the value under each key, as `keyid.` and 32 hexadecimal digits of an HMAC-SHA-256.
+
+        Without the key nobody can test whether it is the hash of a given value. `purpose` separates the hashes of
+        different uses of the keys.
+        """
+        message = f"rdservice {purpose}\0{value}".encode()
+        return [
+            f"{used_id}.{hmac.digest(key, message, hashlib.sha256).hex()[:32]}"
+            for used_id, key in self._keys.items()
+        ]
 
     def decrypt(self, column: str, account_id: str, stored: str) -> str:
         """Return the decrypted value. Raises KeyMissing or ValueDamaged; their messages contain no part of it."""

@@ -36,6 +36,7 @@ Action = Literal[
     "leads_exported",
     "erasure_begun",
     "person_erased",
+    "erasure_reapplied",
     "events_subscribed",
     "events_unsubscribed",
     "notification_tested",

@@ -85,6 +85,13 @@ def check_email(value: object) -> str:
     return value
 
 
+def check_uuid(value: object) -> str:
+    """Return `value` if it is a UUID, else raise InvalidField, which does not repeat it."""
+    if not isinstance(value, str) or not UUID_FORM.fullmatch(value):
+        raise_invalid("uuid", message("uuid is not a UUID."))
+    return value
+
+
 def _number(name: str, text: str | None, *, default: int, most: int) -> int:
     if text is None:
         return default

@@ -211,6 +211,12 @@ class RDStation:
         path = f"/platform/contacts/email:{quote(email, safe='')}"
         return self._call("contact_get", "GET", path, bearer=access_token)
 
+    def delete_contact(self, access_token: str, uuid: str) -> ApiResponse:
+        """Delete the contact with this UUID; the response to success is 204. Raises TransportError."""
+        return self._call(
+            "other", "DELETE", f"/platform/contacts/uuid:{quote(uuid, safe='')}", bearer=access_token
+        )
+
     def contact_fields(self, access_token: str) -> ApiResponse:
         """List the fields of the account's contacts, custom fields included. Raises TransportError."""
         return self._call("other", "GET", "/platform/contacts/fields", bearer=access_token)

@@ -24,6 +24,7 @@ def action_words(action: str) -> str:
         "leads_exported": gettext("Leads exported"),
         "erasure_begun": gettext("Erasure of a person started"),
         "person_erased": gettext("Person erased"),
+        "erasure_reapplied": gettext("Earlier erasure repeated"),
         "events_subscribed": gettext("Subscribed to lead events"),
         "events_unsubscribed": gettext("Subscription to lead events ended"),
         "notification_tested": gettext("Test notification sent"),
@@ -48,7 +49,15 @@ def detail_words(name: str, value: object) -> str:
         return gettext("checked with RD Station") if value else gettext("not checked with RD Station")
     if name in ("full", "resumed"):
         return _export_words(name, bool(value))
+    if name == "person" and isinstance(value, list):
+        # Hashes tell a reader nothing; the export has them.
+        value = len(value)
     words = {
+        "person": gettext("keyed hashes"),
+        "erased_at": gettext("erased at"),
+        "reapplied": gettext("earlier erasures"),
+        "deleted_at_rd_station": gettext("leads deleted at RD Station"),
+        "failed_at_rd_station": gettext("accounts that failed"),
         "name": gettext("name"),
         "replaced": gettext("in place of"),
         "replaced_by": gettext("replaced by"),

@@ -42,6 +42,7 @@ DEEDS: dict[str, str | None] = {
     "notifications list": None,
     "notifications test": "notification_tested",
     "privacy erase": "person_erased",
+    "privacy reapply": "person_erased",
     "settings check": None,
 }
 """What each command leaves behind; None: it only looks."""
@@ -89,7 +90,12 @@ def test_what_commands_do_is_known_by_command_and_user(
     assert created.details == {"name": "shop", "scopes": ["leads:read"]}
     assert created.subject is not None
     assert entry_of("keys", "revoke", created.subject, "--yes").subject == created.subject
-    assert entry_of("privacy", "erase", email, "--yes").details == {"accounts": 0, "removed": 0, "left": 0}
+    numbers = {"accounts": 0, "removed": 0, "left": 0}
+    erased = entry_of("privacy", "erase", email, "--yes").details
+    assert len(erased.pop("person")) == 1
+    assert erased == numbers
+    reapplied = entry_of("privacy", "reapply", "-", "--yes", stdin="[]").details
+    assert reapplied == {**numbers, "reapplied": 0}
     connect_account(connected, sandbox, due=False)
     assert entry_of("accounts", "refresh").account_id == "default"
     assert entry_of("webhooks", "subscribe").account_id == "default"

@@ -60,7 +60,9 @@ def test_every_command_has_an_example_of_itself_that_parses(connected: Services)
                 command.make_context(name, words)
 
 
-@pytest.mark.parametrize("name", ["operators remove", "keys revoke", "accounts disconnect", "privacy erase"])
+@pytest.mark.parametrize(
+    "name", ["operators remove", "keys revoke", "accounts disconnect", "privacy erase", "privacy reapply"]
+)
 def test_what_destroys_has_the_option_yes(connected: Services, name: str) -> None:
     options = {option for param in own_commands(connected)[name].params for option in param.opts}
     assert "--yes" in options

@@ -23,6 +23,7 @@ MORE_WORDS = {
     "operators create": ("bea@example.com", "--password-stdin"),
     "keys create": ("website", "--scope", "leads:read"),
     "privacy erase": ("ana@example.com", "--yes"),
+    "privacy reapply": ("-", "--yes"),
 }
 
 
@@ -40,7 +41,11 @@ def filled(run: Run, connected: Services, sandbox: SandboxProcess, conn: psycopg
     assert run("keys", "create", "shop", "--scope", "leads:read").exit_code == 0
     deliveries.begin_test(conn, targets(("json://127.0.0.1:9",), connected.settings.secret_key))
     created = run(
-        "operators", "create", "ana@example.com", "--password-stdin", stdin="correct horse battery\n"
+        "operators",
+        "create",
+        "ana@example.com",
+        "--password-stdin",
+        stdin="correct horse battery\n",
     )
     assert created.exit_code == 0
     return run
@@ -70,11 +75,14 @@ def documented(language: str) -> dict[str, tuple[str, list[str], list[str]]]:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_answer_has_exactly_the_members_that_are_documented(filled: Run, language: str) -> None:
     listed = documented(language)
-    assert len(listed) == 13
+    assert len(listed) == 14
     for command, (shape, members, attempts) in listed.items():
-        option = () if command == "privacy erase" else ("--json",)
+        option = () if command.startswith("privacy ") else ("--json",)
         ended = filled(
-            *command.split(), *MORE_WORDS.get(command, ()), *option, stdin="correct horse battery\n"
+            *command.split(),
+            *MORE_WORDS.get(command, ()),
+            *option,
+            stdin="[]" if command == "privacy reapply" else "correct horse battery\n",
         )
         assert ended.exit_code == 0, ended.output
         response: Any = json.loads(ended.stdout)

@@ -32,7 +32,7 @@ OF_CLICK = re.compile(
     re.MULTILINE | re.VERBOSE,
 )
 OPTION = re.compile(r"^  --[a-z-]+(?: TEXT| \[[a-z:|]+\])?", re.MULTILINE)
-EXAMPLE = re.compile(r"^  +(?:flask|echo|printf) .*$", re.MULTILINE)
+EXAMPLE = re.compile(r"^  +(?:flask|cat|echo|printf) .*$", re.MULTILINE)
 COMMAND = re.compile(r"^  [a-z-]+ +(?=⟦)", re.MULTILINE)
 CODES = re.compile(
     r"\b(?:connected|reauthorization_required|operator|early|stored|superseded|refused|failed|sent|test"

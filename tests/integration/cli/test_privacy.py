@@ -1,6 +1,7 @@
-"""`flask privacy erase`."""
+"""`flask privacy`: erasing a person, and again after a backup was restored."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -14,9 +15,19 @@ from rdservice.leads.queries import list_leads
 from rdservice.services import Services
 from tests.integration.cli.conftest import Run
 from tests.support.accounts import connect_account
+from tests.support.backup import Backup
+from tests.support.deliveries import ANA, add, event, open_address
 from tests.support.sandbox_process import SandboxProcess
 
 Conn = psycopg.Connection[Any]
+
+
+def count(conn: Conn) -> int:
+    """Return how many events are stored."""
+    row = conn.execute("SELECT count(*) FROM rdservice_events").fetchone()
+    assert row is not None
+    return int(row[0])
+
 
 EMAIL = "ana@example.com"
 
@@ -64,3 +75,48 @@ def test_what_cannot_be_proven_is_said_with_status_1(
 
 def test_nobody_is_erased_without_database(run_without_database: Run) -> None:
     assert run_without_database("privacy", "erase", EMAIL, "--yes").exit_code == 75
+
+
+def test_an_export_of_the_audit_is_repeated_and_what_could_not_be_is_said(
+    run: Run, connected: Services, conn: Conn, tmp_path: Path
+) -> None:
+    connect_account(connected, due=False)
+    add(connected, open_address(connected), event())
+    backup = Backup(conn)
+    run("privacy", "erase", EMAIL, "--yes")
+    file = tmp_path / "audit.json"
+    file.write_text(run("audit", "list", "--json").stdout, encoding="utf-8")
+    backup.restore()
+    asked = run("privacy", "reapply", str(file))
+    assert (asked.exit_code, count(conn)) == (2, 1)
+    told = run("privacy", "reapply", str(file), "--yes")
+    assert told.exit_code == 0, told.output
+    report = json.loads(told.stdout)
+    assert (report["erasures"], report["not_repeated"], report["removed"]["events"]) == (1, [], 1)
+    assert EMAIL not in told.output
+    lines = '{"entry": 7, "happened_at": "2026-03-13T14:00:00Z", "action": "person_erased", "details": {}}\n'
+    old = run("privacy", "reapply", "-", "--yes", stdin=lines)
+    assert (old.exit_code, json.loads(old.stdout)["not_repeated"]) == (1, [7])
+    wrong = run("privacy", "reapply", "-", "--yes", stdin=lines + "ana@example.com\n")
+    assert wrong.exit_code == 1
+    assert "Line 2 " in wrong.output
+    assert EMAIL not in wrong.output
+    file.write_bytes(b"\xff\xfe")
+    assert "UTF-8" in run("privacy", "reapply", str(file), "--yes").output
+
+
+def test_a_lead_is_erased_by_its_uuid_here_and_at_rd_station(
+    run: Run, connected: Services, sandbox: SandboxProcess, conn: Conn
+) -> None:
+    connect_account(connected, sandbox, due=False)
+    add(connected, open_address(connected), event(email="former@example.com"))
+    told = run("privacy", "erase", "-", "--at-rd-station", "--yes", stdin=f" {ANA.upper()} \n")
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout)["at_rd_station"] == {"leads": 0, "accounts": 1, "failed": []}
+    assert count(conn) == 0
+    sandbox.patch(faults=[{"operation": "contact_get", "kind": "status", "status": 503}])
+    failed = run("privacy", "erase", ANA, "--at-rd-station", "--yes")
+    assert failed.exit_code == 1
+    assert json.loads(failed.stdout)["at_rd_station"]["failed"] == [
+        {"account_id": "default", "code": "rdstation_failed"}
+    ]

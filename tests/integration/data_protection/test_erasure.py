@@ -14,7 +14,8 @@ from rdservice import errors
 from rdservice.access import audit
 from rdservice.cache import search, table
 from rdservice.cache.entries import Content
-from rdservice.cache.search import Found, Person
+from rdservice.cache.person import Person
+from rdservice.cache.search import Found
 from rdservice.config.settings import Settings
 from rdservice.data_protection import erasure
 from rdservice.database.pool import transaction
@@ -232,22 +233,6 @@ def test_values_of_another_key_are_told_as_unreadable(
     assert "could not be verified" in " ".join(erasure.report(erased)["notes"])
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b'{"contacts": [{"name": "x", "email": "Jos\\u00e9@Example.com"}]}',
-        '{"a": [[{"b": "mail to JOSÉ@example.com, please"}]]}'.encode(),
-        '{"José@example.com": 1}'.encode(),
-        '"jose\u0301@example.com"'.encode(),
-        "not JSON, but josé@example.com".encode(),
-        b"[" * 100_000 + "josé@example.com".encode(),
-    ],
-)
-def test_an_address_is_found_in_whatever_case_and_escape(body: bytes) -> None:
-    assert Person.of(" José@Example.com ").is_in(body)
-    assert not Person.of("other@example.com").is_in(body)
-
-
 def test_operators_accounts_and_keys_with_the_address_stay_and_are_told(
     services: Services, conn: Conn
 ) -> None:
@@ -267,7 +252,10 @@ def test_the_audit_tells_of_the_erasure_but_not_of_whom(connected: Services, lea
     erasure.erase(connected, lead["email"], by=BY)
     done, begun = audit.newest(conn, limit=2)
     assert (begun.action, begun.details) == ("erasure_begun", {})
-    assert (done.action, done.details) == ("person_erased", {"accounts": 3, "removed": 9, "left": 0})
+    assert done.action == "person_erased"
+    hashes = done.details.pop("person")
+    assert done.details == {"accounts": 3, "removed": 9, "left": 0}
+    assert hashes
     everything = str(conn.execute("SELECT a::text FROM rdservice_audit a").fetchall())
     assert not [value for value in (lead["email"], lead["name"], lead["uuid"]) if value in everything]
 

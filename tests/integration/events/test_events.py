@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from rdservice.cache.search import Person
+from rdservice.cache.person import Person
 from rdservice.data_protection import key_inventory, key_rotation
 from rdservice.database.pool import transaction
 from rdservice.errors import InvalidField, TooManyRequests

@@ -359,6 +359,9 @@ def test_answers_with_leads_are_as_documented(
 
     erase = "/rd/privacy/erase"
     assert ask("POST", erase, erase, 200, json={"email": lead["email"]})["removed"]["cached_answers"] > 0
+    asked = {"uuid": lead["uuid"], "at_rd_station": True}
+    failed = ask("POST", erase, erase, 200, json=asked)["at_rd_station"]["failed"]
+    assert failed == [{"account_id": "default", "code": "too_many_requests"}]
     ask("POST", erase, erase, 400, json=[])
     ask("POST", erase, erase, 415, data=b"a=b")
     ask("POST", erase, erase, 422, json={"email": "nobody"})

@@ -13,6 +13,7 @@ from rdservice.services import Services
 from rdservice.web import create_app
 from tests.support.accounts import connect_account
 from tests.support.browser import Browser
+from tests.support.deliveries import ANA
 from tests.support.sandbox_process import SandboxProcess
 
 PATH = "/rd/privacy/erase"
@@ -56,12 +57,25 @@ def test_a_program_erases_a_person_and_is_told_in_numbers_what_went(
         "left": 0,
         "unreadable": 0,
         "fetched_again": 0,
+        "at_rd_station": None,
         "mentions": {},
         "audit_entry": audit.newest(conn, limit=1)[0].entry_id,
     }
     assert email.lower() not in response.text.lower()
     # RD Station still has the lead.
     assert ask("GET", f"/rd/leads/email/{email}").headers["X-Cache"] == "miss"
+
+
+def test_a_program_erases_a_lead_by_its_uuid_here_and_at_rd_station(
+    ask: Ask, connected: Services, sandbox: SandboxProcess
+) -> None:
+    connect_account(connected, sandbox, due=False)
+    lead = ask("GET", "/rd/leads?segmentation=1").get_json()["contacts"][0]
+    response = ask("POST", PATH, json={"uuid": lead["uuid"], "at_rd_station": True})
+    assert response.get_json()["at_rd_station"] == {"leads": 1, "accounts": 1, "failed": []}
+    assert response.get_json()["notes"] == []
+    assert ask("GET", f"/rd/leads/{lead['uuid']}").status_code == 404
+    assert ask("GET", f"/rd/leads/email/{lead['email']}").status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -71,6 +85,10 @@ def test_a_program_erases_a_person_and_is_told_in_numbers_what_went(
         ({}, 422, "invalid_field"),
         ({"email": None}, 422, "invalid_field"),
         ({"email": "nobody"}, 422, "invalid_field"),
+        ({"uuid": "nobody"}, 422, "invalid_field"),
+        ({"uuid": 7}, 422, "invalid_field"),
+        ({"email": "ana@example.com", "uuid": ANA}, 422, "invalid_field"),
+        ({"email": "ana@example.com", "at_rd_station": "yes"}, 422, "invalid_field"),
     ],
 )
 def test_what_names_nobody_is_refused(ask: Ask, body: object, status: int, code: str) -> None:

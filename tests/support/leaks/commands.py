@@ -58,7 +58,12 @@ COMMANDS: dict[str, tuple[Run, ...]] = {
     "encryption rotate": (Run((), ("account",)),),
     "notifications test": (Run((), (), None, 1), Run(("--json",), (), None, 1)),
     "notifications list": (Run(()), Run(("--json",))),
-    "privacy erase": (Run(("-", "--yes"), (), "{lead_email}\n"), Run(("-",), (), "{lead_phone}\n", 2)),
+    "privacy erase": (
+        Run(("-", "--yes"), (), "{lead_email}\n"),
+        Run(("-", "--yes"), (), "{lead_uuid}\n"),
+        Run(("-",), (), "{lead_phone}\n", 2),
+    ),
+    "privacy reapply": (Run(("-", "--yes"), (), "[]\n"), Run(("-", "--yes"), (), "{lead_email}\n", 1)),
     "settings check": (Run(()),),
     "routes": (Run(()),),
     "shell": (Run((), (), "import flask; flask.current_app.extensions\n"),),

@@ -196,6 +196,7 @@ ROUTES: dict[str, tuple[Ask, ...]] = {
     ),
     "POST /rd/privacy/erase": (
         Ask("/rd/privacy/erase", json={"email": "{lead_email}"}),
+        Ask("/rd/privacy/erase", json={"uuid": "{lead_uuid}"}),
         Ask("/rd/privacy/erase", json={"email": "{lead_phone}"}, status=422),
     ),
     "POST /rd/webhooks/<secret>": (
