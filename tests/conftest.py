@@ -15,9 +15,11 @@ from psycopg_pool import ConnectionPool
 
 from rdservice.config.settings import Settings
 from rdservice.database import migrate
+from rdservice.database.pool import create_pool
 from rdservice.services import Services
 from scripts.local.embedded_postgres import EmbeddedPostgres
 from tests.support.key_changes import Keys, make_keys
+from tests.support.older_table import Release
 from tests.support.sandbox_process import SandboxProcess
 
 CLIENT_ID = "11111111-2222-3333-4444-555555555555"
@@ -155,6 +157,20 @@ def empty_database_url(server: EmbeddedPostgres) -> Iterator[str]:
         conn.execute(f"CREATE DATABASE {name}")
         yield server.url.replace("/rdservice", f"/{name}", 1)
         conn.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def older(empty_database_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection to a database in which the test makes a table as an older backend left it."""
+    with psycopg.connect(empty_database_url, autocommit=True) as conn:
+        yield conn
+
+
+@pytest.fixture
+def release(older: psycopg.Connection[Any], empty_database_url: str) -> Iterator[Release]:
+    """Brings the database of `older` to this version."""
+    with create_pool(empty_database_url, max_size=3, name="test") as pool:
+        yield Release(older, pool)
 
 
 @pytest.fixture(scope="session")

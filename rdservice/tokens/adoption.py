@@ -1,4 +1,6 @@
-"""Encrypts plain tokens that an older backend left in `rdstation_tokens`. Migration 1 adopted the table itself.
+"""Encrypts plain tokens that an older backend left in `rdstation_tokens`, or goes on writing there.
+
+`rdservice.database.older_table` adopted the table itself. Values that cannot be plain tokens stay as they are.
 
 The older backend may have stored the tokens a second time, for example in a column with RD Station's whole response.
 This module finds such columns, and does not change them.
@@ -14,6 +16,7 @@ from psycopg_pool import ConnectionPool
 
 from rdservice.access import audit
 from rdservice.access.audit import Author
+from rdservice.database.older_table.checks import NOT_PLAIN
 from rdservice.database.pool import transaction
 from rdservice.database.progress import OnRows, ignore
 from rdservice.encryption import ENCRYPTED, KeyRing
@@ -33,15 +36,19 @@ SELECT attname, format_type(atttypid, atttypmod)
    AND typcategory IN ('S', 'U', 'A') AND typname <> 'uuid'
    AND attname <> ALL ('{account_id,access_token,refresh_token,status,name,last_error}')
 """
-PLAIN_ROWS = """
+PATTERNS: dict[str, Any] = {"encrypted": ENCRYPTED, "not_plain": NOT_PLAIN}
+PLAIN = "(access_token !~ %(encrypted)s OR refresh_token !~ %(encrypted)s)"
+UNDERSTOOD = "(access_token !~ %(not_plain)s AND refresh_token !~ %(not_plain)s)"
+PLAIN_ROWS = f"""
 SELECT account_id, access_token, refresh_token FROM rdstation_tokens
- WHERE account_id > %(after)s AND (access_token !~ %(encrypted)s OR refresh_token !~ %(encrypted)s)
+ WHERE account_id > %(after)s AND {PLAIN} AND {UNDERSTOOD}
  ORDER BY account_id LIMIT %(batch)s
    FOR UPDATE
-"""
-COUNT_PLAIN_ROWS = """
-SELECT count(*) FROM rdstation_tokens WHERE access_token !~ %(encrypted)s OR refresh_token !~ %(encrypted)s
-"""
+"""  # noqa: S608 - only texts of this module
+COUNT_PLAIN_ROWS = f"""
+SELECT count(*) FILTER (WHERE {UNDERSTOOD}), count(*) FILTER (WHERE NOT {UNDERSTOOD})
+  FROM rdstation_tokens WHERE {PLAIN}
+"""  # noqa: S608 - only texts of this module
 # A plain token is a new authorization, made by the older backend: it replaces the state of the one before.
 WRITE = """
 UPDATE rdstation_tokens
@@ -58,10 +65,10 @@ SELECT EXISTS (SELECT FROM rdstation_tokens
 """
 
 
-def count_plain_rows(conn: psycopg.Connection[Any]) -> int:
-    """Return how many rows `encrypt_plain_rows` would encrypt."""
-    row = conn.execute(COUNT_PLAIN_ROWS, {"encrypted": ENCRYPTED}).fetchone()
-    return 0 if row is None else int(row[0])
+def count_plain_rows(conn: psycopg.Connection[Any]) -> tuple[int, int]:
+    """Return how many rows `encrypt_plain_rows` would encrypt, and how many have values that it does not understand."""
+    row = conn.execute(COUNT_PLAIN_ROWS.encode(), PATTERNS).fetchone()
+    return (0, 0) if row is None else (row[0], row[1])
 
 
 def encrypt_plain_rows(
@@ -117,8 +124,7 @@ def blanking(columns: list[str]) -> str:
 
 def _plain_rows(conn: psycopg.Connection[Any], after: str) -> list[dict[str, Any]]:
     with conn.cursor(row_factory=dict_row) as cur:
-        parameters = {"after": after, "encrypted": ENCRYPTED, "batch": BATCH}
-        return cur.execute(PLAIN_ROWS, parameters).fetchall()
+        return cur.execute(PLAIN_ROWS.encode(), PATTERNS | {"after": after, "batch": BATCH}).fetchall()
 
 
 def _encrypt(conn: psycopg.Connection[Any], keys: KeyRing, row: dict[str, Any]) -> None:

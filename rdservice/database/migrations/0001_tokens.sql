@@ -7,84 +7,15 @@ CREATE FUNCTION rd_now() RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT now(
 -- Orders claims: an answer is stored only over answers of earlier claims.
 CREATE SEQUENCE rdstation_claims;
 
--- Reads an expiry in whatever form an older backend kept it: a date, with or without an offset from UTC, or the time
--- since 1970 in seconds, milli-, micro- or nanoseconds. What cannot be read is NULL and counts as passed.
-CREATE FUNCTION pg_temp.moment(written text) RETURNS timestamptz LANGUAGE plpgsql SET timezone = 'UTC' AS $function$
-DECLARE
-    epoch numeric;
-    found timestamptz;
-BEGIN
-    IF written ~ '^[0-9]+([.][0-9]+)?(e[+]?[0-9]+)?$' THEN
-        epoch := written::numeric;
-        found := to_timestamp((epoch / CASE WHEN epoch > 1e17 THEN 1e9 WHEN epoch > 1e14 THEN 1e6
-                                            WHEN epoch > 1e11 THEN 1e3 ELSE 1 END)::double precision);
-    ELSE
-        found := written::timestamptz;
-    END IF;
-    RETURN CASE WHEN found BETWEEN '1970-01-01' AND '9999-12-31' THEN found END;
-EXCEPTION WHEN data_exception THEN
-    RETURN NULL;
-END $function$;
-
--- An older backend may have left a table of this name with plain tokens. Its rows and columns are kept; columns that
--- share a name with ours but not a meaning are renamed to legacy_*.
-DO $$
-DECLARE
-    target regclass := to_regclass('rdstation_tokens');
-    item record;
-    has_columns text[];
-BEGIN
-    IF target IS NULL THEN
-        CREATE TABLE rdstation_tokens ();
-        RETURN;
-    END IF;
-
-    FOR item IN
-        SELECT attname FROM pg_attribute
-         WHERE attrelid = target AND attnum > 0 AND NOT attisdropped
-           AND attname = ANY ('{issued_at,status,name,connection_id,authorization_id,stored_claim,refresh_after,
-               retry_at,holder,leased_until,due_at,failures,refusals,refused_since,last_error,attempted_at,refreshed_at,
-               created_at,updated_at}'::text[])
-    LOOP
-        EXECUTE format('ALTER TABLE rdstation_tokens RENAME COLUMN %I TO %I', item.attname, 'legacy_' || item.attname);
-    END LOOP;
-
-    -- Any column of the older backend must accept rows that do not name it.
-    FOR item IN SELECT conname FROM pg_constraint WHERE conrelid = target AND contype IN ('p', 'c', 'u', 'x', 'f') LOOP
-        EXECUTE format('ALTER TABLE rdstation_tokens DROP CONSTRAINT %I', item.conname);
-    END LOOP;
-    FOR item IN
-        SELECT i.indexrelid::regclass AS name FROM pg_index i WHERE i.indrelid = target AND i.indisunique
-    LOOP
-        EXECUTE format('DROP INDEX %s', item.name);
-    END LOOP;
-    FOR item IN
-        SELECT attname FROM pg_attribute
-         WHERE attrelid = target AND attnum > 0 AND NOT attisdropped AND attnotnull AND attidentity = ''
-    LOOP
-        EXECUTE format('ALTER TABLE rdstation_tokens ALTER COLUMN %I DROP NOT NULL', item.attname);
-    END LOOP;
-
-    SELECT array_agg(attname::text) INTO has_columns FROM pg_attribute
-     WHERE attrelid = target AND attnum > 0 AND NOT attisdropped;
-    FOR item IN SELECT unnest('{account_id,access_token,refresh_token}'::text[]) AS attname LOOP
-        IF item.attname = ANY (has_columns) THEN
-            EXECUTE format('ALTER TABLE rdstation_tokens ALTER COLUMN %1$I DROP DEFAULT,
-                                  ALTER COLUMN %1$I TYPE text USING %1$I::text', item.attname);
-        END IF;
-    END LOOP;
-    IF 'expires_at' = ANY (has_columns) THEN
-        ALTER TABLE rdstation_tokens ALTER COLUMN expires_at DROP DEFAULT,
-            ALTER COLUMN expires_at TYPE timestamptz USING pg_temp.moment(expires_at::text);
-    END IF;
-END $$;
-DROP FUNCTION pg_temp.moment(text);
+-- An older backend may have left a table of this name; rdservice.database.older_table has given its rows these columns.
+CREATE TABLE IF NOT EXISTS rdstation_tokens (
+    account_id text,
+    access_token text,
+    refresh_token text,
+    expires_at timestamptz
+);
 
 ALTER TABLE rdstation_tokens
-    ADD COLUMN IF NOT EXISTS account_id text,
-    ADD COLUMN IF NOT EXISTS access_token text,
-    ADD COLUMN IF NOT EXISTS refresh_token text,
-    ADD COLUMN IF NOT EXISTS expires_at timestamptz,
     ADD COLUMN issued_at timestamptz,
     ADD COLUMN status text NOT NULL DEFAULT 'connected'
         CHECK (status IN ('connected', 'unverified', 'credentials_refused', 'reauthorization_required')),
@@ -105,28 +36,7 @@ ALTER TABLE rdstation_tokens
     ADD COLUMN created_at timestamptz NOT NULL DEFAULT rd_now(),
     ADD COLUMN updated_at timestamptz NOT NULL DEFAULT rd_now();
 
-UPDATE rdstation_tokens
-   SET account_id = COALESCE(NULLIF(btrim(account_id), ''), 'default'),
-       access_token = COALESCE(access_token, ''),
-       refresh_token = COALESCE(refresh_token, ''),
-       expires_at = CASE WHEN COALESCE(access_token, '') = '' THEN rd_now() ELSE COALESCE(expires_at, rd_now()) END;
 UPDATE rdstation_tokens SET issued_at = LEAST(rd_now(), expires_at - interval '1 day');
-
--- A table without a unique key may hold an account twice. The same refresh token twice is one token; otherwise the
--- row that lasts longest is the account and the others stay under names of their own.
-DELETE FROM rdstation_tokens a USING rdstation_tokens b
- WHERE a.account_id = b.account_id AND a.refresh_token = b.refresh_token
-   AND (a.expires_at, a.ctid) < (b.expires_at, b.ctid);
-WITH ranked AS (
-    SELECT ctid AS row_id,
-           row_number() OVER (PARTITION BY account_id ORDER BY (refresh_token <> '') DESC, expires_at DESC) AS place
-      FROM rdstation_tokens
-)
-UPDATE rdstation_tokens t
-   SET account_id = t.account_id || '~' || ranked.place
-  FROM ranked
- WHERE t.ctid = ranked.row_id AND ranked.place > 1;
-
 UPDATE rdstation_tokens SET status = 'reauthorization_required', last_error = 'no_refresh_token'
  WHERE refresh_token = '';
 

@@ -12,6 +12,7 @@ import pytest
 from rdservice.config.settings import ROOT
 from rdservice.database import migrate
 from rdservice.tokens import lease_sql
+from tests.support.waiting import wait_until
 
 Conn = psycopg.Connection[Any]
 
@@ -133,6 +134,37 @@ def test_an_error_in_a_migration_applies_nothing(
         )
         monkeypatch.undo()
         assert migrate.migrate(conn) == migrate.migrations()
+
+
+def test_who_reads_is_not_stopped_by_a_release_that_waits_for_a_lock(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate, "LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr(migrate, "LOCK_PAUSE_S", 0.1)
+    applied: list[migrate.Migration] = []
+    with (
+        connect(empty_database_url) as conn,
+        connect(empty_database_url) as backup,
+        connect(empty_database_url) as other,
+    ):
+        conn.execute("CREATE TABLE rdstation_tokens (account_id text)")
+        release = threading.Thread(target=lambda: applied.extend(migrate.migrate(conn)))
+        with backup.transaction():
+            backup.execute("LOCK TABLE rdstation_tokens IN ACCESS SHARE MODE")
+            release.start()
+            wait_until(lambda: waits_for_table(other), "a release that waits")
+            other.execute("SET lock_timeout = '2s'")
+            for _ in range(20):
+                other.execute("SELECT FROM rdstation_tokens")
+            wait_until(lambda: waits_for_table(other), "a release that waits")
+            assert applied == []
+        release.join(60)
+    assert applied == migrate.migrations()
+
+
+def waits_for_table(conn: Conn) -> bool:
+    query = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'rdstation_tokens'::regclass::oid)"
+    return conn.execute(query).fetchone() == (True,)
 
 
 def explain(conn: Conn, query: str, **values: Any) -> str:

@@ -1,6 +1,5 @@
-"""Whatever an older backend wrote as an expiry: the migration reads a moment, or none, and never stops."""
+"""Whatever an older backend wrote as an expiry: the release reads a moment, or none, and never stops."""
 
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rdservice.database.migrate import migrations
+from rdservice.database.older_table.adopt import MOMENT
 from tests.support.outside_data import MOMENTS, NUMBERS, ODD_TEXTS
 
 PIECES = [
@@ -44,12 +43,9 @@ WRITTEN = st.one_of(
 
 @pytest.fixture(scope="module")
 def moments(server: Any) -> Iterator[psycopg.Connection[Any]]:
-    """A connection with the function of the first migration."""
-    script = migrations()[0].sql
-    function = re.search(r"CREATE FUNCTION pg_temp\.moment.*?\$function\$;", script, re.DOTALL)
-    assert function is not None
+    """A connection with the function that adopts an expiry."""
     with psycopg.connect(server.url, autocommit=True) as conn:
-        conn.execute(function[0].encode())
+        conn.execute(MOMENT)
         yield conn
 
 
