@@ -31,6 +31,9 @@ SELECT format('GRANT USAGE, CREATE ON SCHEMA %I TO %I;', schema, current_user)
   FROM (SELECT COALESCE(current_schema(), 'public') AS schema) here
  WHERE NOT has_schema_privilege(schema, 'USAGE') OR NOT has_schema_privilege(schema, 'CREATE')
 UNION ALL
+SELECT format('GRANT TEMPORARY ON DATABASE %I TO %I;', current_database(), current_user)
+ WHERE NOT has_database_privilege(current_database(), 'TEMPORARY')
+UNION ALL
 SELECT format('ALTER TABLE %s OWNER TO %I;', oid::regclass, current_user)
   FROM pg_class
  WHERE relkind = 'r' AND relnamespace = COALESCE(current_schema(), 'public')::regnamespace

@@ -16,7 +16,7 @@ from psycopg_pool import ConnectionPool
 
 from rdservice.access import audit
 from rdservice.access.audit import Author
-from rdservice.database.older_table.checks import NOT_PLAIN
+from rdservice.database.older_table.checks import NOT_PLAIN, not_plain
 from rdservice.database.pool import transaction
 from rdservice.database.progress import OnRows, ignore
 from rdservice.encryption import ENCRYPTED, KeyRing
@@ -38,7 +38,7 @@ SELECT attname, format_type(atttypid, atttypmod)
 """
 PATTERNS: dict[str, Any] = {"encrypted": ENCRYPTED, "not_plain": NOT_PLAIN}
 PLAIN = "(access_token !~ %(encrypted)s OR refresh_token !~ %(encrypted)s)"
-UNDERSTOOD = "(access_token !~ %(not_plain)s AND refresh_token !~ %(not_plain)s)"
+UNDERSTOOD = f"NOT ({not_plain('access_token')} OR {not_plain('refresh_token')})"
 PLAIN_ROWS = f"""
 SELECT account_id, access_token, refresh_token FROM rdstation_tokens
  WHERE account_id > %(after)s AND {PLAIN} AND {UNDERSTOOD}

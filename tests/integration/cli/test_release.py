@@ -146,7 +146,7 @@ def test_a_release_on_a_server_that_is_too_old_names_its_version_and_changes_not
     assert older.execute("SELECT to_regclass('schema_migrations')").fetchone() == (None,)
 
 
-@pytest.mark.parametrize("lacking", ["the schema", "the older table", "both"])
+@pytest.mark.parametrize("lacking", ["the schema", "the older table", "temporary functions", "all"])
 def test_a_release_without_rights_prints_the_sql_that_grants_them(
     run_before_release: Run, older: Conn, lacking: str
 ) -> None:
@@ -156,12 +156,12 @@ def test_a_release_without_rights_prints_the_sql_that_grants_them(
     older.execute('CREATE ROLE "the app"')
     try:
         older.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
-        if lacking == "the schema":
+        if lacking not in ("the schema", "all"):
             older.execute('GRANT CREATE ON SCHEMA public TO "the app"')
+        if lacking not in ("the older table", "all"):
             older.execute('ALTER TABLE rdstation_tokens OWNER TO "the app"')
-            older.execute('REVOKE CREATE ON SCHEMA public FROM "the app"')
-        if lacking == "the older table":
-            older.execute('GRANT CREATE ON SCHEMA public TO "the app"')
+        if lacking in ("temporary functions", "all"):
+            older.execute("REVOKE TEMPORARY ON DATABASE empty FROM PUBLIC")
         older.execute("ALTER DATABASE empty SET role = 'the app'")
         ended = run_before_release("release")
         assert ended.exit_code == 1

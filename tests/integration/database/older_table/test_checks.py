@@ -174,6 +174,7 @@ def test_values_that_are_no_plain_tokens_are_refused(
         "6f9619ff-8b86-d011-b42d-00cf4fc964ff",
         "rIxTsqIc7Kd1nqp_2AzMYcnFnPlmy2z~",
         "x." + "y" * 3000,
+        f"eyJ{'x' * 400}.eyJ{'y' * 900}.{'z' * 342}",
     ],
 )
 def test_plain_tokens_of_any_usual_form_are_understood(older: Conn, release: Release, value: str) -> None:
