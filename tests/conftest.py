@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg_pool import ConnectionPool
 
 from rdservice.config.settings import Settings
-from rdservice.database import migrate
+from rdservice.database import migrate, outage
 from rdservice.database.pool import create_pool
 from rdservice.services import Services
 from scripts.local.embedded_postgres import EmbeddedPostgres
@@ -83,6 +83,12 @@ def _no_settings_from_outside() -> Iterator[None]:
         for name in names:
             patch.delenv(name, raising=False)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _lines_of_an_outage() -> None:
+    """The first line about an outage is of each test's own outage."""
+    outage.log.filters[:] = [outage.Sparse()]
 
 
 @pytest.fixture(scope="session")

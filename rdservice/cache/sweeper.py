@@ -1,6 +1,5 @@
 """Removes content from a process's memory that it may no longer serve, even without any requests."""
 
-import logging
 import threading
 from typing import Any
 
@@ -9,9 +8,8 @@ from psycopg_pool import ConnectionPool
 
 from rdservice.cache import table
 from rdservice.cache.memory import CacheMemory
+from rdservice.database import outage
 from rdservice.database.pool import UNAVAILABLE, transaction
-
-log = logging.getLogger(__name__)
 
 EVERY_S = 10.0
 
@@ -55,4 +53,6 @@ class Sweeper:
                 self.sweep()
             except (psycopg.Error, *UNAVAILABLE) as error:
                 # Harmless: without the database nothing is served from memory either.
-                log.warning("the memory of leads was not swept (%s): trying again", type(error).__name__)
+                outage.log.warning(
+                    "the memory of leads was not swept (%s): trying again", type(error).__name__
+                )

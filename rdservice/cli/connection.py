@@ -10,7 +10,7 @@ import click
 from psycopg import Connection
 
 from rdservice.access import audit
-from rdservice.database import pool
+from rdservice.database import outage, pool
 from rdservice.database.migrate import pending_migrations
 from rdservice.errors import RdServiceError
 from rdservice.text.terminal import language, tell
@@ -63,8 +63,8 @@ def check() -> None:
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
     """Leave with status 75 when the database cannot be reached inside the block, with 1 on an RdServiceError."""
-    # The pool's attempts are told in one line below.
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+    # Failed attempts are told in one line below.
+    outage.log.setLevel(logging.ERROR)
     try:
         yield
     except pool.UNAVAILABLE as error:

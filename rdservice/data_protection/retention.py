@@ -13,6 +13,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from rdservice.access import audit, sessions, throttle
 from rdservice.accounts import connect, waiting_pairs
 from rdservice.cache import table as cache_table
+from rdservice.database import outage
 from rdservice.database.pool import transaction
 from rdservice.events import store as events
 from rdservice.metrics import store as metric_totals
@@ -107,7 +108,7 @@ def enforce(pool: ConnectionPool[psycopg.Connection[Any]]) -> None:
                 conn.execute(BE_QUICK)
                 rule.prune(conn, batch=rule.batch)
         except PoolTimeout as error:
-            log.warning("old rows wait for the database (%s)", type(error).__name__)
+            outage.log.warning("old rows wait for the database (%s)", type(error).__name__)
             return
         except psycopg.Error:
             log.exception("old rows of %s were not deleted", rule.table)

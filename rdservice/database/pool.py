@@ -9,13 +9,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import psycopg
 import psycopg.errors
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-log = logging.getLogger(__name__)
+from rdservice.database import outage
+
+# It would log each failed attempt, without pause; the lines of `outage.log` say the same.
+logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
 T = TypeVar("T")
 
@@ -50,11 +53,24 @@ SET LOCAL idle_in_transaction_session_timeout = '15s'
 
 
 class Connection(psycopg.Connection[Any]):
-    """A connection that knows its age."""
+    """A connection that knows its age, and whose failure to connect is logged."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.opened_at = time.monotonic()
+
+    @classmethod
+    def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
+        try:
+            return super().connect(conninfo, **kwargs)
+        except psycopg.Error as error:
+            outage.log.warning("cannot connect to the database: %s", reason(error))
+            raise
+
+
+def reason(error: psycopg.Error) -> str:
+    """Return what PostgreSQL or libpq says of a failed connection. It names host, user and database, no password."""
+    return " ".join(str(error).split())
 
 
 def create_pool(url: str, *, max_size: int, name: str) -> ConnectionPool[psycopg.Connection[Any]]:
@@ -62,6 +78,9 @@ def create_pool(url: str, *, max_size: int, name: str) -> ConnectionPool[psycopg
     return ConnectionPool(
         url,
         connection_class=Connection,
+        # PgBouncer accepts connections while PostgreSQL is away, and only the first statement fails. A connection that
+        # fails here is tried again after a pause; in a caller's hands it would be replaced at once, without end.
+        configure=ConnectionPool.check_connection,
         min_size=1,
         max_size=max_size,
         timeout=POOL_TIMEOUT_S,
@@ -147,7 +166,7 @@ def write_if_possible(conn: psycopg.Connection[Any], query: str, values: dict[st
         with conn.transaction():
             conn.execute(query.encode(), values)
     except UNAVAILABLE as error:
-        log.warning("the database did not take a note (%s)", type(error).__name__)
+        outage.log.warning("the database did not take a note (%s)", type(error).__name__)
 
 
 def write_for_sure(
@@ -172,5 +191,5 @@ def write_for_sure(
         except (psycopg.Error, PoolTimeout) as error:
             if monotonic() - started > timeout_s or give_up.wait(pause_s):
                 raise
-            log.warning("the database did not take a write (%s): trying again", type(error).__name__)
+            outage.log.warning("the database did not take a write (%s): trying again", type(error).__name__)
             pause_s = min(pause_s * 2, LONGEST_WRITE_PAUSE_S)

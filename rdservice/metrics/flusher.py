@@ -18,6 +18,7 @@ from uuid import uuid4
 import psycopg
 from psycopg_pool import ConnectionPool
 
+from rdservice.database import outage
 from rdservice.database.pool import POOL_TIMEOUT_S, UNAVAILABLE, is_read_only, transaction
 from rdservice.metrics import store
 from rdservice.metrics.definitions import Metrics, Series
@@ -197,7 +198,7 @@ class Flusher:
         if not isinstance(error, UNAVAILABLE):
             log.error("the counts cannot be brought to the database", exc_info=error)
         elif not self._failing:
-            log.warning("the database does not take counts (%s): they wait", type(error).__name__)
+            outage.log.warning("the database does not take counts (%s): they wait", type(error).__name__)
         self._failing = True
 
 

@@ -12,6 +12,7 @@ import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from rdservice.config.settings import Settings
+from rdservice.database import outage
 from rdservice.database.pool import transaction, write_for_sure
 from rdservice.metrics.definitions import Metrics
 from rdservice.notifications import deliveries, incidents, messages, refused_together, targets
@@ -125,7 +126,7 @@ class Notifier:
                 while not self._stop.is_set() and self.send_next():
                     pass
             except (psycopg.Error, PoolTimeout) as error:
-                log.warning("notifications wait for the database (%s)", type(error).__name__)
+                outage.log.warning("notifications wait for the database (%s)", type(error).__name__)
             except Exception:
                 # An error in one message must not stop the next ones.
                 log.exception("a notification failed unexpectedly")

@@ -6,7 +6,6 @@ sent, so each call counts here for a second longer. When a call took over a seco
 ended: it arrived before that.
 """
 
-import logging
 import math
 import random
 import time
@@ -20,10 +19,9 @@ from typing import Any, Literal, Protocol, TypeVar
 import psycopg
 from psycopg_pool import ConnectionPool
 
+from rdservice.database import outage
 from rdservice.database.pool import transaction
 from rdservice.errors import TooManyRequests
-
-log = logging.getLogger(__name__)
 
 TIMEOUT_S = 2.0
 """Default for how long a call waits for a slot: long enough for the next one beside an export."""
@@ -262,7 +260,7 @@ class RateBudget:
             finally:
                 note.cancel()
         except Exception as error:  # noqa: BLE001 - whatever it was, the call has been made
-            log.warning("a call's time or a pause was not recorded (%s)", type(error).__name__)
+            outage.log.warning("a call's time or a pause was not recorded (%s)", type(error).__name__)
             self._on_lost_note()
 
     def _spent(self, wait_s: float) -> TooManyRequests:

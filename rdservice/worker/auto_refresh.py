@@ -10,6 +10,7 @@ import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from rdservice.data_protection import retention
+from rdservice.database import outage
 from rdservice.database.pool import transaction
 from rdservice.encryption import KeyMissing
 from rdservice.logs.formatting import log_context
@@ -93,7 +94,7 @@ class _Loop:
             pause_s = self._lease_and_start()
         except (psycopg.Error, PoolTimeout) as error:
             if not self._database_down:
-                log.warning("waiting for the database (%s)", type(error).__name__)
+                outage.log.warning("waiting for the database (%s)", type(error).__name__)
             self._database_down = True
             return LOOK_EVERY_S
         if self._database_down:
@@ -112,7 +113,7 @@ class _Loop:
             with transaction(self._refresher.pool) as conn:
                 workers.beat(conn, self._refresher.claimed_by)
         except (psycopg.Error, PoolTimeout) as error:
-            log.warning("the heartbeat was not written (%s); refreshes go on", type(error).__name__)
+            outage.log.warning("the heartbeat was not written (%s); refreshes go on", type(error).__name__)
             return
         self._prune(self._refresher.pool)
 
@@ -191,6 +192,6 @@ class _Loop:
 def _log_failure(error: BaseException) -> None:
     """Log a refresh that ended with an exception."""
     if isinstance(error, psycopg.Error | PoolTimeout):
-        log.warning("a refresh did not finish (%s); its lease will expire", type(error).__name__)
+        outage.log.warning("a refresh did not finish (%s); its lease will expire", type(error).__name__)
     else:
         log.error("a refresh failed unexpectedly", exc_info=error)

@@ -10,6 +10,7 @@ import psycopg.errors
 from flask import Flask, Response, jsonify, make_response, render_template, request
 from werkzeug.exceptions import BadHost, HTTPException
 
+from rdservice.database import outage
 from rdservice.database.pool import UNAVAILABLE
 from rdservice.errors import (
     BadRequest,
@@ -126,7 +127,7 @@ def on_http_exception(error: HTTPException) -> Response | HTTPException:
 
 
 def on_database_unavailable(error: Exception) -> Response:
-    log.warning("database unavailable: %s", type(error).__name__, exc_info=error)
+    outage.log.warning("database unavailable: %s", type(error).__name__, exc_info=error)
     return on_service_error(
         DatabaseUnavailable(
             "The database does not respond. Try again in a moment; if the error persists, check DATABASE_URL and the"
