@@ -3,6 +3,7 @@
 Each process imports this module for itself: the threads of the connection pool do not survive a fork.
 """
 
+import os
 import sys
 
 from flask import Flask
@@ -26,7 +27,13 @@ def start() -> Flask:
         print(settings_problems.report(terminal.language(), error.problems), file=sys.stderr)
         raise SystemExit(EXIT_CONFIG) from None
     configure_logging(settings)
-    app = create_app(Services.start(settings, name="web"))
+    # Set by the command `flask`. It shares the server's connections with the processes that run: it opens one, late.
+    is_command = os.environ.get("FLASK_RUN_FROM_CLI") == "true"
+    if is_command:
+        services = Services.start(settings, name="command", pool_size=1, keep=0)
+    else:
+        services = Services.start(settings, name="web")
+    app = create_app(services)
     cli.register(app)
     return app
 

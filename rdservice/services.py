@@ -46,12 +46,18 @@ class Services:
     cache: Cache
 
     @classmethod
-    def start(cls, settings: Settings, *, name: str, pool_size: int = 5) -> Self:
-        """Create the parts of a process. `name` is that of the pool, which its log lines show.
+    def start(cls, settings: Settings, *, name: str, pool_size: int | None = None, keep: int = 1) -> Self:
+        """Create the parts of a process. PostgreSQL shows `name` as the application_name of its connections.
 
+        `pool_size`: most connections; None: as many as the settings say. `keep`: how many stay open when idle.
         The pool opens in the background, so the process starts even if the database is down.
         """
-        pool = create_pool(settings.database_url, max_size=pool_size, name=name)
+        pool = create_pool(
+            settings.database_url,
+            max_size=pool_size or settings.database_pool_size,
+            min_size=keep,
+            name=name,
+        )
         keys = KeyRing(settings.encryption_keys)
         metrics = Metrics()
         metrics_flusher = Flusher(metrics, pool, read_state)

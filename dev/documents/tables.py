@@ -42,6 +42,7 @@ DEFAULTS = {
     "RDSTATION_API_URL": "api_url",
     "RDSTATION_SCOPE": "scope",
     "RDSTATION_RATE_LIMIT": "rate_limit",
+    "DATABASE_POOL_SIZE": "database_pool_size",
     "TRUSTED_PROXIES": "trusted_proxies",
 }
 """The settings with a default, and the field of `Settings` that has it."""

@@ -22,10 +22,12 @@ class DatabaseUnreachable(click.ClickException):
 
     exit_code = os.EX_TEMPFAIL
 
-    def __init__(self) -> None:
+    def __init__(self, reason: str) -> None:
         super().__init__(
             tell(
                 "The database cannot be reached. Check DATABASE_URL and whether the server runs, then try again."
+                " The reason: %(reason)s",
+                reason=reason,
             )
         )
 
@@ -68,6 +70,6 @@ def errors_in_one_line() -> Iterator[None]:
     try:
         yield
     except pool.UNAVAILABLE as error:
-        raise DatabaseUnreachable from error
+        raise DatabaseUnreachable(pool.reason(error)) from error
     except RdServiceError as error:
         raise click.ClickException(error.told(language())) from error

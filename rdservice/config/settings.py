@@ -36,6 +36,8 @@ class Settings:
     scope: str
     rate_limit: int
     database_url: str = field(repr=False)
+    database_pool_size: int
+    """Most connections of a web process; a worker has half as many."""
     secret_key: str = field(repr=False)
     encryption_keys: tuple[bytes, ...] = field(repr=False)
     metrics_tokens: tuple[str, ...] = field(repr=False)
@@ -79,6 +81,7 @@ class Settings:
             scope=read.scope(),
             rate_limit=read.integer("RDSTATION_RATE_LIMIT", default=120, low=1, high=100_000),
             database_url=read.database_url(),
+            database_pool_size=read.integer("DATABASE_POOL_SIZE", default=2, low=1, high=100),
             secret_key=read.secret_key(),
             encryption_keys=read.encryption_keys(),
             metrics_tokens=read.metrics_tokens(),

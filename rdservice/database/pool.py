@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import psycopg
 import psycopg.errors
@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 5
 POOL_TIMEOUT_S = 5.0
+IDLE_S = 25.0
+"""How long a connection beyond the smallest number may be unused."""
 KEEP_READ_ONLY_S = 5.0
 """How long a connection that refuses writes is used for reading before it is replaced."""
 FIRST_WRITE_PAUSE_S = 0.1
@@ -55,6 +57,9 @@ SET LOCAL idle_in_transaction_session_timeout = '15s'
 class Connection(psycopg.Connection[Any]):
     """A connection that knows its age, and whose failure to connect is logged."""
 
+    failure: ClassVar[str | None] = None
+    """Why the last attempt to connect has failed; None: it succeeded."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.opened_at = time.monotonic()
@@ -62,35 +67,46 @@ class Connection(psycopg.Connection[Any]):
     @classmethod
     def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
         try:
-            return super().connect(conninfo, **kwargs)
+            opened = super().connect(conninfo, **kwargs)
         except psycopg.Error as error:
-            outage.log.warning("cannot connect to the database: %s", reason(error))
+            cls.failure = reason(error)
+            outage.log.warning("cannot connect to the database: %s", cls.failure)
             raise
+        cls.failure = None
+        return opened
 
 
-def reason(error: psycopg.Error) -> str:
-    """Return what PostgreSQL or libpq says of a failed connection. It names host, user and database, no password."""
-    return " ".join(str(error).split())
+def reason(error: psycopg.Error | PoolTimeout) -> str:
+    """Return what PostgreSQL or libpq says, in one line. It may name host, user and database; it quotes no row."""
+    said = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    return " ".join((said or str(error)).split())
 
 
-def create_pool(url: str, *, max_size: int, name: str) -> ConnectionPool[psycopg.Connection[Any]]:
-    """Return an open pool. It connects in the background, so the process starts even when the database is down."""
+def create_pool(
+    url: str, *, max_size: int, name: str, min_size: int = 1
+) -> ConnectionPool[psycopg.Connection[Any]]:
+    """Return an open pool. It connects in the background, so the process starts even when the database is down.
+
+    `min_size` connections stay open. PostgreSQL shows them as `rdservice NAME` (application_name).
+    """
     return ConnectionPool(
         url,
         connection_class=Connection,
         # PgBouncer accepts connections while PostgreSQL is away, and only the first statement fails. A connection that
         # fails here is tried again after a pause; in a caller's hands it would be replaced at once, without end.
         configure=ConnectionPool.check_connection,
-        min_size=1,
+        min_size=min_size,
         max_size=max_size,
         timeout=POOL_TIMEOUT_S,
         # Gives up a failed reconnection early: the next caller starts a new one at once, instead of waiting for the
         # pool's exponential back-off after the database is back.
         reconnect_timeout=1.0,
-        max_idle=120,
+        # The pool closes one unused connection each time this has passed: all of them within IDLE_S.
+        max_idle=IDLE_S / (max_size + 1),
         kwargs={
             "autocommit": True,
             "prepare_threshold": None,
+            "application_name": f"rdservice {name}",
             "connect_timeout": CONNECT_TIMEOUT_S,
             "keepalives_idle": 20,
             "keepalives_interval": 5,
@@ -125,7 +141,10 @@ def _begin(pool: ConnectionPool[psycopg.Connection[Any]]) -> psycopg.Connection[
     """
     give_up_at = time.monotonic() + POOL_TIMEOUT_S
     while True:
-        conn = pool.getconn(give_up_at - time.monotonic())
+        try:
+            conn = pool.getconn(give_up_at - time.monotonic())
+        except PoolTimeout as error:
+            raise PoolTimeout(Connection.failure or str(error)) from error
         try:
             writable = not _begin_on(conn)
         except BaseException as error:

@@ -22,7 +22,6 @@ from rdservice.worker.names import NameReader
 
 log = logging.getLogger("worker")
 
-POOL_SIZE = 6
 GIVE_UP_WRITING_S = 19.0
 """After a signal: how long a token response may wait to be stored while the database is down."""
 END_AT_LATEST_S = 25.0
@@ -38,7 +37,7 @@ def main() -> int:
     configure_logging(settings)
     bell = Bell()
     stop_on_signal(bell)
-    services = Services.start(settings, name="worker", pool_size=POOL_SIZE)
+    services = Services.start(settings, name="worker", pool_size=pool_size(settings))
     _bound_the_end(bell, services)
     log.info("worker %s started", services.refresher.claimed_by)
     notifier = Notifier(services.pool, settings, services.metrics)
@@ -56,6 +55,11 @@ def main() -> int:
         services.close()
     log.info("worker ended")
     return 0
+
+
+def pool_size(settings: Settings) -> int:
+    """Return how many connections a worker opens at most: it spends its time waiting for RD Station."""
+    return max(1, settings.database_pool_size // 2)
 
 
 def _bound_the_end(bell: Bell, services: Services) -> None:

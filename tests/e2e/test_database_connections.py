@@ -14,7 +14,6 @@ from rdservice.config.settings import Settings
 from rdservice.database import migrate
 from rdservice.services import Services
 from rdservice.tokens.leases import LEASE_S
-from rdservice.worker.run import POOL_SIZE as WORKERS_POOL
 from scripts.local.embedded_postgres import EmbeddedPostgres
 from tests.conftest import NOBODY_WAITS_FOR_THE_DISK, Clock
 from tests.support.accounts import assert_sandbox_accepts, attempts_of, connect_account, row, stored_pair
@@ -31,7 +30,8 @@ REFRESH = "/rd/tokens/default/refresh"
 CLAIM = "rd_next_claim"
 STORE = "SET access_token ="
 READ = "AS life_left_s"
-WEB_POOL = 5
+WEB_POOL = 4
+WORKERS_POOL = 2
 MAX_CONNECTIONS = 12
 
 
@@ -136,6 +136,7 @@ def test_with_all_connections_in_use_callers_are_told_to_come_back_and_an_answer
     authorized: dict[str, str],
 ) -> None:
     sandbox.patch(rotate_refresh_tokens=True)
+    processes.variables["DATABASE_POOL_SIZE"] = str(WEB_POOL)
     web = processes.web(DATABASE_URL=proxy.url, WEB_CONCURRENCY="1")
     connect_account(connected, sandbox, due=False)
     held = proxy.hold(READ, times=WEB_POOL)

@@ -55,6 +55,7 @@ def test_a_release_of_a_database_that_is_down_says_so_and_can_be_repeated(
     ended = run("flask", "release", **nowhere)
     assert ended.returncode == os.EX_TEMPFAIL
     assert "database cannot be reached" in ended.stderr
+    assert "Connection refused" in ended.stderr.splitlines()[-1]
     assert "a-password" not in ended.stdout + ended.stderr
     again = run("flask", "release", **(nowhere | {"DATABASE_URL": server.url}))
     assert again.returncode == 0
