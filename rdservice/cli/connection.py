@@ -11,6 +11,7 @@ from psycopg import Connection
 
 from rdservice.access import audit
 from rdservice.database import outage, pool
+from rdservice.database.connection import reason
 from rdservice.database.migrate import pending_migrations
 from rdservice.errors import RdServiceError
 from rdservice.text.terminal import language, tell
@@ -70,6 +71,6 @@ def errors_in_one_line() -> Iterator[None]:
     try:
         yield
     except pool.UNAVAILABLE as error:
-        raise DatabaseUnreachable(pool.reason(error)) from error
+        raise DatabaseUnreachable(reason(error)) from error
     except RdServiceError as error:
         raise click.ClickException(error.told(language())) from error

@@ -48,7 +48,7 @@ STILL_AT_RD_STATION = (
     " lead brings the data back."
 )
 LEAD_TABLES = {"rdstation_cache", "rdservice_events"}
-LOOK_LONG = "SET LOCAL statement_timeout = '60s'"
+LOOK_LONG = "SET LOCAL statement_timeout = '45s'"
 
 TEXTS = """
 SELECT texts FROM (

@@ -9,13 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 import psycopg.errors
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from rdservice.database import outage
+from rdservice.database.connection import Connection, Silent, watchdog
 
 # It would log each failed attempt, without pause; the lines of `outage.log` say the same.
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
@@ -54,34 +55,6 @@ SET LOCAL idle_in_transaction_session_timeout = '15s'
 """
 
 
-class Connection(psycopg.Connection[Any]):
-    """A connection that knows its age, and whose failure to connect is logged."""
-
-    failure: ClassVar[str | None] = None
-    """Why the last attempt to connect has failed; None: it succeeded."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.opened_at = time.monotonic()
-
-    @classmethod
-    def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
-        try:
-            opened = super().connect(conninfo, **kwargs)
-        except psycopg.Error as error:
-            cls.failure = reason(error)
-            outage.log.warning("cannot connect to the database: %s", cls.failure)
-            raise
-        cls.failure = None
-        return opened
-
-
-def reason(error: psycopg.Error | PoolTimeout) -> str:
-    """Return what PostgreSQL or libpq says, in one line. It may name host, user and database; it quotes no row."""
-    said = error.diag.message_primary if isinstance(error, psycopg.Error) else None
-    return " ".join((said or str(error)).split())
-
-
 def create_pool(
     url: str, *, max_size: int, name: str, min_size: int = 1
 ) -> ConnectionPool[psycopg.Connection[Any]]:
@@ -89,6 +62,7 @@ def create_pool(
 
     `min_size` connections stay open. PostgreSQL shows them as `rdservice NAME` (application_name).
     """
+    watchdog.start()
     return ConnectionPool(
         url,
         connection_class=Connection,
@@ -128,6 +102,10 @@ def transaction(pool: ConnectionPool[psycopg.Connection[Any]]) -> Iterator[psyco
     try:
         with conn:
             yield conn
+    except Silent:
+        # The others of a failover are silent too, and each would take as long to show it.
+        pool.drain()
+        raise
     finally:
         pool.putconn(conn)
 
@@ -149,6 +127,8 @@ def _begin(pool: ConnectionPool[psycopg.Connection[Any]]) -> psycopg.Connection[
             writable = not _begin_on(conn)
         except BaseException as error:
             pool.putconn(conn)
+            if isinstance(error, Silent):
+                pool.drain()
             if not (conn.closed and isinstance(error, psycopg.OperationalError)):
                 raise
         else:
