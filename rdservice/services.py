@@ -11,6 +11,7 @@ from psycopg_pool import ConnectionPool
 from rdservice.account_calls.calls import AccountCalls
 from rdservice.cache.cache import Cache
 from rdservice.config.settings import Settings
+from rdservice.database import usage
 from rdservice.database.pool import create_pool
 from rdservice.encryption import KeyRing
 from rdservice.metrics.definitions import Metrics
@@ -111,4 +112,8 @@ class Services:
 
 def read_state(conn: psycopg.Connection[Any]) -> State:
     """Read the state that `/metrics` exposes."""
-    return State(overview=overview.read(conn), failing_notifications=len(deliveries.failed(conn)))
+    return State(
+        overview=overview.read(conn),
+        failing_notifications=len(deliveries.failed(conn)),
+        connections=usage.read(conn),
+    )

@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rdservice import cli, errors
 from rdservice.cli.translated_help import prose
 from rdservice.config.settings import Settings, data_dir
+from rdservice.database.usage import Connections, ProcessKind
 from rdservice.errors import RdServiceError
 from rdservice.metrics.definitions import OPERATIONS, Metrics
 from rdservice.metrics.flusher import Snapshot
@@ -241,9 +242,10 @@ def _exposition() -> str:
         last_refresh_success=0.0,
         worker_heartbeat=0.0,
     )
+    connections = Connections(by_process=dict.fromkeys(get_args(ProcessKind), 0), free=0)
     snapshot = Snapshot(
         totals=counted.current(),
-        state=State(overview=state, failing_notifications=0),
+        state=State(overview=state, failing_notifications=0, connections=connections),
         flushed=True,
         read_only=False,
     )

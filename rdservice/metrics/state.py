@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from rdservice.database.usage import Connections
+
 
 @dataclass(frozen=True, kw_only=True)
 class Overview:
@@ -22,3 +24,4 @@ class State:
     overview: Overview
     failing_notifications: int
     """Notifications of the last day that a receiver has not accepted."""
+    connections: Connections

@@ -103,6 +103,19 @@ def _of_state(state: State) -> Iterator[Metric]:
         "Notifications of the last day that a receiver has not accepted.",
         value=float(state.failing_notifications),
     )
+    connections = GaugeMetricFamily(
+        "rdstation_database_connections",
+        "Connections to PostgreSQL of the service's role by kind of process.",
+        labels=["process"],
+    )
+    for process, number in state.connections.by_process.items():
+        connections.add_metric([process], number)
+    yield connections
+    yield GaugeMetricFamily(
+        "rdstation_database_connections_free",
+        "How many more connections the limits of the role, the database and the server allow.",
+        value=float(state.connections.free),
+    )
 
 
 def _of_events(metrics: Metrics, totals: dict[Series, float]) -> Iterator[Metric]:

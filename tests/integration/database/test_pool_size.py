@@ -12,6 +12,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from rdservice.config.problems import SettingsError
 from rdservice.config.settings import Settings
 from rdservice.database import pool as database
+from rdservice.database import usage
 from rdservice.worker.run import pool_size
 from tests.support.waiting import wait_until
 
@@ -77,6 +78,25 @@ def test_a_worker_opens_half_as_many_connections_as_a_web_process_and_at_least_o
 def test_four_web_dynos_and_two_workers_leave_two_of_20_connections(settings: Settings) -> None:
     web = settings.database_pool_size
     assert 4 * 2 * web + 2 * pool_size(settings) == 18
+
+
+def test_the_connections_are_counted_by_process_and_the_smallest_limit_says_how_many_are_free(
+    database_url: str, conn: Conn
+) -> None:
+    conn.execute("CREATE ROLE counted LOGIN PASSWORD 'a-password' CONNECTION LIMIT 5")
+    url = psycopg.conninfo.make_conninfo(database_url, user="counted", password="a-password")
+    pool = database.create_pool(url, max_size=3, name="worker")
+    try:
+        with psycopg.connect(url), ExitStack() as at_once:
+            for _ in range(3):
+                last = at_once.enter_context(database.transaction(pool))
+            found = usage.read(last)
+        assert found.by_process == {"web": 0, "worker": 3, "command": 0, "other": 1}
+        assert found.free == 1
+    finally:
+        pool.close()
+        wait_until(lambda: opened(conn, "worker") == 0, "the pool has ended")
+        conn.execute("DROP ROLE counted")
 
 
 @pytest.mark.parametrize("size", ["0", "101", "many"])
