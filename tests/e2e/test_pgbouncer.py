@@ -1,7 +1,8 @@
 """Everything works behind PgBouncer in transaction mode."""
 
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,9 +11,12 @@ import pytest
 import requests
 from cryptography.fernet import Fernet
 
+from rdservice.database import migrate
+from scripts.local.embedded_postgres import EmbeddedPostgres
 from tests.support.pgbouncer import behind_pgbouncer
-from tests.support.processes import Processes
+from tests.support.processes import Processes, ServiceProcess
 from tests.support.sandbox_process import SandboxProcess
+from tests.support.scraping import take_down
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -68,3 +72,42 @@ def test_release_commands_web_and_worker_work_behind_pgbouncer(
         process.send(signal.SIGTERM)
         assert process.ended() == 0, process.log
         assert "Traceback" not in process.log
+
+
+OUTAGE_S = 20.0
+
+
+@pytest.mark.fault(
+    "postgresql-down-behind-pgbouncer",
+    "PostgreSQL is down while PgBouncer in front of it accepts connections",
+    "web and worker pause between tries, log at most one line in ten seconds, and go on by themselves",
+)
+def test_while_postgresql_is_down_behind_pgbouncer_processes_pause_and_log_little(
+    processes: Processes, new_postgres: Callable[[], EmbeddedPostgres], tmp_path: Path
+) -> None:
+    with new_postgres() as server:
+        with psycopg.connect(server.url, autocommit=True) as conn:
+            migrate.migrate(conn)
+        with behind_pgbouncer(server.url, tmp_path / "pgbouncer.log") as url:
+            processes.variables["DATABASE_URL"] = url
+            web, worker = processes.web(WEB_CONCURRENCY="1"), processes.worker()
+            worker.wait_until_it_says("started")
+            assert requests.get(f"{web.url}/readyz", timeout=20).status_code == 200
+            take_down(server)
+            said, used = {process: warnings_of(process) for process in (web, worker)}, worker.cpu_seconds()
+            began = time.monotonic()
+            while time.monotonic() - began < OUTAGE_S:
+                assert requests.get(f"{web.url}/readyz", timeout=20).status_code == 503
+            assert worker.cpu_seconds() - used < 0.1 * OUTAGE_S
+            for process, before in said.items():
+                assert warnings_of(process) - before <= OUTAGE_S / 10 + 1, process.log
+            server.start()
+            wait_until(
+                lambda: requests.get(f"{web.url}/readyz", timeout=20).status_code == 200,
+                "it is ready again",
+                seconds=40,
+            )
+
+
+def warnings_of(process: ServiceProcess) -> int:
+    return process.log.count(" WARNING ")
