@@ -1,5 +1,6 @@
 """A real PostgreSQL and a real sandbox for all tests; each test finds both empty."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -87,8 +88,9 @@ def _no_settings_from_outside() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _lines_of_an_outage() -> None:
-    """The first line about an outage is of each test's own outage."""
+    """The first line about an outage is of each test's own outage, also after a test of a command, which is silent."""
     outage.log.filters[:] = [outage.Sparse()]
+    outage.log.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
