@@ -37,9 +37,6 @@ class KeyRing:
         """`keys` are Fernet keys (32 bytes in urlsafe base64), the one for encryption first."""
         self._keys = {key_id(key): key for key in keys}
         self._fernets = {key_id(key): Fernet(key) for key in keys}
-        self._hash_keys = {
-            key_id(key): hashlib.sha256(b"rdservice hash key\0" + key).digest() for key in keys
-        }
         self._first_id = key_id(keys[0])
 
     @property
@@ -55,14 +52,19 @@ class KeyRing:
     def keyed_hashes(self, purpose: str, value: str) -> list[str]:
         """Return a hash of the value under each key, as `keyid.` and 32 hexadecimal digits of an HMAC-SHA-256.
 
-        Without the key nobody can test whether it is the hash of a given value. `purpose` separates the hashes of
-        different uses of the keys.
+        The hash under the key for encryption is first. Without the key nobody can test whether it is the hash of a
+        given value. `purpose` separates the hashes of different uses of the keys.
         """
         message = f"rdservice {purpose}\0{value}".encode()
         return [
             f"{used_id}.{hmac.digest(key, message, hashlib.sha256).hex()[:32]}"
             for used_id, key in self._keys.items()
         ]
+
+    def matches(self, purpose: str, keyed_hash: str, value: str) -> bool:
+        """Return whether `keyed_hash` is the hash of this value for this purpose; False when its key is missing."""
+        hashes = self.keyed_hashes(purpose, value)
+        return any(hmac.compare_digest(keyed_hash.encode(), known.encode()) for known in hashes)
 
     def decrypt(self, column: str, account_id: str, stored: str) -> str:
         """Return the decrypted value. Raises KeyMissing or ValueDamaged; their messages contain no part of it."""
@@ -85,20 +87,6 @@ class KeyRing:
                 f"{column} of account {account_in_logs(account_id)} belongs to another row or column"
             )
         return str(bound[2])
-
-    def keyed_hash(self, value: str) -> str:
-        """Return `keyid.` and an HMAC-SHA-256 of the value under the first key, in hexadecimal (RFC 2104)."""
-        return self._keyed_hash(self._first_id, value)
-
-    def matches(self, keyed_hash: str, value: str) -> bool:
-        """Return whether `keyed_hash` is the hash of this value; False when its key is missing."""
-        used_id = keyed_hash.partition(".")[0]
-        return used_id in self._hash_keys and hmac.compare_digest(
-            self._keyed_hash(used_id, value).encode(), keyed_hash.encode()
-        )
-
-    def _keyed_hash(self, used_id: str, value: str) -> str:
-        return f"{used_id}.{hmac.digest(self._hash_keys[used_id], value.encode(), 'sha256').hex()}"
 
 
 def key_id(key: bytes) -> str:

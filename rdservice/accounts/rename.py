@@ -13,6 +13,7 @@ import psycopg
 from rdservice import errors
 from rdservice.access import audit
 from rdservice.access.audit import Author
+from rdservice.accounts import waiting_pairs
 from rdservice.accounts.ids import check_new_account_id
 from rdservice.database.pool import transaction
 from rdservice.encryption import KeyMissing, KeyRing, ValueDamaged
@@ -141,6 +142,7 @@ def _move(conn: psycopg.Connection[Any], services: Services, pair: _Pair, ids: d
     kept_pair = None if kept is None else _Pair(*kept).bound_to(keys, old, new)
     for statement in CLEAR:
         conn.execute(statement.encode(), ids)
+    waiting_pairs.move(conn, keys, old, new)
     rewrite_events(conn, keys, Hashes(services.settings.secret_key), old, new)
     values = {
         "access": pair.access,

@@ -49,6 +49,14 @@ UPDATE rdstation_waiting_pairs
    SET outcome = %(outcome)s, shown = %(shown)s, account_id = %(account_id)s, access_token = NULL, refresh_token = NULL
  WHERE pair_id = %(pair_id)s
 """
+TAKE_ALL_OF = """
+SELECT pair_id, access_token, refresh_token FROM rdstation_waiting_pairs WHERE account_id = %(account_id)s FOR UPDATE
+"""
+MOVE = """
+UPDATE rdstation_waiting_pairs
+   SET account_id = %(account_id)s, access_token = %(access_token)s, refresh_token = %(refresh_token)s
+ WHERE pair_id = %(pair_id)s
+"""
 DELETE = "DELETE FROM rdstation_waiting_pairs WHERE pair_id = %(pair_id)s"
 PRUNE = """
 DELETE FROM rdstation_waiting_pairs WHERE pair_id = ANY (ARRAY(
@@ -162,6 +170,19 @@ def end(
         END,
         {"pair_id": pair_id, "account_id": account_id, "outcome": outcome, "shown": Jsonb(dict(shown))},
     )
+
+
+def move(conn: psycopg.Connection[Any], keys: KeyRing, old: str, new: str) -> None:
+    """Keep the pairs that wait for the account `old` for `new`. Raises KeyMissing or ValueDamaged."""
+    for pair_id, *stored in conn.execute(TAKE_ALL_OF, {"account_id": old}).fetchall():
+        values: dict[str, str | None] = {"account_id": new, "access_token": None, "refresh_token": None}
+        if None not in stored:
+            access_token, refresh_token = (
+                keys.decrypt(column, old, value)
+                for column, value in zip(("access_token", "refresh_token"), stored, strict=True)
+            )
+            values |= _encrypted(keys, new, access_token, refresh_token)
+        conn.execute(MOVE, {"pair_id": pair_id, **values})
 
 
 def delete(conn: psycopg.Connection[Any], pair_id: str) -> None:

@@ -28,6 +28,8 @@ SELECT account_id, access_token, issued_at, expires_at, status, connection_id, a
        COALESCE(leased_until > rd_now(), false) AS leased
   FROM rdstation_tokens WHERE account_id = %(account_id)s
 """
+BEGUN_WITH = "begun with"
+"""The purpose of the keyed hashes of the column `begun_with`."""
 # A row lock cannot hold back a transaction that inserts the row.
 LOCK_ACCOUNT = "SELECT pg_advisory_xact_lock(%(space)s, hashtext(%(account_id)s))"
 LOCK_SPACE = 0x5244_5441
@@ -247,7 +249,7 @@ def _needs_no_upload(
     if hmac.compare_digest(stored_refresh.encode(), refresh_token.encode()):
         return pair["current"] and hmac.compare_digest(stored_access.encode(), access_token.encode())
     return pair["begun_with"] is not None and keys.matches(
-        pair["begun_with"], _beginning(pair["authorization_id"], refresh_token)
+        BEGUN_WITH, pair["begun_with"], _beginning(pair["authorization_id"], refresh_token)
     )
 
 
@@ -309,7 +311,7 @@ def authorize(
             "name": name,
             "name_due": name_due,
             "authorization_id": authorization_id,
-            "begun_with": keys.keyed_hash(_beginning(authorization_id, refresh_token)),
+            "begun_with": keys.keyed_hashes(BEGUN_WITH, _beginning(authorization_id, refresh_token))[0],
             "proven": proven,
             "share": REFRESH_AT_SHARE,
             "spread": REFRESH_SPREAD,

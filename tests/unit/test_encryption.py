@@ -118,15 +118,16 @@ def test_a_key_ring_shows_no_key() -> None:
 
 def test_a_keyed_hash_is_known_again_under_each_key_that_is_there() -> None:
     before, during = KeyRing([OLD_KEY]), KeyRing([NEW_KEY, OLD_KEY])
-    stored = before.keyed_hash(VALUE)
-    assert during.matches(stored, VALUE)
-    assert not during.matches(stored, VALUE + "x")
-    assert not KeyRing([NEW_KEY]).matches(stored, VALUE)
-    assert during.keyed_hash(VALUE) != stored
+    stored = before.keyed_hashes("test", VALUE)[0]
+    assert during.matches("test", stored, VALUE)
+    assert not during.matches("test", stored, VALUE + "x")
+    assert not during.matches("another purpose", stored, VALUE)
+    assert not KeyRing([NEW_KEY]).matches("test", stored, VALUE)
+    assert during.keyed_hashes("test", VALUE)[0] != stored
 
 
 def test_a_keyed_hash_shows_neither_value_nor_key(ring: KeyRing) -> None:
-    stored = ring.keyed_hash(VALUE)
-    assert re.fullmatch(r"[0-9a-f]{8}\.[0-9a-f]{64}", stored)
+    stored = ring.keyed_hashes("test", VALUE)[0]
+    assert re.fullmatch(r"[0-9a-f]{8}\.[0-9a-f]{32}", stored)
     assert not re.match(ENCRYPTED, stored)
-    assert not ring.matches("no hash at all", VALUE)
+    assert not ring.matches("test", "no hash at all", VALUE)

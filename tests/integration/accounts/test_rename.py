@@ -11,7 +11,8 @@ from psycopg import sql
 
 from rdservice import errors
 from rdservice.access import audit, operators
-from rdservice.accounts import connect, rename, upload
+from rdservice.accounts import connect, rename, upload, waiting_pairs
+from rdservice.accounts.waiting_pairs import Owner
 from rdservice.config.settings import Settings
 from rdservice.data_protection import key_inventory
 from rdservice.events import reading
@@ -32,6 +33,7 @@ MOVED = {
     "rdstation_replaced_tokens": "account_id",
     "rdstation_refresh_attempts": "account_id",
     "rdstation_oauth_states": "account_id",
+    "rdstation_waiting_pairs": "account_id",
     "rdstation_rate_limits": "budget",
     "rdservice_events": "account_id",
     "rdservice_subscriptions": "account_id",
@@ -72,7 +74,13 @@ def secret(connected: Services, sandbox: SandboxProcess, conn: Conn) -> str:
     conn.execute("INSERT INTO rdservice_incidents (kind, account_id) VALUES ('expiring', %s)", [OLD])
     operator = operators.create(conn, "ana@example.com", "no hash")
     assert operator is not None
-    connect.begin(connected, operator_id=operator.operator_id, session_id="s", account_id=OLD)
+    owner = Owner(operator_id=operator.operator_id, session_id="s")
+    connect.begin(connected, owner, account_id=OLD)
+    for pair_id in ("parked", "being exchanged"):
+        waiting_pairs.begin(conn, owner, pair_id, OLD)
+    pair = sandbox.pair()
+    tokens = {name: pair[name] for name in ("access_token", "refresh_token")}
+    waiting_pairs.park(conn, connected.keys, "parked", OLD, expires_in_s=600, age_s=0, **tokens)
     assert all(rows(conn, MOVED, OLD).values())
     return secret
 
