@@ -113,10 +113,12 @@ class Refresher:
             return Result.REFUSED
         if settled.whose == "unknown":
 
-            def back_off(conn: psycopg.Connection[Any], lease: Lease) -> bool:
+            def put_off(conn: psycopg.Connection[Any], lease: Lease) -> bool:
+                if lease.refused:
+                    return leases.look_later(conn, lease)
                 return leases.back_off(conn, lease, settled.error)
 
-            self._write(lambda conn: self._record(conn, lease, back_off, "transient", error=settled.error))
+            self._write(lambda conn: self._record(conn, lease, put_off, "transient", error=settled.error))
             return Result.TRANSIENT
         return None
 

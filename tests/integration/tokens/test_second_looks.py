@@ -118,6 +118,22 @@ def test_only_a_response_about_the_token_changes_a_refused_row(
     after = row(conn)
     changed = {name for name in before if before[name] != after[name]} - {"now", "attempted_at"}
     assert changed <= {"second_look_at"}, "the next look comes later"
+
+
+def test_a_second_look_at_tokens_of_an_unknown_account_changes_nothing_while_the_name_is_not_told(
+    services: Services, conn: Conn, requests_mock: Mocker, clock: Clock
+) -> None:
+    refuse(services, requests_mock)
+    conn.execute("UPDATE rdstation_tokens SET name_due = true")
+    clock.advance(901)
+    before = row(conn)
+    requests_mock.get("http://127.0.0.1:9/marketing/account_info", status_code=503)
+    calls = requests_mock.call_count
+    assert services.refresher.refresh(lease_one(services)) is Result.TRANSIENT
+    assert requests_mock.call_count == calls + 1, "the refresh token was not used"
+    after = row(conn)
+    changed = {name for name in before if before[name] != after[name]} - {"now", "attempted_at"}
+    assert changed <= {"second_look_at"}
     assert lease_due(services) == []
     clock.advance(901)
     assert len(lease_due(services)) == 1
