@@ -114,7 +114,6 @@ def _exchange_and_park(
     pair = _exchange(services, code)
 
     def park(conn: psycopg.Connection[Any]) -> None:
-        credentials.record_success(conn, services.refresher.fingerprint)
         waiting_pairs.park(
             conn,
             services.keys,
@@ -126,6 +125,8 @@ def _exchange_and_park(
             # Time passes while the database is retried.
             age_s=services.refresher.monotonic() - started,
         )
+        # Last, as everywhere: all accounts share this row.
+        credentials.record_success(conn, services.refresher.fingerprint)
 
     write_for_sure(
         services.pool,
