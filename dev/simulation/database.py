@@ -43,6 +43,8 @@ BEGIN
 END $$;
 CREATE TRIGGER simulation_tell AFTER INSERT OR UPDATE OR DELETE ON rdstation_tokens
    FOR EACH ROW EXECUTE FUNCTION simulation_tell();
+CREATE TRIGGER simulation_tell AFTER INSERT OR UPDATE OR DELETE ON rdstation_replaced_tokens
+   FOR EACH ROW EXECUTE FUNCTION simulation_tell();
 CREATE FUNCTION simulation_tell_gate() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE NOTICE 'gate';
@@ -62,7 +64,7 @@ class Watcher(Protocol):
     """Receives what was committed."""
 
     def committed(self, conn: psycopg.Connection[Any], changed: list[str], *, gate: bool) -> None:
-        """`changed`: accounts whose row of `rdstation_tokens` has changed. `gate`: the credentials' row has changed."""
+        """`changed`: accounts whose row, or whose kept pair, has changed. `gate`: the credentials' row has changed."""
 
 
 class _Connection(psycopg.Connection[Any]):

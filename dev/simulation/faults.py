@@ -11,12 +11,15 @@ DAY = 24 * HOUR
 Crash = Literal["before the call", "after it took effect", "with the answer in hand", "after the store"]
 Pause = Literal["before sending", "after sending"]
 Outage = Literal["refused", "server error", "html", "silence"]
+Refusal = Literal["false refusal", "false refusal without a name"]
+"""RD Station refuses a refresh token that works: with INVALID_REFRESH_TOKEN, or with another 401."""
 
 # Probability for one exchange, in a run of many.
 RATES: dict[str, float] = {
     "latency of seconds": 0.02,
     "latency beyond the deadline": 0.003,
     "server error": 0.005,
+    "false refusal": 0.001,
     "HTML instead of JSON": 0.002,
     "connection refused": 0.003,
     "request lost": 0.001,
@@ -61,6 +64,8 @@ class Weather:
     """The current conditions for all calls."""
 
     outage: Outage | None = None
+    refusal: Refusal | None = None
+    """What it tells everyone who refreshes a token."""
     storm: bool = False
     storm_says_when: bool = False
 
@@ -84,6 +89,9 @@ class Faults:
         dice, latency_s = self._dice, self._dice.uniform(0.05, 0.6)
         if self.weather.outage is not None:
             return Fate(latency_s=latency_s, instead=self._outage(self.weather.outage))
+        if refresh and self.weather.refusal is not None:
+            self.counts[f"{self.weather.refusal} in bulk"] += 1
+            return Fate(latency_s=latency_s, instead=self.weather.refusal)
         if self.weather.storm and dice.random() < 0.9:
             self.counts["429"] += 1
             return Fate(
@@ -91,7 +99,7 @@ class Faults:
                 instead="429 with Retry-After" if self.weather.storm_says_when else "429",
             )
         mishap = self._mishap()
-        if mishap is None or (not refresh and mishap.startswith(("crash", "pause", "operator"))):
+        if mishap is None or (not refresh and mishap.startswith(("crash", "pause", "operator", "false"))):
             return Fate(latency_s=latency_s)
         self.counts[mishap] += 1
         return self._fate(mishap, latency_s)
@@ -128,6 +136,7 @@ class Faults:
             return Fate(latency_s=dice.uniform(20.5, 90))
         instead = {
             "server error": dice.choice(["500", "503"]),
+            "false refusal": "false refusal",
             "HTML instead of JSON": "html",
             "connection refused": "connection refused",
             "request lost": "request lost",

@@ -4,7 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 
-from dev.simulation.faults import DAY, HOUR, LONGEST_OUTAGE_S, RECOVERY_S, Outage
+from dev.simulation.faults import DAY, HOUR, LONGEST_OUTAGE_S, RECOVERY_S, Outage, Refusal
 from dev.simulation.fleet import Fleet
 from dev.simulation.processes import World
 
@@ -12,6 +12,9 @@ REAL_RESTARTS = 3
 """How many of a run's database restarts restart the real server; the others are virtual."""
 FARTHEST_CLOCK_S = 600.0
 """Maximum difference between the database's clock and RD Station's."""
+REFUSALS: tuple[Refusal, ...] = ("false refusal", "false refusal without a name")
+LONGEST_REFUSAL_S = 2400.0
+"""Second looks follow after 15 minutes and an hour, and the tokens live for two hours more at least."""
 OUTAGES: tuple[Outage, ...] = ("refused", "server error", "html", "silence")
 
 
@@ -35,7 +38,14 @@ class Incidents:
     def _stopping_incident(self) -> None:
         """An incident that stops all refreshes. It reports its end."""
         incident = self._dice.choice(
-            [self._outage, self._outage, self._storm, self._wrong_secret, self._planned_new_secret]
+            [
+                self._outage,
+                self._outage,
+                self._storm,
+                self._refusals,
+                self._wrong_secret,
+                self._planned_new_secret,
+            ]
         )
         incident()
 
@@ -68,6 +78,17 @@ class Incidents:
 
     def _end_storm(self) -> None:
         self._world.station.faults.weather.storm = False
+        self._over()
+
+    def _refusals(self) -> None:
+        """RD Station refuses every refresh token for a while, and none of them is dead."""
+        kind = self._dice.choice(REFUSALS)
+        self._count(f"{kind} for everyone")
+        self._world.station.faults.weather.refusal = kind
+        self._later(self._dice.uniform(300, LONGEST_REFUSAL_S), self._end_refusals)
+
+    def _end_refusals(self) -> None:
+        self._world.station.faults.weather.refusal = None
         self._over()
 
     def _wrong_secret(self) -> None:

@@ -6,15 +6,15 @@ import math
 import zlib
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 import psycopg
 
 from dev.simulation.database import START, SimulatedDatabase
 from dev.simulation.faults import HOUR
-from dev.simulation.ledger import AccessToken, Exchange, Ledger, RefreshToken
+from dev.simulation.ledger import Exchange, Ledger, RefreshToken
+from dev.simulation.records import KEPT, ROWS, Counts, Row, Rule, Violation
 from dev.simulation.scheduler import Event, Scheduler
 from rdservice.encryption import KeyRing
 
@@ -22,9 +22,11 @@ REMEMBERED = 40
 """Events of an account that a violation shows."""
 MOST_ATTEMPTS_AN_HOUR = 40
 """Full jitter under 10 minutes makes about 15 attempts per hour of an outage; 40 do not happen by chance."""
-MOST_REFUSALS = 8
+MOST_REFUSALS = 20
 """Of one refresh token: three over ten minutes where an earlier outcome is unknown, the same again after an upload that
-was refused, and those that were under way."""
+was refused, those that were under way, and about ten second looks."""
+EARLY_LOOK_S = 600.0
+"""How much too early a second look may be: the database's clock may have been set back since."""
 NOTICED_WITHIN_S = 120.0
 PRESSED_WITHIN_S = 120.0
 """Maximum age of a person's request that permits an exchange of a permanently refused token."""
@@ -33,11 +35,6 @@ LOOKS = 60
 """Steps of a worker's loop in LOOK_S that need no reason: one every two seconds, short ones before something is due."""
 LOOKS_OF_AN_EXCHANGE = 6
 
-ROWS = """
-SELECT account_id, access_token, refresh_token, status, last_error, authorization_id, stored_claim,
-       EXTRACT(epoch FROM due_at)::float8
-  FROM rdstation_tokens WHERE account_id = ANY (%(accounts)s)
-"""
 GATES = """
 SELECT fingerprint, EXTRACT(epoch FROM probe_after)::float8
   FROM rdstation_client_credentials WHERE refused_since IS NOT NULL
@@ -48,50 +45,6 @@ SELECT count(*) FILTER (WHERE a.outcome IS NULL) > 1 OR bool_or(a.answer_unknown
   FROM rdstation_refresh_attempts a JOIN rdstation_tokens t USING (account_id, authorization_id)
  WHERE account_id = %(account)s AND a.claim_no > t.stored_claim
 """
-
-
-Rule = Literal["lapse", "double", "order", "spin", "notice", "end", "loss", "served"]
-
-
-class Violation(Exception):
-    """An invariant is violated. `account` is '' if the violation concerns no single account."""
-
-    def __init__(self, rule: Rule, what: str, *, account: str, at: float, trail: list[str]) -> None:
-        super().__init__(f"{rule}: {what}")
-        self.rule = rule
-        self.what = what
-        self.account = account
-        self.at = at
-        self.trail = trail
-
-
-class Row(NamedTuple):
-    """A committed row of `rdstation_tokens`, with the ledger's view of its tokens."""
-
-    access: AccessToken | None
-    refresh_text: str
-    refresh: RefreshToken | None
-    status: str
-    last_error: str | None
-    authorization: UUID
-    stored_claim: int
-    due_at: float
-
-    @property
-    def final(self) -> bool:
-        return self.status == "reauthorization_required"
-
-
-@dataclass(kw_only=True)
-class Counts:
-    """Permitted losses that were found."""
-
-    renewals: int = 0
-    double_across_pause: int = 0
-    double_across_clock_step: int = 0
-    revocations_noticed: int = 0
-    held_by_a_stopped_process: int = 0
-    served: int = 0
 
 
 class Dues(Protocol):
@@ -124,6 +77,7 @@ class Invariants:
         self._told: dict[str, tuple[UUID, int]] = {}
         self._pressed: dict[str, float] = {}
         self._due: list[tuple[float, str]] = []
+        self._second_looks: list[tuple[float, str]] = []
         self._gates: dict[str, float] = {}
         self._looks: dict[str, tuple[float, int]] = {}
         self._lately: deque[float] = deque()
@@ -146,6 +100,8 @@ class Invariants:
             found = {row[0]: row for row in conn.execute(ROWS, {"accounts": changed}).fetchall()}
             for account in changed:
                 self._row_changed(account, self._row(found[account]) if account in found else None)
+            for account, refresh_token in conn.execute(KEPT, {"accounts": changed}).fetchall():
+                self._check_kept(account, self._keys.decrypt("refresh_token", account, refresh_token))
         if self.dues is not None:
             self.dues.reschedule()
 
@@ -167,15 +123,35 @@ class Invariants:
             self.note(account, "row deleted")
             return
         self.rows[account] = row
-        heapq.heappush(self._due, (row.due_at, account))
+        if not row.final:
+            heapq.heappush(self._due, (row.due_at, account))
+        elif row.look_due_at is not None:
+            heapq.heappush(self._second_looks, (row.look_due_at, account))
         if before is None or row[3:7] != before[3:7]:
             self.note(account, f"row: {row.status}, {row.last_error or 'no error'}, lease {row.stored_claim}")
         if before is not None:
             self._check_order(account, before, row)
+            if before.authorization != row.authorization:
+                self._told.pop(account, None)
         if before is None or row.access is not before.access:
             self._watch_expiry(account, row)
         if row.final and (before is None or not before.final):
             self._check_end(account, row)
+        if (
+            before is not None
+            and before.final
+            and not row.final
+            and row.authorization == before.authorization
+        ):
+            self.counts.false_refusals_lifted += 1
+
+    def _check_kept(self, account: str, refresh_token: str) -> None:
+        """The pair that an upload put aside is as new as any: it may be needed again."""
+        token = self._ledger.refresh_tokens.get(refresh_token)
+        if token is None or token.used_up_by is None or not token.used_up_by.settled:
+            return
+        if token.grant.revoked_at is None and self._named_loss(token) is None:
+            self.violation("loss", "a used refresh token is in the kept pair", account)
 
     def _check_order(self, account: str, before: Row, row: Row) -> None:
         """An older response never replaces a newer pair, nor the pair of another authorization."""
@@ -223,6 +199,11 @@ class Invariants:
         if row.refresh.grant.revoked_at is not None:
             self.counts.revocations_noticed += 1
             self.note(account, "the revocation was noticed")
+        elif row.refresh.alive and row.refresh.falsely_refused:
+            # Nobody is told: a second look has to lift it before the access token expires.
+            self.counts.false_refusals_believed += 1
+            self.note(account, "a false refusal was believed")
+            return
         elif row.refresh.alive:
             self.violation("end", "an account whose refresh token works was declared dead", account)
         else:
@@ -282,9 +263,11 @@ class Invariants:
                 )
 
     def _check_not_dead(self, exchange: Exchange) -> None:
-        """A permanently refused token is tried again only for a person, or by a process that was paused."""
+        """A refused token is tried again for a person, by a due second look, or by a process that was paused."""
         row, account = self.rows.get(exchange.account), exchange.account
         if row is None or not row.final or row.refresh_text != exchange.refresh_token:
+            return
+        if row.look_at is not None and row.look_at - EARLY_LOOK_S <= self._database.now:
             return
         pressed = self._pressed.get(account, -math.inf) >= self._scheduler.now - PRESSED_WITHIN_S
         if not pressed and not exchange.process.paused_since(exchange.claimed_at):
@@ -354,13 +337,21 @@ class Invariants:
 
     def next_due(self, fingerprint: str) -> float | None:
         """Return the virtual time at which something may become due for these credentials; None: never."""
-        while self._due:
-            due_at, account = self._due[0]
+        due_at = self._first(self._due, lambda row: None if row.final else row.due_at)
+        looks = [] if due_at is None else [max(due_at, self._gates.get(fingerprint, due_at))]
+        if fingerprint not in self._gates:
+            look_at = self._first(self._second_looks, lambda row: row.look_due_at if row.final else None)
+            looks += [] if look_at is None else [look_at]
+        return min(looks) - START - self._database.offset_s if looks else None
+
+    def _first(self, waiting: list[tuple[float, str]], due_at: Callable[[Row], float | None]) -> float | None:
+        """Return the first time in the heap that still holds, and drop those before it that do not."""
+        while waiting:
+            at, account = waiting[0]
             row = self.rows.get(account)
-            if row is not None and row.due_at == due_at and not row.final:
-                due_at = max(due_at, self._gates.get(fingerprint, due_at))
-                return due_at - START - self._database.offset_s
-            heapq.heappop(self._due)
+            if row is not None and due_at(row) == at:
+                return at
+            heapq.heappop(waiting)
         return None
 
     def _look_at_gates(self, conn: psycopg.Connection[Any]) -> None:

@@ -39,6 +39,8 @@ class RefreshToken:
     refusals: int = 0
     forgiven: int = 0
     """Refusals that do not count: a person requested the refresh, or the process died before recording it."""
+    falsely_refused: bool = False
+    """RD Station has refused it although it worked."""
 
     @property
     def alive(self) -> bool:

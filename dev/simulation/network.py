@@ -270,6 +270,8 @@ class SimulatedTransport:
         elif fate.instead == "silence":
             call.answered_at = NEVER
         elif fate.instead != "request lost":
+            if fate.instead.startswith("false refusal") and known is not None:
+                known.falsely_refused = True
             call.api_response = _instead(fate.instead, station.dice, scheduler.now)
 
     def _wait(self, call: Call, caller: Caller, request: requests.PreparedRequest) -> requests.Response:
@@ -346,4 +348,8 @@ def _instead(kind: str, dice: random.Random, now: float) -> ApiResponse:
         as_date["Retry-After"] = formatdate(START + now + seconds, usegmt=True)
         headers = dice.choice([{"Retry-After": str(seconds)}, as_date])
         return ApiResponse(status=429, headers=JSON_TYPE | headers, body=b"{}")
+    if kind.startswith("false refusal"):
+        error_type = "INVALID_REFRESH_TOKEN" if kind == "false refusal" else "UNAUTHORIZED"
+        body = json.dumps({"errors": {"error_type": error_type}}).encode()
+        return ApiResponse(status=401, headers=JSON_TYPE, body=body)
     return ApiResponse(status=int(kind), headers=JSON_TYPE, body=b'{"errors":{"error_type":"ERROR"}}')

@@ -62,6 +62,8 @@ def _flat(outcome: Outcome) -> dict[str, str]:
     flat |= {f"  {name}": f"{count:,}" for name, count in sorted(outcome.losses.items())}
     flat["declared lost, brought back later"] = f"{counts.held_by_a_stopped_process:,}"
     flat["revocations noticed"] = f"{counts.revocations_noticed:,}"
+    flat["working tokens that RD Station refused"] = f"{counts.false_refusals_believed:,}"
+    flat["refusals lifted later"] = f"{counts.false_refusals_lifted:,}"
     flat["tokens taken by callers, all good"] = f"{counts.served:,}"
     flat["faults injected"] = f"{sum(outcome.faults.values()):,}"
     flat |= {f"  {name}": f"{count:,}" for name, count in sorted(outcome.faults.items())}

@@ -12,11 +12,12 @@ from dev.simulation.database import START, SimulatedDatabase
 from dev.simulation.faults import DAY, Faults
 from dev.simulation.fleet import Fleet
 from dev.simulation.incidents import Incidents
-from dev.simulation.invariants import Counts, Invariants, Violation
+from dev.simulation.invariants import Invariants
 from dev.simulation.ledger import Ledger
 from dev.simulation.network import SimulatedRDStation
 from dev.simulation.people import People
 from dev.simulation.processes import Rhythm, World
+from dev.simulation.records import Counts, Violation
 from dev.simulation.scheduler import Scheduler
 from rdservice.encryption import KeyRing
 from scripts.local.embedded_postgres import EmbeddedPostgres

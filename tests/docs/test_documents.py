@@ -22,7 +22,7 @@ from werkzeug.test import TestResponse
 from dev.benchmarks.__main__ import PARTS
 from dev.documents.tables import NOT_IN_DOTENV, REQUIRED, error_statuses
 from dev.simulation.__main__ import plans
-from dev.simulation.invariants import Rule
+from dev.simulation.records import Rule
 from rdservice.access import keys
 from rdservice.diagnosis import command as diagnosis
 from rdservice.diagnosis.findings import verdict

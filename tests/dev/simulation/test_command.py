@@ -14,7 +14,7 @@ import pytest
 
 from dev.simulation import __main__ as command
 from dev.simulation import report
-from dev.simulation.invariants import Counts, Violation
+from dev.simulation.records import Counts, Violation
 from dev.simulation.run import Outcome, Plan
 
 ROOT = Path(__file__).resolve().parents[3]

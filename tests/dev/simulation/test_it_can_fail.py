@@ -105,6 +105,16 @@ def drop_an_answer_whose_pair_was_put_aside(patch: Patch) -> None:
     mutate(patch, "STORE", "AND stored_claim <= %(claim_no)s)", "AND false)")
 
 
+def make_no_second_looks(patch: Patch) -> None:
+    only_incidents(patch, "_refusals")
+    mutate(patch, "PICK_SECOND_LOOKS", "LIMIT %(slots)s", "LIMIT 0 * %(slots)s")
+
+
+def look_again_at_once(patch: Patch) -> None:
+    only_incidents(patch, "_refusals")
+    patch.setattr(leases, "SECOND_LOOK_PAUSES_S", (0.0,))
+
+
 @pytest.mark.parametrize(
     ("mutation", "rotating", "rules"),
     [
@@ -118,6 +128,8 @@ def drop_an_answer_whose_pair_was_put_aside(patch: Patch) -> None:
         (lease_for_less_than_an_exchange, False, {"double"}),
         (write_an_answer_only_once, True, {"loss"}),
         (drop_an_answer_whose_pair_was_put_aside, True, {"loss"}),
+        (make_no_second_looks, False, {"lapse"}),
+        (look_again_at_once, False, {"spin"}),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

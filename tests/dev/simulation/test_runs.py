@@ -14,6 +14,8 @@ def test_no_token_lapses_in_ten_days_of_faults(run: Run, rotating: bool) -> None
     assert outcome.counts.renewals > 200
     assert outcome.counts.served > 30
     assert outcome.counts.revocations_noticed > 0
+    assert outcome.counts.false_refusals_believed > 0
+    assert outcome.counts.false_refusals_lifted > 0
     # It proves nothing where nothing goes wrong.
     assert len(RATES.keys() & outcome.faults.keys()) > len(RATES) / 2
     assert any(name.startswith("outage") for name in outcome.faults)
