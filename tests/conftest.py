@@ -283,7 +283,7 @@ class Clock:
 
     def _set(self, ahead_s: float) -> None:
         self._ahead_s = ahead_s
-        body = f"SELECT now() + interval '{ahead_s} seconds'" if ahead_s else "SELECT now()"
+        body = f"SELECT now() + interval '{ahead_s} seconds'" if ahead_s else "SELECT pg_catalog.now()"
         self._conn.execute(
             sql.SQL(
                 "CREATE OR REPLACE FUNCTION rd_now() RETURNS timestamptz LANGUAGE sql STABLE AS {}"
