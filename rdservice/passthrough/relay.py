@@ -204,6 +204,11 @@ def _check(response: StreamedResponse, method: str) -> None:
             f"RD Station's response is larger than {MAX_RESPONSE_BYTES >> 20} MiB. Request less at once.",
             extra={"reached_rd_station": "yes"},
         )
+    if response.head.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise errors.RdStationFailed(
+            "RD Station compressed its response without being asked to, so this service cannot mask secrets in it.",
+            extra={"reached_rd_station": "yes"},
+        )
     if not 200 <= response.status <= 599:
         raise errors.RdStationFailed(
             "RD Station responded with an invalid status. Check before you repeat the request.",

@@ -13,6 +13,7 @@ from flask.typing import ResponseReturnValue
 
 from rdservice import errors
 from rdservice.accounts.ids import check_account_id
+from rdservice.events.subscriptions.masking import masked
 from rdservice.passthrough.headers import for_caller, for_rd_station
 from rdservice.passthrough.relay import relay
 from rdservice.passthrough.target import target_of
@@ -140,7 +141,7 @@ def _upload() -> Upload | None:
 
 def _body(api_response: StreamedResponse) -> Iterator[bytes]:
     try:
-        yield from api_response.pieces()
+        yield from masked(api_response.pieces())
     except ClientDisconnected as gone:
         raise BrokenPipeError(errno.EPIPE, "the client has disconnected") from gone
     except IncompleteRead as error:

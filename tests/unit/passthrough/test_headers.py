@@ -10,7 +10,6 @@ API = "https://api.rd.services"
 def test_what_describes_the_request_goes_to_rd_station() -> None:
     kept = (
         ("Accept", "application/json"),
-        ("Accept-Encoding", "gzip"),
         ("Content-Type", "application/json"),
         ("Content-Encoding", "gzip"),
         ("If-None-Match", '"x"'),
@@ -27,6 +26,7 @@ def test_what_describes_the_request_goes_to_rd_station() -> None:
         *("Proxy-Connection", "HTTP2-Settings", "Host", "Content-Length", "Expect"),
         *("Authorization", "Cookie", "X-CSRFToken", "RD-Account"),
         *("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Anything", "X-Real-IP", "Via"),
+        *("Accept-Encoding", "Range", "If-Range"),
         *("Origin", "Referer", "Sec-Fetch-Site", "X-HTTP-Method-Override", "X-Original-URL", "X-Rewrite-URL"),
     ],
 )
@@ -49,7 +49,6 @@ def test_what_the_connection_header_names_stays_too() -> None:
 def test_what_describes_the_answer_comes_back_repeated_headers_too() -> None:
     kept = (
         ("Content-Type", "application/json"),
-        ("Content-Encoding", "gzip"),
         ("pagination-total-rows", "7"),
         ("Retry-After", "30"),
         ("WWW-Authenticate", 'Bearer error="expired_token"'),
