@@ -9,6 +9,7 @@ import threading
 import psycopg
 from psycopg_pool import PoolTimeout
 
+from rdservice.database import outage
 from rdservice.database.pool import transaction
 from rdservice.tokens import identity
 from rdservice.tokens.refresh import Refresher
@@ -55,7 +56,7 @@ class NameReader:
                     if self._stop.is_set() or not self.read_next():
                         break
             except (psycopg.Error, PoolTimeout) as error:
-                log.warning("names wait for the database (%s)", type(error).__name__)
+                outage.log.warning("names wait for the database (%s)", type(error).__name__)
             except Exception:
                 # An error with one account must not stop the next ones.
                 log.exception("a name was not read")

@@ -159,7 +159,8 @@ def test_with_all_connections_in_use_callers_are_told_to_come_back_and_an_answer
         connect_account(connected, sandbox, account)
     held = proxy.hold(STORE, times=WORKERS_POOL)
     worker = processes.worker(DATABASE_URL=proxy.url)
-    worker.wait_until_it_says("did not take a write (PoolTimeout)")
+    wait_until(lambda: sandbox.calls()["token_refresh"] == {"200": 2 + WORKERS_POOL}, "all are renewed")
+    worker.wait_until_it_says("(PoolTimeout)")
     assert sandbox.report()["in_flight"] == 0
     held.release()
     for account in accounts:

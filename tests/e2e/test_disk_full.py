@@ -145,7 +145,7 @@ def test_with_a_full_disk_no_rotated_answer_is_lost_and_no_further_token_is_spen
         sandbox.patch(latency_ms=1_500)
         conn.execute(
             "UPDATE rdstation_tokens SET refresh_after = rd_now()"
-            " + CASE account_id WHEN %s THEN interval '5 s' ELSE interval '0' END",
+            " + CASE account_id WHEN %s THEN interval '15 s' ELSE interval '0' END",
             [LIVE],
         )
         wait_until(lambda: sandbox.report()["in_flight"] == ACCOUNTS, "exchanges are in flight")
@@ -153,6 +153,7 @@ def test_with_a_full_disk_no_rotated_answer_is_lost_and_no_further_token_is_spen
         conn.execute("VACUUM rdstation_tokens, rdstation_refresh_attempts")
         with ballast(small_disk):
             fill_pages(conn)
+            assert attempts_of(conn, LIVE) == [], "the disk is full before this one is due"
             worker.wait_until_it_says("did not take a write (DiskFull)")
             worker.wait_until_it_says("waiting for the database (DiskFull)")
             assert sandbox.calls()["token_refresh"] == {"200": ACCOUNTS}

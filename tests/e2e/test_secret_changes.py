@@ -15,6 +15,7 @@ from rdservice.services import Services
 from tests.support.accounts import attempts_of, connect_account, row, stored_pair
 from tests.support.deliveries import add, event, open_address
 from tests.support.key_changes import COLUMNS, key_ids_in, upload
+from tests.support.pairs import park
 from tests.support.processes import Processes
 from tests.support.rolling import Deployment
 from tests.support.sandbox_process import SandboxProcess
@@ -70,6 +71,7 @@ def test_an_encryption_key_is_changed_as_the_guide_says_and_nobody_notices(
     conn.execute(
         "UPDATE rdstation_tokens SET retry_at = rd_now() + interval '1 hour' WHERE account_id = 'kept'"
     )
+    park(connected, "quiet")
     connect_busy_accounts(connected, sandbox)
     kept = conn.execute("SELECT access_token FROM rdstation_replaced_tokens").fetchone()
     assert kept is not None

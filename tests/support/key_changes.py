@@ -94,4 +94,4 @@ def all_but_values(conn: Conn, table: str) -> list[dict[str, Any]]:
 
 def rows_of(conn: Conn, table: str) -> list[dict[str, Any]]:
     with conn.cursor(row_factory=dict_row) as cur:
-        return cur.execute(sql.SQL("SELECT * FROM {} ORDER BY 1").format(sql.Identifier(table))).fetchall()
+        return cur.execute(sql.SQL("SELECT * FROM {} ORDER BY 1, 2").format(sql.Identifier(table))).fetchall()

@@ -8,6 +8,9 @@ from typing import Any
 
 import psycopg
 
+from rdservice.access import operators
+from rdservice.accounts import waiting_pairs
+from rdservice.accounts.waiting_pairs import Owner
 from rdservice.database.pool import transaction
 from rdservice.services import Services
 from rdservice.tokens import leases, store
@@ -56,3 +59,23 @@ def kept(services: Services, conn: Conn) -> list[str]:
         services.keys.decrypt("refresh_token", "default", value)
         for (value,) in conn.execute("SELECT refresh_token FROM rdstation_replaced_tokens")
     ]
+
+
+def park(services: Services, account_id: str) -> None:
+    """Leave a pair as a callback does that waits for a decision, and another whose code is still exchanged."""
+    with transaction(services.pool) as conn:
+        created = operators.create(conn, "ana@example.com", "no hash")
+        assert created is not None
+        owner = Owner(operator_id=created.operator_id, session_id="session")
+        for pair_id in ("parked", "exchanged"):
+            waiting_pairs.begin(conn, owner, pair_id, account_id)
+        waiting_pairs.park(
+            conn,
+            services.keys,
+            "parked",
+            account_id,
+            access_token="parked-access",
+            refresh_token="parked-refresh",
+            expires_in_s=86_400,
+            age_s=0,
+        )

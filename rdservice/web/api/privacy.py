@@ -30,6 +30,9 @@ def erase() -> ResponseReturnValue:
     at_rd_station = body.get("at_rd_station", False)
     if not isinstance(at_rd_station, bool):
         raise_invalid("at_rd_station", "at_rd_station must be true or false.")
+    for name in ("email", "uuid"):
+        if name in body and body[name] is None:
+            raise_invalid(name, f"{name} must be a text. Leave it out to send the other one.")
     erased = erasure.erase(
         services(),
         body.get("email"),

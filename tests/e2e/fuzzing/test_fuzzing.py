@@ -33,7 +33,13 @@ CONFIG = Path(__file__).with_name("schemathesis.toml")
 EMAIL = "ana@example.com"
 PASSWORD = "correct horse battery"
 COOKIE = "__Host-rdservice_session"
-NEVER_WELL = {"/rd/api/{path}", "/rd/callback", "/rd/leads/email/{email}", "/password"}
+NEVER_WELL = {
+    "/rd/api/{path}",
+    "/rd/callback",
+    "/rd/authorizations/{pair_id}",
+    "/rd/leads/email/{email}",
+    "/password",
+}
 """Paths that need what no document tells: a state that was given out and the code that RD Station gave for it, the
 address of a lead that there is, and a password whose change would end the session with which all pages are asked for.
 """

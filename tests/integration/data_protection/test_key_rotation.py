@@ -8,9 +8,6 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from rdservice.access import operators
-from rdservice.accounts import waiting_pairs
-from rdservice.accounts.waiting_pairs import Owner
 from rdservice.cache.entries import Content
 from rdservice.data_protection import key_inventory, key_rotation
 from rdservice.database.pool import transaction
@@ -29,6 +26,7 @@ from tests.support.key_changes import (
     upload,
     values_in,
 )
+from tests.support.pairs import park
 
 Conn = psycopg.Connection[Any]
 TOKENS, REPLACED, WAITING, EVENTS, CACHE = COLUMNS
@@ -45,26 +43,6 @@ def reencrypt(services: Services, keys: KeyRing | None = None) -> int:
     progress = key_rotation.Progress()
     key_rotation.run(services.pool, keys or services.keys, progress, by=BY)
     return progress.reencrypted_rows
-
-
-def park(services: Services, account_id: str) -> None:
-    """Leave a pair as a callback does that waits for a decision, and another whose code is still exchanged."""
-    with transaction(services.pool) as conn:
-        created = operators.create(conn, "ana@example.com", "no hash")
-        assert created is not None
-        owner = Owner(operator_id=created.operator_id, session_id="session")
-        for pair_id in ("parked", "exchanged"):
-            waiting_pairs.begin(conn, owner, pair_id, account_id)
-        waiting_pairs.park(
-            conn,
-            services.keys,
-            "parked",
-            account_id,
-            access_token="parked-access",
-            refresh_token="parked-refresh",
-            expires_in_s=86_400,
-            age_s=0,
-        )
 
 
 def cached(services: Services, account_id: str) -> str:

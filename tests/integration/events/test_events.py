@@ -1,6 +1,7 @@
 """Lead events: what is recognized as one, their order, and how long and how many are kept."""
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -8,6 +9,7 @@ import psycopg
 import pytest
 
 from rdservice.cache.person import Person
+from rdservice.config.settings import Settings
 from rdservice.data_protection import key_inventory, key_rotation
 from rdservice.database.pool import transaction
 from rdservice.errors import InvalidField, TooManyRequests
@@ -209,9 +211,12 @@ def test_a_number_that_no_event_has_had_is_told_to_the_reader(services: Services
     assert refused.value.extra == {"field": "after", "last_number": 1}
 
 
-def test_two_insert_at_once_and_no_reader_skips_either(services: Services, secret: str) -> None:
-    """The second waits for the first: whoever sees number 2 sees number 1."""
+def test_two_insert_at_once_and_no_reader_skips_either(
+    make_services: Callable[[Settings], Services], services: Services, secret: str, conn: Conn
+) -> None:
+    """The second waits for the first: a reader who sees number 2 sees number 1."""
     stream_found = threading.Event()
+    reader = make_services(services.settings)
 
     def insert_second() -> store.Added:
         stream_found.wait(10)
@@ -219,16 +224,16 @@ def test_two_insert_at_once_and_no_reader_skips_either(services: Services, secre
 
     with ThreadPoolExecutor(1) as other:
         second = other.submit(insert_second)
-        with transaction(services.pool) as conn:
-            stream = subscriptions.find(conn, secret)
+        with transaction(services.pool) as first:
+            stream = subscriptions.find(first, secret)
             assert stream is not None
             hashes = Hashes(services.settings.secret_key)
-            store.add(conn, services.keys, hashes, stream, payloads.read(event()).events)
+            store.add(first, services.keys, hashes, stream, payloads.read(event()).events)
             stream_found.set()
-            while not waits_for_a_lock(services):
+            while not waits_for_a_lock(conn):
                 assert not second.done()
             # Neither is there, and nobody is told that the numbers were passed.
-            assert read(services) == Page(events=[], next_after=0, missed=0, more=False)
+            assert read(reader) == Page(events=[], next_after=0, missed=0, more=False)
         assert second.result(10).stored == 1
     page = read(services)
     assert [(found.row.number, found.told and found.told["contact"]["uuid"]) for found in page.events] == [
@@ -237,10 +242,9 @@ def test_two_insert_at_once_and_no_reader_skips_either(services: Services, secre
     ]
 
 
-def waits_for_a_lock(services: Services) -> bool:
+def waits_for_a_lock(conn: Conn) -> bool:
     query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    with services.pool.connection() as conn:
-        row = conn.execute(query).fetchone()
+    row = conn.execute(query).fetchone()
     return row is not None and row[0] > 0
 
 

@@ -95,7 +95,7 @@ def test_two_gunicorns_and_two_workers_agree_with_the_sandbox_and_sigterm_loses_
     assert sandbox_saw()["token_refresh", "none"] == 4
 
     # Exchanges of all processes are on their way when they are told to end: eight for callers, the rest by the workers.
-    sandbox.patch(latency_ms=3_000, faults=[])
+    sandbox.patch(latency_ms=6_000, faults=[])
     conn.execute(
         "UPDATE rdstation_tokens SET retry_at = NULL, refresh_after = rd_now()"
         " + CASE WHEN account_id = ANY (%s) THEN interval '1 hour' ELSE interval '0' END",
