@@ -8,7 +8,7 @@ EVERY_S = 10.0
 
 
 class Sparse(logging.Filter):
-    """Passes one line in `EVERY_S` seconds, with what was left out since the last one."""
+    """Passes one line in `EVERY_S` seconds. What it leaves out is named in the next one, at the latest then."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,6 +21,8 @@ class Sparse(logging.Filter):
         message, kind, now = record.getMessage(), str(record.msg), time.monotonic()
         with self._lock:
             if now < self._next_at:
+                if not self._left_out:
+                    self._start_timer(self._next_at - now)
                 self._left_out[kind] = message
                 return False
             self._next_at = now + EVERY_S
@@ -29,6 +31,19 @@ class Sparse(logging.Filter):
         if others:
             record.msg, record.args = "%s; before this: %s", (message, "; ".join(others))
         return True
+
+    def _start_timer(self, seconds: float) -> None:
+        timer = threading.Timer(seconds, self._tell)
+        timer.daemon = True
+        timer.start()
+
+    def _tell(self) -> None:
+        """Log what was left out, unless another line has named it."""
+        with self._lock:
+            left_out, self._left_out = list(self._left_out.values()), {}
+            self._next_at = 0.0
+        if left_out and self in log.filters:
+            log.warning("%s", "; ".join(left_out))
 
 
 log = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ from psycopg_pool import PoolTimeout
 from rdservice.database import outage
 from rdservice.database import pool as database
 from tests.support.database_proxy import DatabaseProxy
+from tests.support.waiting import wait_until
 
 SECONDS = 12.0
 THREADS = 32
@@ -102,3 +103,12 @@ def test_a_line_names_what_was_left_out_before_it(lines: list[str], monkeypatch:
     monkeypatch.setattr(time, "monotonic", lambda: now + outage.EVERY_S + 1)
     outage.log.warning("first %s", 2)
     assert lines == ["first 1", "first 2; before this: second 2"]
+
+
+def test_a_line_that_was_left_out_is_told_although_nothing_follows(
+    lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outage, "EVERY_S", 0.2)
+    outage.log.warning("first")
+    outage.log.warning("second")
+    wait_until(lambda: lines == ["first", "second"], "the second line is told")

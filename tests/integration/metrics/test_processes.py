@@ -106,7 +106,7 @@ def test_two_gunicorns_and_two_workers_agree_with_the_sandbox_and_sigterm_loses_
             executor.submit(ask, webs[number % 2], f"/rd/tokens/{name}/refresh", headers, method="POST")
             for number, name in enumerate(names[:8])
         ]
-        wait_until(lambda: sandbox.report()["in_flight"] == ACCOUNTS, "all exchanges are in flight")
+        wait_until(lambda: sandbox.report()["in_flight"] >= ACCOUNTS, "all exchanges are in flight")
         for process in (*webs, *workers):
             process.send(signal.SIGTERM)
         refreshed = [refresh.result() for refresh in refreshes]
