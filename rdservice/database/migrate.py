@@ -21,7 +21,7 @@ MIGRATION_LOCK = 0x5244_5354
 OLDEST_SERVER = 150_000
 """PostgreSQL 15, as in `server_version_num`."""
 LOCK_TIMEOUT = "3s"
-"""Others wait for a table behind whoever waits to change it; their own patience ends after 5 s."""
+"""A session that waits for a table holds up others behind it; their own patience ends after 5 s."""
 LOCK_PAUSE_S = 2.0
 LOCK_PATIENCE_S = 600.0
 """A release repeats for so long while other sessions, such as a backup, hold locks."""
@@ -98,7 +98,7 @@ def migrate(
             if time.monotonic() > give_up_at:
                 raise TablesInUse from error
             log.warning("another session uses the tables: trying again")
-            # Whoever waited behind this release comes first.
+            # Sessions that waited behind this release come first.
             threading.Event().wait(LOCK_PAUSE_S)
         else:
             on_adopted(adopted)

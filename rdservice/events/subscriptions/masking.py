@@ -1,4 +1,4 @@
-"""Masks the secrets in the addresses of webhooks: whoever holds one can add events to an account."""
+"""Masks the secrets in the addresses of webhooks: with such a secret anyone can add events to an account."""
 
 import re
 from collections.abc import Iterable, Iterator
