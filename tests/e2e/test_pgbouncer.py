@@ -97,15 +97,17 @@ def test_while_postgresql_is_down_behind_pgbouncer_processes_pause_and_log_littl
             said, used = {process: warnings_of(process) for process in (web, worker)}, worker.cpu_seconds()
             began = time.monotonic()
             while time.monotonic() - began < OUTAGE_S:
-                assert requests.get(f"{web.url}/readyz", timeout=20).status_code == 503
-            assert worker.cpu_seconds() - used < 0.1 * OUTAGE_S
+                # PgBouncer may hold a statement back while it looks for a server.
+                assert requests.get(f"{web.url}/readyz", timeout=70).status_code == 503
+            took_s = time.monotonic() - began
+            assert worker.cpu_seconds() - used < 0.1 * took_s
             for process, before in said.items():
-                assert warnings_of(process) - before <= OUTAGE_S / 10 + 1, process.log
+                assert warnings_of(process) - before <= took_s / 10 + 1, process.log
             server.start()
             wait_until(
-                lambda: requests.get(f"{web.url}/readyz", timeout=20).status_code == 200,
+                lambda: requests.get(f"{web.url}/readyz", timeout=70).status_code == 200,
                 "it is ready again",
-                seconds=40,
+                seconds=80,
             )
 
 
