@@ -82,37 +82,42 @@ def set_read_only(server: EmbeddedPostgres, value: str) -> None:
         )
 
 
-def is_up(client: FlaskClient) -> bool:
-    """Return what the readiness check says. The gauge must say the same."""
-    ready = client.get("/readyz").status_code == 200
-    assert scrape(client).value("rdstation_database_up") == float(ready)
-    return ready
+def wait_until_up(client: FlaskClient, *, up: bool) -> None:
+    """Wait until the readiness check and the gauge say so. Each session of the server reads its settings by itself."""
+    wait_until(
+        lambda: (
+            (client.get("/readyz").status_code == 200, scrape(client).value("rdstation_database_up"))
+            == (up, float(up))
+        ),
+        f"both say {up}",
+        seconds=10,
+    )
 
 
 def test_a_read_only_database_is_not_ready_and_not_up_until_it_takes_writes_again(
     own_postgres: EmbeddedPostgres, own_client: FlaskClient
 ) -> None:
-    assert is_up(own_client)
+    wait_until_up(own_client, up=True)
     set_read_only(own_postgres, "on")
-    assert not is_up(own_client)
+    wait_until_up(own_client, up=False)
     response = own_client.get("/readyz")
     assert (response.status_code, response.get_json()["code"]) == (503, "database_unavailable")
     assert "read-only" in response.get_json()["detail"]
     # What can be read is still shown.
     assert "rdstation_notifications_failing" in scrape(own_client).names
     set_read_only(own_postgres, "off")
-    wait_until(lambda: is_up(own_client), "it is ready again", seconds=10)
+    wait_until_up(own_client, up=True)
 
 
 def test_a_standby_is_not_ready_and_not_up_until_it_is_promoted(
     own_postgres: EmbeddedPostgres, own_client: FlaskClient
 ) -> None:
-    assert is_up(own_client)
+    wait_until_up(own_client, up=True)
     take_down(own_postgres)
     (own_postgres.log_file.parent / "cluster" / "standby.signal").touch()
     own_postgres.start()
     wait_until(lambda: own_client.get("/readyz").status_code == 503, "the standby is not ready")
-    assert not is_up(own_client)
+    wait_until_up(own_client, up=False)
     with psycopg.connect(own_postgres.url, autocommit=True) as conn:
         conn.execute("SELECT pg_promote()")
-    wait_until(lambda: is_up(own_client), "the new primary is ready", seconds=10)
+    wait_until_up(own_client, up=True)
