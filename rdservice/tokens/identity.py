@@ -17,6 +17,7 @@ from rdservice.database.pool import transaction
 from rdservice.encryption import KeyMissing, KeyRing, ValueDamaged
 from rdservice.names import account_in_logs, is_readable
 from rdservice.rdstation.client import RDStation, TransportError
+from rdservice.tokens.lease_sql import KEPT_LEASED_UNTIL
 from rdservice.tokens.leases import LEASE_S, REFRESH_AT_SHARE
 
 log = logging.getLogger(__name__)
@@ -62,19 +63,16 @@ WITH kept AS (
      WHERE r.account_id = t.account_id AND {UNCHANGED}
     RETURNING r.*)
 UPDATE rdstation_tokens t
-   SET access_token = r.access_token, refresh_token = r.refresh_token, issued_at = r.issued_at,
-       expires_at = r.expires_at, name = r.name, name_due = r.name_due, connection_id = r.connection_id,
-       authorization_id = r.authorization_id, stored_claim = r.stored_claim, begun_with = r.begun_with,
-       status = CASE WHEN r.refusal IS NULL THEN 'connected' ELSE 'reauthorization_required' END,
-       last_error = COALESCE(r.refusal, 'another_account'), failures = 0, refusals = 0, refused_since = NULL,
-       second_look_at = CASE WHEN r.refusal IS NOT NULL THEN rd_now() END, second_looks = 0, refresh_after = rd_now(),
-       retry_at = NULL, undecryptable_until = NULL, holder = NULL, cache_epoch = cache_epoch + 1,
-       updated_at = rd_now(),
-       leased_until = (
-           SELECT max(a.started_at) + make_interval(secs => %(lease_s)s) FROM rdstation_refresh_attempts a
-            WHERE a.account_id = r.account_id AND a.authorization_id = r.authorization_id AND a.outcome IS NULL
-              AND a.started_at > rd_now() - make_interval(secs => %(lease_s)s))
-  FROM kept r WHERE t.account_id = r.account_id
+   SET access_token = kept.access_token, refresh_token = kept.refresh_token, issued_at = kept.issued_at,
+       expires_at = kept.expires_at, name = kept.name, name_due = kept.name_due, connection_id = kept.connection_id,
+       authorization_id = kept.authorization_id, stored_claim = kept.stored_claim, begun_with = kept.begun_with,
+       status = CASE WHEN kept.refusal IS NULL THEN 'connected' ELSE 'reauthorization_required' END,
+       last_error = COALESCE(kept.refusal, 'another_account'), failures = 0, refusals = 0, refused_since = NULL,
+       second_look_at = CASE WHEN kept.refusal IS NOT NULL THEN rd_now() END, second_looks = 0,
+       refresh_after = rd_now(), retry_at = NULL, undecryptable_until = NULL, holder = NULL,
+       cache_epoch = cache_epoch + 1, updated_at = rd_now(),
+       leased_until = {KEPT_LEASED_UNTIL}
+  FROM kept WHERE t.account_id = kept.account_id
 RETURNING 1
 """  # noqa: S608 - only texts of this module
 FORGET_PAIR = f"""

@@ -233,10 +233,15 @@ UPDATE rdstation_tokens
    SET undecryptable_until = rd_now() + make_interval(secs => %(wait_s)s), holder = NULL, leased_until = NULL
  WHERE account_id = %(account_id)s AND holder = %(holder)s
 """
+# When the lease of an exchange that still uses the kept pair ends; NULL without one.
+KEPT_LEASED_UNTIL = """(
+           SELECT max(a.started_at) + make_interval(secs => %(lease_s)s) FROM rdstation_refresh_attempts a
+            WHERE a.account_id = kept.account_id AND a.authorization_id = kept.authorization_id AND a.outcome IS NULL
+              AND a.started_at > rd_now() - make_interval(secs => %(lease_s)s))"""
 # RD Station refused the row's pair while another one is kept: they change places, each with its own authorization. If
 # RD Station has not refused the other, that one is due immediately, or when the lease of an exchange that still uses it
 # ends. Both parts read both tables as they were before the statement.
-SWAP = """
+SWAP = f"""
 WITH kept AS (SELECT * FROM rdstation_replaced_tokens WHERE account_id = %(account_id)s),
 put_aside AS (
     UPDATE rdstation_replaced_tokens k
@@ -258,13 +263,10 @@ UPDATE rdstation_tokens t
        second_look_at = CASE WHEN kept.refusal IS NOT NULL THEN t.second_look_at END,
        second_looks = CASE WHEN kept.refusal IS NULL THEN 0 ELSE t.second_looks END,
        refresh_after = rd_now(), undecryptable_until = NULL, updated_at = rd_now(),
-       leased_until = (
-           SELECT max(a.started_at) + make_interval(secs => %(lease_s)s) FROM rdstation_refresh_attempts a
-            WHERE a.account_id = kept.account_id AND a.authorization_id = kept.authorization_id AND a.outcome IS NULL
-              AND a.started_at > rd_now() - make_interval(secs => %(lease_s)s))
+       leased_until = {KEPT_LEASED_UNTIL}
   FROM kept WHERE t.account_id = kept.account_id
 RETURNING kept.refusal IS NULL
-"""
+"""  # noqa: S608 - only texts of this module
 SECONDS_UNTIL_DUE = f"""
 SELECT EXTRACT(epoch FROM min({DUE_FOR_WORKERS}) - rd_now())::float8 FROM rdstation_tokens WHERE {LIVE}
 """  # noqa: S608 - only texts of this module
